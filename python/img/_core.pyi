@@ -1,0 +1,337 @@
+"""The Rust extension: layers, copies, mounts and containers.
+
+Imported only by the floors `store`, `snapshot`, `executor`, `context` and `exporter`.
+Lists of layer directories are always base first. A *layer directory* holds one layer in
+overlay's own form: a deleted name is a character device 0:0, an opaque directory carries
+`user.overlay.opaque=y`. Every call that may take long releases the interpreter.
+
+Every function may raise `OSError` (with its path), `img.errors.DiskFull`, and
+`KeyboardInterrupt`; what else it raises is named beside it.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+# ---- layers.rs: bytes of a layer, in and out --------------------------------------------------
+
+@final
+class ApplyStats:
+    """What one extraction did."""
+
+    diff_id: str
+    """sha256 of the uncompressed tar, `sha256:<hex>`."""
+    uncompressed_size: int
+    """Bytes of the uncompressed tar."""
+    entries: int
+    whiteouts: int
+    bytes_written: int
+    """Content bytes of regular files."""
+    pending: bool
+    """True where a hard link or an implied parent folder needs the layers below (`settle_layer`)."""
+
+@final
+class BlobSink:
+    """Takes one blob's bytes as they arrive; verifies, stores and extracts them on own threads.
+
+    Nothing is left at `path` unless `finish` returned; `extract_to` may hold a partial layer
+    after a failure, which the caller discards.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        *,
+        digest: str,
+        size: int | None,
+        extract_to: str | None = None,
+        diff_id: str | None = None,
+    ) -> None:
+        """Opens the sink.
+
+        Args:
+            path: Where the verified blob is to stand (written beside it, renamed at the end);
+                None keeps no blob.
+            digest: sha256 digest that the bytes must have.
+            size: Length in bytes that they must have, or None where it is not known.
+            extract_to: Existing empty folder for the layer, or None to store only.
+            diff_id: Digest that the uncompressed tar must have, or None to accept what it has.
+        """
+
+    @property
+    def offset(self) -> int:
+        """Bytes taken so far: where a resumed transfer goes on."""
+
+    def write(self, data: bytes) -> None:
+        """Takes the next bytes; blocks while the threads behind it are busy.
+
+        Raises:
+            DigestMismatch, SizeMismatch, LayerError: found so far by the threads.
+        """
+
+    def finish(self) -> ApplyStats | None:
+        """Ends the blob, waits for the threads, publishes `path`.
+
+        Returns:
+            What the extraction did; None without `extract_to`.
+        Raises:
+            DigestMismatch, SizeMismatch, LayerError.
+        """
+
+    def abort(self) -> None:
+        """Stops the threads and removes the partial blob. Safe to call twice, or after finish."""
+
+def apply_layer(blob: str, dest: str, *, diff_id: str | None = None) -> ApplyStats:
+    """Extracts a stored blob (tar, gzip, zstd; told by its magic bytes) into an empty folder.
+
+    Raises:
+        DigestMismatch: the uncompressed tar is not `diff_id`.
+        LayerError: bad tar or hostile entry.
+    Source: OCI image-spec v1.1, layer.md, "Applying Changesets".
+    """
+
+def settle_layer(dest: str, parents: Sequence[str]) -> None:
+    """Resolves what `ApplyStats.pending` announced, against the layers below, base first.
+
+    Hard links to files of a parent are copied in; parent folders that the archive left out take
+    the attributes that the parents give them; entries under a parent's symlink move to where it leads.
+    The list of what is pending was left by the extraction beside `dest` in `<dest>.pending`,
+    which this removes.
+    """
+
+def flatten(layers: Sequence[str], dest: str, *, owners: bool = True) -> None:
+    """Merges layer directories into one plain tree at `dest` (an existing empty folder).
+
+    Args:
+        owners: False leaves every file to the caller's own id.
+    """
+
+def unpack_archive(archive: str, dest: str) -> bool:
+    """Extracts a plain archive (tar; gzip, bzip2, xz or zstd around it) as ADD does.
+
+    Whiteout names are ordinary names here. Owners, modes and times are kept.
+
+    Returns:
+        False, having done nothing, where `archive` is not such an archive.
+    Raises:
+        LayerError: it is one, but broken or hostile.
+    """
+
+def remove_tree(path: str) -> int:
+    """Removes a tree, whatever its modes, on several threads. A missing path is no error.
+
+    Returns:
+        Bytes of disk given back (blocks of files whose last link went).
+    """
+
+def disk_usage(path: str) -> int:
+    """Bytes of disk that a tree holds (512-byte blocks, each inode once)."""
+
+@final
+class Packed:
+    """A layer made from a folder."""
+
+    diff_id: str
+    uncompressed_size: int
+    content_digest: str
+    """`blake3:<hex>` over everything but times."""
+    entries: int
+    """0 means that nothing changed."""
+    digest: str | None
+    """sha256 of the compressed blob, where one was written."""
+    size: int | None
+    """Bytes of that blob."""
+
+def pack_layer(
+    source: str,
+    *,
+    blob: str | None = None,
+    compression: Literal["none", "gzip", "zstd"] = "none",
+    level: int | None = None,
+    clamp_mtime: int | None = None,
+) -> Packed:
+    """Digests a layer directory as a tar in one pass, and writes the tar where asked.
+
+    The same directory gives the same bytes at any degree of parallelism.
+
+    Args:
+        source: Layer directory (an overlay upper).
+        blob: File to write the (compressed) tar to; written beside it and renamed. None: digest only.
+        clamp_mtime: Times later than this (seconds since the epoch) become this.
+    Source: OCI image-spec v1.1, layer.md, "Creating".
+    """
+
+# ---- copies.rs: what COPY and ADD read and write ----------------------------------------------
+
+@final
+class DigestMemo:
+    """File digests remembered by device, inode, size, mtime and ctime across builds."""
+
+    def __init__(self, path: str) -> None:
+        """Reads the memo; a missing, old or broken file is an empty memo."""
+
+    def save(self) -> None:
+        """Writes it atomically, if anything changed. Entries not seen for long are dropped."""
+
+@final
+class Selected:
+    """One file of a selection, for people: `img context ls`, explanations."""
+
+    path: str
+    size: int
+    mode: int
+    digest: str
+
+@final
+class Selection:
+    """The files that one COPY or ADD takes out of one tree, in a stable order."""
+
+    def __init__(
+        self,
+        root: str,
+        patterns: Sequence[str],
+        *,
+        ignore: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+    ) -> None:
+        """Walks the tree.
+
+        Args:
+            root: Context folder, or a stage's mounted root. Nothing outside it is ever read:
+                `..` is clamped and symlinks in a pattern's parents are resolved inside it.
+            patterns: Source words as the Dockerfile has them, variables expanded; Go's
+                `filepath.Match` globs. A folder means its contents.
+            ignore: Lines of `.dockerignore`, comments and blanks removed, last match wins.
+            exclude: `--exclude` patterns, same matcher, relative to each source.
+        Raises:
+            CopyError: a pattern without a wildcard names nothing (`not_found`), or nothing matched.
+        """
+
+    @property
+    def count(self) -> int:
+        """Entries, folders included."""
+
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def several(self) -> bool:
+        """True where the destination must be a folder: several sources, or a folder's contents."""
+
+    @property
+    def ignored(self) -> bool:
+        """True where `.dockerignore` took away something that a pattern named."""
+
+    def content_digest(self, memo: DigestMemo | None = None) -> str:
+        """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times."""
+
+    def files(self) -> list[Selected]: ...
+
+def copy_layer(
+    sources: Sequence[Selection],
+    *,
+    parents: Sequence[str],
+    upper: str,
+    dest: str,
+    owner: tuple[int, int] | None,
+    mode: str | None = None,
+    keep_owner: bool = False,
+    clamp_mtime: int | None = None,
+) -> Packed:
+    """Carries out one COPY: writes an upper folder and digests it as a layer in the same pass.
+
+    Args:
+        sources: What to copy, in the Dockerfile's order.
+        parents: Layer directories below; they give the destination's folders their attributes
+            and say which of its parents are symlinks.
+        upper: Existing empty folder on the same file system as the store.
+        dest: Absolute path; a trailing `/` makes it a folder.
+        owner: Wanted uid and gid, or None for 0:0 (or the source's own with `keep_owner`).
+        mode: `--chmod`: octal, or symbolic as in `u=rwX,go=rX`.
+    Raises:
+        CopyError: e.g. several sources onto a file, or a folder onto a file.
+    Source: Dockerfile reference, COPY.
+    """
+
+def make_directory(
+    *, parents: Sequence[str], upper: str, dest: str, owner: tuple[int, int], mode: int = 0o755
+) -> Packed:
+    """Carries out WORKDIR: `dest` and its missing parents, where the layers below lack them."""
+
+def read_in_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> bytes | None:
+    """Reads one small file of a stage, symlinks resolved inside it; None where there is none.
+
+    For `/etc/passwd` and `/etc/group`; it needs no mount.
+    """
+
+# ---- sandbox.rs: namespaces, mounts and containers --------------------------------------------
+
+@final
+class Namespace:
+    """What this process runs as, once `enter_namespace` returned."""
+
+    kind: Literal["root", "mapped", "single"]
+    """`root`: real privilege; `mapped`: a range of ids; `single`: one id only."""
+    uid_map: list[tuple[int, int, int]]
+    """(first id inside, first id outside, count)."""
+    gid_map: list[tuple[int, int, int]]
+    reason: str
+    """Why not `mapped`, with what to install or write to get it; empty where it is `mapped` or `root`."""
+
+def enter_namespace(*, single: bool = False) -> Namespace:
+    """Makes this process root over its own ids, with private mounts (DESIGN D1).
+
+    Must be called before the process has a second thread. Calling it again returns the same value.
+    With CAP_SYS_ADMIN it unshares the mount namespace alone.
+
+    Args:
+        single: True asks for one id even where a range is at hand (for tests).
+    Raises:
+        SandboxError: the kernel refuses user namespaces, or the process already has threads.
+    """
+
+def mount_overlay(
+    target: str, *, lowers: Sequence[str], upper: str | None = None, work: str | None = None
+) -> None:
+    """Mounts layer directories, base first, at `target`; read-only without `upper`.
+
+    Raises:
+        SandboxError: refused; `.how_to_fix` says why where that can be told.
+    """
+
+def unmount(target: str) -> None:
+    """Detaches a mount and all below it. Not being a mount is no error."""
+
+@final
+class Container:
+    """One container of the build, from an OCI runtime-spec, started by `spawn`."""
+
+    pid: int
+
+    def wait(self) -> int:
+        """Waits for its end. Must be called by the thread that spawned it.
+
+        Returns:
+            The exit code; 128 plus the signal's number where a signal ended it.
+        """
+
+    def kill(self) -> None:
+        """Ends every process of it at once; safe from any thread, at any time."""
+
+def spawn(spec: str, *, output: int) -> Container:
+    """Starts a container; it dies with this process.
+
+    Args:
+        spec: OCI runtime-spec v1.1 configuration as JSON: root, mounts, process (args, env, cwd, user,
+            capabilities, rlimits, noNewPrivileges), hostname, linux (namespaces, maskedPaths,
+            readonlyPaths, seccomp). `root.path` is mounted already.
+        output: File descriptor for the container's standard output and error; input is empty.
+    Raises:
+        SandboxError: a step was refused, with its name; a program that is not found or not executable
+            is no such error: its exit code is 127 or 126 and a line on `output` says why.
+    """
+
+def default_seccomp(*, emulate_owners: bool = False) -> str:
+    """The default system-call list as runtime-spec JSON (`linux.seccomp`).
+
+    Args:
+        emulate_owners: With one id only: chown, setuid and their kin report success and do nothing.
+    """

@@ -1,0 +1,30 @@
+//! The hot path of `img`: what must be fast, or must talk to the kernel. No Python here.
+//!
+//! Reading goes `blob -> tar -> apply` (a layer becomes a directory); writing goes
+//! `walk/copy -> pack -> compress` (a directory becomes a layer). `stack` looks paths up across
+//! the directories of several layers. `idmap`, `mounts`, `sandbox` and `seccomp` run the build's
+//! containers. Every fallible function returns [`Error`].
+
+pub mod apply;
+pub mod archive;
+pub mod blob;
+pub mod compress;
+pub mod copy;
+pub mod entry;
+pub mod error;
+pub mod flatten;
+pub mod idmap;
+pub mod ignore;
+pub mod memo;
+pub mod mounts;
+pub mod pack;
+pub mod root;
+pub mod sandbox;
+pub mod seccomp;
+pub mod select;
+pub mod stack;
+pub mod tar_read;
+pub mod tar_write;
+pub mod tree;
+
+pub use error::{Error, Result};

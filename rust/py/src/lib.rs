@@ -1,0 +1,19 @@
+//! The extension module `img._core`: a narrow door over `img-core`.
+//!
+//! Each family of calls has a file of its own that registers itself. Every call that may take
+//! long releases the interpreter; errors are mapped once, in `door.rs`.
+
+mod copies;
+mod door;
+mod layers;
+mod sandbox;
+
+use pyo3::prelude::*;
+
+/// Registers every family of calls.
+#[pymodule(gil_used = false)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    layers::register(module)?;
+    copies::register(module)?;
+    sandbox::register(module)
+}
