@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod archive;
+pub mod attrs;
 pub mod blob;
 pub mod compress;
 pub mod copy;
