@@ -3,6 +3,7 @@
     ImgError
     ├── InvalidReference(reference, reason)
     ├── UsageError(message)
+    ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint)
     ├── BuildError(step, exit_code, log_tail)
     ├── CopyError(path, reason, not_found)
@@ -35,6 +36,7 @@ __all__ = [
     "DockerfileError",
     "ImageNotFound",
     "ImgError",
+    "InvalidDocument",
     "InvalidReference",
     "LayerError",
     "NotFound",
@@ -170,6 +172,18 @@ class CopyError(ImgError):
         self.path = path
         self.reason = reason
         self.not_found = not_found
+
+
+class InvalidDocument(ImgError):
+    """An OCI document is not what its specification says. `document` names it, `reason` says why."""
+
+    exit_code = 3
+    fields = ("document", "reason")
+
+    def __init__(self, document: str, reason: str) -> None:
+        super().__init__(f"bad {document}: {reason}")
+        self.document = document
+        self.reason = reason
 
 
 class RegistryError(ImgError):

@@ -1,0 +1,130 @@
+"""Typed events of a build or a transfer, and the `Progress` that takes them.
+
+Events leave every floor sideways through one callable; what they look like is a renderer's
+business (`cli/render`). They cross a process boundary as JSON lines (`to_json`, `from_json`).
+A `Progress` may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The root of all events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildStarted(Event):
+    """A build began. `name` is the first tag, or empty; `steps` counts the instructions to come."""
+
+    name: str
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepStarted(Event):
+    """A step that is no cache hit began.
+
+    Attributes:
+        step: Its number, from 0, in the plan's order.
+        title: The line for people: `RUN [/bin/sh -c make]`.
+        where: `Dockerfile:12`.
+        stage: The stage's name or number.
+        why: One clause that says why the cache had nothing, or empty.
+    """
+
+    step: int
+    title: str
+    where: str = ""
+    stage: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput(Event):
+    """A step's process wrote something: whole lines where it can be, text decoded leniently."""
+
+    step: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(Event):
+    """A step ended.
+
+    Attributes:
+        cached: Nothing ran; no `StepStarted` came before.
+        snapshot: Identity of the step's result as `img ls` shows it; empty for one without a layer.
+        exit_code: 0, or what the step's process returned.
+        error: Empty, or what went wrong.
+        seconds: Wall-clock time.
+        size_bytes: Content bytes of the layer that it made.
+    """
+
+    step: int
+    title: str
+    cached: bool = False
+    snapshot: str = ""
+    exit_code: int = 0
+    error: str = ""
+    seconds: float = 0.0
+    size_bytes: int = 0
+    where: str = ""
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer(Event):
+    """A blob moves. `done_bytes` of `total_bytes`; equal where it is finished.
+
+    Attributes:
+        action: `pull`, `push`, `extract` or `compress`.
+        digest: The blob.
+        total_bytes: 0 where it is not known.
+    """
+
+    action: str
+    digest: str
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """A line for people. `level`: `debug`, `info` or `warning`."""
+
+    level: str
+    text: str
+
+
+Progress = Callable[[Event], None]
+"""Takes events, from any thread; must not raise."""
+
+
+def silent(event: Event) -> None:
+    """A `Progress` that drops every event."""
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (BuildStarted, StepStarted, StepOutput, StepDone, Transfer, Note)
+}
+
+
+def to_json(event: Event) -> dict[str, Any]:
+    """Gives an event as plain data: `{"event": "StepDone", …}`."""
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def from_json(data: dict[str, Any]) -> Event:
+    """Makes the event again.
+
+    Raises:
+        KeyError: the data names no event of this version.
+    """
+    kind = _KINDS[data["event"]]
+    known = {f.name for f in fields(kind)}
+    return kind(**{k: v for k, v in data.items() if k in known})
