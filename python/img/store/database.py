@@ -25,7 +25,7 @@ CREATE TABLE images (
 ) WITHOUT ROWID;
 CREATE TABLE layers (
     diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
-    content TEXT NOT NULL, tar_bytes INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,
+    content TEXT NOT NULL, tar_bytes INTEGER NOT NULL,
     created REAL NOT NULL, used REAL NOT NULL,
     PRIMARY KEY (diff_id, parents)
 ) WITHOUT ROWID;
