@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from img.dockerfile import Dockerfile, ExpandError, Instruction, expand, expand_words, parse
 from img.errors import DockerfileError
 

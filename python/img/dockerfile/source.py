@@ -273,7 +273,7 @@ def _tokenize(rewriting: _Rewriting) -> Iterator[Line]:
         keyword, blanks, _ = _cut(statement.head.translate(_SHOW))
         value = found["value"].translate(_SHOW)
         yield Line(
-            keyword=keyword.upper(),
+            keyword=keyword.strip(GO_SPACES).upper(),
             value=value.strip(GO_SPACES),
             original=(keyword + blanks + value).strip(GO_SPACES),
             span=rewriting.span(statement),

@@ -16,7 +16,7 @@ GO_SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """What Go's `unicode.IsSpace` takes for a blank (Python's `str.isspace` takes four more)."""
 
 BLANKS = re.compile(r"[\t\v\f\r ]+")
-_MARK = re.compile(r"(\d*)<<(-?)([^<]+)", re.DOTALL)
+_MARK = re.compile(r"(\d*)<<(-?)([^<]*)", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTES = "\"'"
 
