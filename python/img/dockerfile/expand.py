@@ -15,6 +15,7 @@ from img.dockerfile.instructions import Span
 from img.dockerfile.words import GO_SPACES
 
 _SPECIAL = "@*#?-$!"
+_DEEPEST = 50
 
 
 class ExpandError(ValueError):
@@ -160,6 +161,7 @@ class _Reader:
         self.escape = escape
         self.quotes = quotes
         self.position = 0
+        self.depth = 0
 
     def read(self) -> _Output:
         """Reads to the end of the text."""
@@ -171,10 +173,14 @@ class _Reader:
     def _until(self, stop: str, keep_escapes: str = "") -> str:
         """Reads an operand up to the character `stop`, which is taken too."""
         start = self.position
+        if self.depth == _DEEPEST:
+            raise ExpandError(f"${{…}} nested more than {_DEEPEST} deep", start + 1)
+        self.depth += 1
         output = _Output()
         while self.position < len(self.text):
             if self.text[self.position] == stop:
                 self.position += 1
+                self.depth -= 1
                 return output.text
             self._piece(output, keep_escapes)
         raise ExpandError(f"${{ without its closing {stop!r}", start, "close it, or escape the $")

@@ -41,6 +41,7 @@ from img.dockerfile.words import (
     BLANKS,
     NotStrings,
     blank_words,
+    file_words,
     heredoc_mark,
     json_words,
     quoted_words,
@@ -158,7 +159,8 @@ def _copy(line: Line) -> Copy:
     flags = read_flags(line, _ADD_FLAGS if add else _COPY_FLAGS)
     words = _exec_form(line, flags.rest)
     exec_form = words is not None
-    words = blank_words(flags.rest) if words is None else words
+    if words is None:
+        words = file_words(flags.rest) if line.heredocs else blank_words(flags.rest)
     if len(words) < 2:
         missing = "a source and a destination" if not words else "a destination as well"
         raise fault(line.span, f"{line.keyword} needs {missing}", hint=f"{line.keyword} source… destination")
