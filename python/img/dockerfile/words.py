@@ -17,6 +17,7 @@ GO_SPACES += "\u2028\u2029\u202f\u205f\u3000"
 
 BLANKS = re.compile(r"[\t\v\f\r ]+")
 _MARK = re.compile(r"(\d*)<<(-?)[\t\r ]*([^<]*)", re.DOTALL)
+_SPACES = re.compile(f"[{GO_SPACES}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTES = "\"'"
 
@@ -57,12 +58,20 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
         flags.append(word)
 
 
+_PLAIN = re.compile(rf"[^{GO_SPACES}\"'\\]+")
+
+
 def _flag_word(text: str, position: int) -> tuple[str, int]:
     word: list[str] = []
     quote = ""
     end = len(text)
     while position < end:
         char = text[position]
+        plain = None if quote else _PLAIN.match(text, position)
+        if plain:
+            word.append(plain.group())
+            position = plain.end()
+            continue
         if char == "\\":
             position += 1
             word.append(text[position : position + 1])
@@ -73,10 +82,8 @@ def _flag_word(text: str, position: int) -> tuple[str, int]:
                 word.append(char)
         elif char in GO_SPACES:
             break
-        elif char in _QUOTES:
-            quote = char
         else:
-            word.append(char)
+            quote = char
         position += 1
     return "".join(word), min(position, end)
 
@@ -115,6 +122,8 @@ def quoted_words(text: str, escape: str) -> tuple[str, ...]:
 
     An escape that ends the text is dropped; a quote that is never closed takes the rest.
     """
+    if escape not in text and '"' not in text and "'" not in text:
+        return tuple(word for word in _SPACES.split(text) if word)
     words: list[str] = []
     word: list[str] = []
     quote = ""
