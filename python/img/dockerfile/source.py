@@ -118,11 +118,12 @@ class _Rewriting:
         self.directives: dict[str, str] = {}
         self.warnings: list[Finding] = []
         self.escape = "\\"
+        self.continues = _continuation(self.escape)
 
     def run(self) -> None:
         """Fills `rewritten`, `statements`, `directives` and `warnings`."""
         position = self._read_directives()
-        self._continues = _continuation(self.escape)
+        self.continues = _continuation(self.escape)
         while position < len(self.lines):
             line = self.lines[position].lstrip(GO_SPACES)
             if not line or line.startswith("#"):
@@ -180,7 +181,7 @@ class _Rewriting:
             elif not bare or bare.startswith("#"):
                 blank = blank or not bare
                 continue
-            match = self._continues.search(line)
+            match = self.continues.search(line)
             going = match is not None
             parts.append((number, line[: match.start()] if match else line))
         if blank:
