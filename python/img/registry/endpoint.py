@@ -45,6 +45,11 @@ class Endpoint:
         self.scheme = "https"
         self.settled = True
 
+    def switch_back(self) -> None:
+        """Notes that it does not, or not just now."""
+        self.scheme = "http"
+        self.settled = False
+
 
 def origin(url: str) -> tuple[str, str, int | None]:
     """Gives scheme, host and port of a URL, the port that is implied included.

@@ -22,7 +22,7 @@ from img.registry.challenge import Challenge, Scopes, read_challenges, write_sco
 from img.registry.endpoint import is_loopback, named, shown
 from img.registry.options import Options
 
-_LEAST_SECONDS = 60
+_USUAL_SECONDS = 60
 _MOST_SECONDS = 24 * 3600
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _CLIENT_ID = "img"
@@ -170,6 +170,7 @@ class Authorizer:
         if not isinstance(text, str) or not _VISIBLE.fullmatch(text):
             raise RegistryError(f"the token server of {self._registry} gave no token", url=shown(realm))
         given = values.get("expires_in")
-        known = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
-        seconds = min(float(given), _MOST_SECONDS) if known else _LEAST_SECONDS
+        seconds = float(_USUAL_SECONDS)
+        if isinstance(given, int | float) and given > 0:
+            seconds = min(float(given), _MOST_SECONDS)
         return _Token(header=f"Bearer {text}", until=now + seconds - min(30.0, seconds * 0.2))
