@@ -1,4 +1,4 @@
-"""Registries that err, break, lie and stall: the right bytes come in the end, or a typed error and nothing."""
+"""Registries that err, break, lie and stall: right bytes come in the end, or a typed error and nothing."""
 
 from __future__ import annotations
 
