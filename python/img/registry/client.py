@@ -41,6 +41,7 @@ T = TypeVar("T")
 _ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
 _MAX_PAGES = 1000
 _PAGE = 1000
+_MAX_LINK = 4096
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
 
@@ -338,7 +339,7 @@ class Registry:
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""
-        match = _NEXT.search(reply.headers.get("Link", ""))
+        match = _NEXT.search(reply.headers.get("Link", "")[:_MAX_LINK])
         if not match:
             return ""
         url = self._wire.resolve(reply.url, match[1], "GET")

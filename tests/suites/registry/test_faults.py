@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -180,6 +182,26 @@ class TestBlobs:
         watcher.join()
         let_go.set()
         assert folder.empty
+
+    def test_an_interrupt_ends_a_transfer_that_waits(
+        self, connect: Connect, faulty: FaultyRegistry, bits: Bits, ref: Reference, folder: Folder
+    ) -> None:
+        started, let_go = threading.Event(), threading.Event()
+        faulty.fail(bits.layers[0].digest, stall(70_000, started, let_go))
+
+        def interrupt() -> None:
+            started.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        user = threading.Thread(target=interrupt)
+        user.start()
+        begun = datetime.now()
+        with pytest.raises(KeyboardInterrupt):
+            fetch(connect(read_seconds=60), ref, bits.layers, folder.open)
+        assert datetime.now() - begun < timedelta(seconds=30)
+        user.join()
+        let_go.set()
+        assert folder.empty and folder.sinks[0].ended == "aborted"
 
     def test_a_full_disk_is_not_tried_again(
         self, connect: Connect, faulty: FaultyRegistry, bits: Bits, ref: Reference, folder: Folder

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from img.errors import DigestMismatch, RegistryError
+from img.errors import DigestMismatch, RegistryError, StoreError
 from img.oci import Reference, sha256
 from img.registry import Upload, push
 
@@ -112,3 +113,12 @@ def test_an_upload_elsewhere_sees_no_credentials_and_no_plain_http(
     writable.puts = [away]
     with pytest.raises(RegistryError, match=r"plain HTTP at example\.com"):
         connect().push_blob(ref, layer, lambda: io.BytesIO(bytes(10)))
+
+
+def test_a_file_that_cannot_be_read_is_not_blamed_on_the_network(
+    connect: Connect, writable: Writable, ref: Reference, tmp_path: Path
+) -> None:
+    layer = make_image(10).layers[0]
+    with pytest.raises(StoreError, match="cannot read a blob"):
+        connect().push_blob(ref, layer, lambda: (tmp_path / "gone").open("rb"))
+    assert not writable.blobs

@@ -43,6 +43,10 @@ def test_whatever_comes_is_read_without_an_error(header: str) -> None:
         assert challenge.scheme == challenge.scheme.lower()
 
 
+def test_a_header_made_to_be_slow_is_cut() -> None:
+    assert len(read_challenges("Basic, " * 5000)) < 2000
+
+
 def test_scopes_merge_by_resource_in_a_stable_order() -> None:
     merged = scopes_for("b", "push", "pull") | scopes_for("a", "pull") | scopes_for("b", "pull")
     assert write_scopes(merged) == ["repository:a:pull", "repository:b:pull,push"]

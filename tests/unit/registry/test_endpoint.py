@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from img.errors import InvalidReference
 from img.registry import Options
 from img.registry.endpoint import Endpoint, shown
 
@@ -42,3 +43,9 @@ def test_an_endpoint_owns_what_is_of_its_origin_alone() -> None:
 
 def test_a_url_is_shown_without_what_may_be_secret() -> None:
     assert shown("https://ali:sesame@r.example:1/a/b?signature=x#y") == "https://r.example:1/a/b"
+
+
+@pytest.mark.parametrize("registry", ["r.example:99999", "[::::::]:5000"])
+def test_what_cannot_be_connected_to_is_told(registry: str) -> None:
+    with pytest.raises(InvalidReference):
+        Endpoint(registry, Options())

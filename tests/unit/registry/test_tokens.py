@@ -124,7 +124,8 @@ def test_a_way_in_that_is_not_known_has_no_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "realm", ["http://auth.example/token", "http://127.0.0.1/token", "ftp://auth.example/", "token", ""]
+    "realm",
+    ["http://auth.example/token", "http://127.0.0.1/token", "ftp://auth.example/", "token", "", "http://["],
 )
 def test_a_token_server_without_tls_is_sent_nothing(realm: str) -> None:
     desk = Desk()
