@@ -96,6 +96,15 @@ class Store:
             self._lease = self.work.begin()
         return self._lease
 
+    def release_lease(self) -> None:
+        """Says that this process uses nothing of the store any more.
+
+        A collection calls it, so that it does not spare what it has just looked at itself.
+        """
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+
     @property
     def collector(self) -> Collector:
         """What prunes this store."""
@@ -116,9 +125,7 @@ class Store:
 
     def close(self) -> None:
         """Gives up the lease and closes the database; safe to call twice."""
-        if self._lease is not None:
-            self._lease.close()
-            self._lease = None
+        self.release_lease()
         self._database.close()
 
     def __enter__(self) -> Store:

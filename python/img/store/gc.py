@@ -69,16 +69,20 @@ class Collector:
                 needed.add(self.names.load(row.manifest))
         return needed
 
-    def prune(self, *, everything: bool = False, keep_seconds: float = KEEP_SECONDS) -> Pruned:
+    def prune(
+        self, *, everything: bool = False, unnamed: bool = True, keep_seconds: float = KEEP_SECONDS
+    ) -> Pruned:
         """Frees what nothing needs.
 
         Args:
             everything: Leaves named images only: the whole build cache goes too.
+            unnamed: Images that only an ID names go, too.
             keep_seconds: The cache policy, where not `everything`.
         """
         freed = self.work.sweep()
         in_use_since = self.work.oldest_lease()
-        self.names.drop_unnamed(updated_before=in_use_since)
+        if unnamed:
+            self.names.drop_unnamed(updated_before=in_use_since)
         with self.work.begin() as trash:
             with self.database.transaction():
                 limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)

@@ -1,0 +1,259 @@
+"""Image archives: one tar that is an OCI image layout and, where asked, docker's archive as well.
+
+Docker's form is a `manifest.json` over the same blobs, as its own newer versions write it, so one
+writer and one reader serve both. Reading accepts either form, and docker's old one with a folder a layer.
+Source: OCI image-spec v1.1, image-layout.md; Docker image specification v1.2, "Combined Image JSON".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from img import _core
+from img.errors import DigestMismatch, InvalidDocument
+from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
+from img.oci.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+)
+from img.oci.manifest import dump
+from img.store import Store
+
+Form = Literal["docker-archive", "oci-archive"]
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """An image and the names that it has in an archive."""
+
+    image: Image
+    names: tuple[Reference, ...]
+
+
+# ---- writing -------------------------------------------------------------------------------------
+
+
+def write_archive(store: Store, images: Sequence[Named], out: BinaryIO, form: Form) -> None:
+    """Writes images, whose blobs are all in the store, as one tar. The same images give the same bytes."""
+    written: set[str] = set()
+    # Headers with no times and no names of users: nothing of this machine gets in.
+    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as archive:
+        archive.copybufsize = 1 << 20
+        _folders(archive, "blobs", "blobs/sha256")
+        for named in images:
+            _document(archive, written, named.image.manifest.raw, named.image.digest)
+            _document(archive, written, named.image.config_raw, named.image.id)
+            for layer in named.image.layers:
+                _layer(archive, written, store, layer.descriptor)
+        entries = [entry for named in images for entry in _index_entries(named)]
+        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+        _file(archive, "index.json", dump(index))
+        if form == "docker-archive":
+            _file(archive, "manifest.json", dump([_docker_entry(named) for named in images]))
+        _file(archive, "oci-layout", _LAYOUT)
+
+
+def _folders(archive: tarfile.TarFile, *names: str) -> None:
+    for name in names:
+        info = tarfile.TarInfo(name)
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(info)
+
+
+def _file(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    archive.addfile(info, io.BytesIO(data))
+
+
+def _document(archive: tarfile.TarFile, written: set[str], data: bytes, digest: str) -> None:
+    if digest not in written:
+        written.add(digest)
+        _file(archive, _blob_name(digest), data)
+
+
+def _layer(archive: tarfile.TarFile, written: set[str], store: Store, layer: Descriptor) -> None:
+    if layer.digest in written:
+        return
+    written.add(layer.digest)
+    info = tarfile.TarInfo(_blob_name(layer.digest))
+    info.size, info.mode = layer.size, 0o644
+    with store.blobs.open(layer.digest) as blob:
+        archive.addfile(info, blob)
+
+
+def _blob_name(digest: str) -> str:
+    return f"blobs/sha256/{digest.partition(':')[2]}"
+
+
+def _index_entries(named: Named) -> list[dict[str, object]]:
+    descriptor = named.image.manifest.descriptor.to_json()
+    if not named.names:
+        return [descriptor]
+    return [
+        {
+            **descriptor,
+            "annotations": {
+                "io.containerd.image.name": str(name),
+                "org.opencontainers.image.ref.name": name.tag or str(name),
+            },
+        }
+        for name in named.names
+    ]
+
+
+def _docker_entry(named: Named) -> dict[str, object]:
+    return {
+        "Config": _blob_name(named.image.id),
+        "RepoTags": [name.familiar for name in named.names],
+        "Layers": [_blob_name(layer.digest) for layer in named.image.layers],
+    }
+
+
+# ---- reading -------------------------------------------------------------------------------------
+
+
+def read_archive(store: Store, archive: Path, work: Path) -> list[Named]:
+    """Takes the images of an archive into the store's blobs; names nothing.
+
+    Args:
+        work: Empty folder on the store's file system.
+    Raises:
+        InvalidDocument: the file is no image archive.
+        DigestMismatch: a blob of it is not what its name says.
+    """
+    if not _core.unpack_archive(str(archive), str(work)):
+        raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
+    if (work / "manifest.json").is_file():
+        return _read_docker(store, work, archive.name)
+    if (work / "index.json").is_file():
+        return _read_layout(store, work)
+    raise InvalidDocument(archive.name, "it has neither index.json nor manifest.json")
+
+
+def _read_layout(store: Store, root: Path) -> list[Named]:
+    index = parse(_inside(root, "index.json").read_bytes(), OCI_INDEX, where="index.json")
+    if not isinstance(index, Index):
+        raise InvalidDocument("index.json", "it is not an index")
+    found: dict[str, Named] = {}
+    for descriptor in index.manifests:
+        image = _layout_image(store, root, descriptor)
+        if image is None:
+            continue
+        names = found[image.digest].names if image.digest in found else ()
+        found[image.digest] = Named(image=image, names=(*names, *_reference(descriptor)))
+    return list(found.values())
+
+
+def _layout_image(store: Store, root: Path, descriptor: Descriptor) -> Image | None:
+    document = parse(_take(store, root, descriptor), descriptor.media_type, where=descriptor.digest)
+    if isinstance(document, Index):
+        chosen = document.choose(Platform.host())
+        return _layout_image(store, root, chosen) if chosen else None
+    raw = _take(store, root, document.config)
+    for layer in document.layers:
+        _take_file(store, _inside(root, _blob_name(layer.digest)), layer.digest)
+    return _image(document, raw)
+
+
+def _reference(descriptor: Descriptor) -> tuple[Reference, ...]:
+    """The full name that an index gives an image, if it gives one."""
+    for key in ("io.containerd.image.name", "org.opencontainers.image.ref.name"):
+        text = descriptor.annotations.get(key, "")
+        if "/" in text or (":" in text and not text.startswith("sha256")):
+            return (Reference.parse(text),)
+    return ()
+
+
+def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
+    try:
+        entries = json.loads(_inside(root, "manifest.json").read_bytes())
+        listed = [
+            (str(e["Config"]), [str(layer) for layer in e["Layers"]], e.get("RepoTags") or []) for e in entries
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidDocument(name, f"its manifest.json is not docker's: {error}") from error
+    found = []
+    for config_name, layer_names, tags in listed:
+        raw = _inside(root, config_name).read_bytes()
+        config = Descriptor(media_type=DOCKER_CONFIG, digest=store.blobs.put(raw), size=len(raw))
+        layers = tuple(_docker_layer(store, _inside(root, layer)) for layer in layer_names)
+        manifest = Manifest.make(config, layers, media_type=DOCKER_MANIFEST)
+        store.blobs.put(manifest.raw)
+        names = tuple(Reference.parse(str(tag)) for tag in tags)
+        found.append(Named(image=_image(manifest, raw), names=names))
+    return found
+
+
+def _docker_layer(store: Store, path: Path) -> Descriptor:
+    """Takes a layer whose digest nothing states: its bytes say it."""
+    with path.open("rb") as stream:
+        gzipped = stream.read(2) == b"\x1f\x8b"
+    digest, size = _digest_of(path)
+    _publish(store, path, digest)
+    return Descriptor(media_type=DOCKER_LAYER_GZIP if gzipped else DOCKER_LAYER, digest=digest, size=size)
+
+
+def _image(manifest: Manifest, config_raw: bytes) -> Image:
+    config = ImageConfig.from_bytes(config_raw)
+    if len(config.diff_ids) != len(manifest.layers):
+        raise InvalidDocument(
+            "manifest", f"{len(manifest.layers)} layers, but {len(config.diff_ids)} diff IDs in the config"
+        )
+    return Image(manifest=manifest, config=config, config_raw=config_raw)
+
+
+def _inside(root: Path, name: str) -> Path:
+    """A file of the unpacked archive; a name or a link that leads out of it is refused."""
+    path = (root / name).resolve()
+    if not path.is_relative_to(root.resolve()) or not path.is_file():
+        raise InvalidDocument(name, "the archive has no such file")
+    return path
+
+
+def _take(store: Store, root: Path, descriptor: Descriptor) -> bytes:
+    """Takes a document in, and gives its bytes."""
+    raw = _inside(root, _blob_name(descriptor.digest)).read_bytes()
+    digest = store.blobs.put(raw)
+    if digest != descriptor.digest:
+        raise DigestMismatch("blob", descriptor.digest, digest)
+    return raw
+
+
+def _take_file(store: Store, path: Path, expected: str) -> None:
+    """Takes a layer in, once its bytes are known to be right."""
+    digest, _ = _digest_of(path)
+    if digest != expected:
+        raise DigestMismatch("blob", expected, digest)
+    _publish(store, path, digest)
+
+
+def _publish(store: Store, path: Path, digest: str) -> None:
+    if not store.blobs.has(digest):
+        path.chmod(0o644)
+        try:
+            os.link(path, store.blobs.path(digest))  # an archive may name one file twice
+        except FileExistsError:
+            pass
+
+
+def _digest_of(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+            size += len(piece)
+    return f"sha256:{digest.hexdigest()}", size
