@@ -129,31 +129,37 @@ def _in_parallel(tasks: Sequence[T], work: Callable[[T, Stop], None], jobs: int,
     pending = deque(tasks)
     errors: list[BaseException] = []
 
-    def worker() -> None:
-        while not halt.is_set:
-            try:
-                task = pending.popleft()
-            except IndexError:
-                return
-            try:
-                work(task, halt)
-            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
-                errors.append(error)
-                halt.set()
+    def take() -> T | None:
+        try:
+            return pending.popleft()
+        except IndexError:
+            return None
 
-    count = max(1, min(jobs, len(tasks)))
-    threads = [threading.Thread(target=worker, name=f"transfer-{n}", daemon=True) for n in range(count)]
+    def worker(ended: threading.Event) -> None:
+        try:
+            # None means that another worker took the last one; a task's own IndexError is an error.
+            while not halt.is_set and (task := take()) is not None:
+                work(task, halt)
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            errors.append(error)
+            halt.set()
+        finally:
+            ended.set()
+
+    # Ends are waited for by events: after an interrupt, joining a thread again does not wait for it.
+    ends = [threading.Event() for _ in range(max(1, min(jobs, len(tasks))))]
+    threads = [threading.Thread(target=worker, args=(end,), daemon=True) for end in ends]
     with outer.calling(halt.set):
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            for end in ends:
+                end.wait()
         except BaseException:  # an interrupt of the waiting thread, above all
             halt.set()
-            for thread in threads:
+            for thread, end in zip(threads, ends, strict=True):
                 if thread.ident is not None:
-                    thread.join()
+                    end.wait()
             raise
     if errors:
         raise errors[0]
