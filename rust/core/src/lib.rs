@@ -26,6 +26,7 @@ pub mod root;
 pub mod sandbox;
 pub mod seccomp;
 pub mod select;
+pub mod source;
 pub mod stack;
 pub mod tar_read;
 pub mod tar_write;

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cancel::Cancel;
 use crate::compress::{hex, BlobWriter};
-use crate::entry::{Entry, Kind};
+use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
 use crate::tar_write::{append_header, padding, END};
 use crate::Error;
@@ -57,6 +57,8 @@ pub struct Opened {
     pub copy_to: Option<File>,
     /// Its BLAKE3, where that is known for this very state of the file.
     pub known: Option<[u8; 32]>,
+    /// Extended attributes to add to what the plan says, where they show on the open file only.
+    pub xattrs: Vec<Xattr>,
 }
 
 /// Opens what the plan's entries stand for; called from several threads, each entry once.
@@ -240,14 +242,16 @@ impl Reader<'_> {
             append_record(&mut out.piece.records, entry, digest.as_ref());
             return Ok(());
         };
-        if opened.size == entry.size {
-            out.header(entry)?;
-        } else {
-            // It changed since the plan was made; the open file says what will be read.
-            let mut entry = entry.clone();
+        let changed = opened.size != entry.size || !opened.xattrs.is_empty();
+        let mut now = None;
+        if changed {
+            // The plan was made before the file was opened; the open file says what will be read.
+            let entry = now.insert(entry.clone());
             entry.size = opened.size;
-            out.header(&entry)?;
+            entry.xattrs.clone_from(&opened.xattrs);
         }
+        let entry = now.as_ref().unwrap_or(entry);
+        out.header(entry)?;
         let digest = self.read_content(&mut opened, out)?;
         append_record(&mut out.piece.records, entry, Some(&digest));
         self.contents.close(index, entry, opened)
@@ -343,32 +347,71 @@ impl Out<'_> {
     }
 }
 
-/// Appends what a content digest says of one entry: everything but its times, each field with its
-/// length before it, so that no two entries give the same bytes.
-pub fn append_record(out: &mut Vec<u8>, entry: &Entry, digest: Option<&[u8; 32]>) {
-    let (tag, target, major, minor): (u8, &[u8], u32, u32) = match &entry.kind {
-        Kind::File => (b'f', b"", 0, 0),
-        Kind::Directory => (b'd', b"", 0, 0),
-        Kind::Symlink(target) => (b'l', target, 0, 0),
-        Kind::Hardlink(target) => (b'h', target, 0, 0),
-        Kind::CharDevice { major, minor } => (b'c', b"", *major, *minor),
-        Kind::BlockDevice { major, minor } => (b'b', b"", *major, *minor),
-        Kind::Fifo => (b'p', b"", 0, 0),
-    };
-    let mut field = |bytes: &[u8]| {
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(bytes);
-    };
-    field(&entry.path);
-    field(&[tag]);
-    for number in [entry.mode & 0o7777, entry.uid, entry.gid, major, minor] {
-        field(&number.to_le_bytes());
+/// What a content digest says of one entry: everything but its times.
+pub struct Record<'a> {
+    /// Relative path.
+    pub path: &'a [u8],
+    /// One letter for the type.
+    pub tag: u8,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// A link's target, else empty.
+    pub target: &'a [u8],
+    /// A device's numbers, else zero.
+    pub device: (u32, u32),
+    /// Extended attributes, sorted.
+    pub xattrs: &'a [Xattr],
+    /// A regular file's BLAKE3.
+    pub digest: Option<&'a [u8; 32]>,
+}
+
+impl Record<'_> {
+    /// Appends it, each field with its length before it: no two records give the same bytes.
+    pub fn append(&self, out: &mut Vec<u8>) {
+        let mut field = |bytes: &[u8]| {
+            out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+            out.extend_from_slice(bytes);
+        };
+        field(self.path);
+        field(&[self.tag]);
+        let (major, minor) = self.device;
+        for number in [self.mode & 0o7777, self.uid, self.gid, major, minor] {
+            field(&number.to_le_bytes());
+        }
+        field(self.target);
+        field(&(self.xattrs.len() as u32).to_le_bytes());
+        for (name, value) in self.xattrs {
+            field(name);
+            field(value);
+        }
+        field(self.digest.map_or(&[], |digest| &digest[..]));
     }
-    field(target);
-    field(&(entry.xattrs.len() as u32).to_le_bytes());
-    for (name, value) in &entry.xattrs {
-        field(name);
-        field(value);
-    }
-    field(digest.map_or(&[], |digest| &digest[..]));
+}
+
+fn append_record(out: &mut Vec<u8>, entry: &Entry, digest: Option<&[u8; 32]>) {
+    let (tag, target, device): (u8, &[u8], (u32, u32)) = match &entry.kind {
+        Kind::File => (b'f', b"", (0, 0)),
+        Kind::Directory => (b'd', b"", (0, 0)),
+        Kind::Symlink(target) => (b'l', target, (0, 0)),
+        Kind::Hardlink(target) => (b'h', target, (0, 0)),
+        Kind::CharDevice { major, minor } => (b'c', b"", (*major, *minor)),
+        Kind::BlockDevice { major, minor } => (b'b', b"", (*major, *minor)),
+        Kind::Fifo => (b'p', b"", (0, 0)),
+    };
+    let record = Record {
+        path: &entry.path,
+        tag,
+        mode: entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        target,
+        device,
+        xattrs: &entry.xattrs,
+        digest,
+    };
+    record.append(out);
 }
