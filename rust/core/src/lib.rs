@@ -31,5 +31,6 @@ pub mod stack;
 pub mod tar_read;
 pub mod tar_write;
 pub mod tree;
+pub mod xattrs;
 
 pub use error::{Error, Result};
