@@ -31,6 +31,5 @@ pub mod stack;
 pub mod tar_read;
 pub mod tar_write;
 pub mod tree;
-pub mod xattrs;
 
 pub use error::{Error, Result};

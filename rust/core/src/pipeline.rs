@@ -55,6 +55,8 @@ pub struct Opened {
     pub path: PathBuf,
     /// Where they are to be written as well.
     pub copy_to: Option<File>,
+    /// True where `copy_to` shares the source's blocks already, and nothing is to be written.
+    pub cloned: bool,
     /// Its BLAKE3, where that is known for this very state of the file.
     pub known: Option<[u8; 32]>,
     /// Extended attributes to add to what the plan says, where they show on the open file only.
@@ -248,7 +250,9 @@ impl Reader<'_> {
             // The plan was made before the file was opened; the open file says what will be read.
             let entry = now.insert(entry.clone());
             entry.size = opened.size;
-            entry.xattrs.clone_from(&opened.xattrs);
+            if !opened.xattrs.is_empty() {
+                entry.xattrs.clone_from(&opened.xattrs);
+            }
         }
         let entry = now.as_ref().unwrap_or(entry);
         out.header(entry)?;
@@ -274,7 +278,7 @@ impl Reader<'_> {
             if opened.known.is_none() {
                 hasher.update(part);
             }
-            if let Some(copy) = &mut opened.copy_to {
+            if let Some(copy) = opened.copy_to.as_mut().filter(|_| !opened.cloned) {
                 copy.write_all(part).at("write", &opened.path)?;
             }
             out.piece.used += count;

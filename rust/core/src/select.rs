@@ -6,11 +6,13 @@
 //! Nothing is written here. Source: Dockerfile reference, COPY and ".dockerignore file".
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -18,15 +20,15 @@ use std::sync::{Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
+use crate::attrs;
 use crate::cancel::Cancel;
-use crate::entry::Xattr;
+use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
 use crate::explore::{explore, thread_count, Found};
 use crate::ignore::{Ignore, Matched};
 use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 use crate::source::{join, SourceRoot};
-use crate::xattrs::{self, Override};
 use crate::Error;
 
 /// Files that one thread digests at once.
@@ -207,7 +209,8 @@ impl Selection {
         let mut child = Child::new(0..0, &stat, self.owners);
         if self.owners && child.file_type() == FileType::RegularFile {
             let file = self.root.open_beneath(path, OFlags::RDONLY)?;
-            child.take_override(xattrs::of_file(file, &self.root.on_disk(path))?.1, path)?;
+            let attrs = attrs::read_open(file.as_fd()).at("stat", self.root.on_disk(path))?;
+            child.take(attrs.map(|attrs| attrs.entry));
         }
         let path = self.remember(path);
         let dest = self.remember(name);
@@ -404,7 +407,8 @@ impl Selection {
 
     /// What an image keeps of an open file's extended attributes.
     pub fn xattrs_of(&self, file: impl AsFd, path: &[u8]) -> Result<Vec<Xattr>> {
-        Ok(xattrs::of_file(file, &self.root.on_disk(path))?.0)
+        let attrs = attrs::read_open(file.as_fd()).at("getxattr", self.root.on_disk(path))?;
+        Ok(attrs.map_or_else(Vec::new, |attrs| attrs.entry.xattrs))
     }
 
     fn read_file_xattrs(
@@ -484,15 +488,25 @@ impl Child {
         FileType::from_raw_mode(self.mode)
     }
 
-    fn take_override(&mut self, value: Option<Vec<u8>>, path: &[u8]) -> Result<()> {
-        let Some(value) = value else {
-            return Ok(());
+    /// Takes what the object means in the image, where that is not what `stat` says.
+    fn take(&mut self, entry: Option<Entry>) {
+        let Some(entry) = entry else {
+            return;
         };
-        let path = String::from_utf8_lossy(path).into_owned();
-        let wanted = Override::parse(&value, Path::new(&path))?;
-        (self.uid, self.gid) = (wanted.uid, wanted.gid);
-        (self.mode, self.device) = (wanted.mode, wanted.device);
-        Ok(())
+        (self.uid, self.gid) = (entry.uid, entry.gid);
+        let file_type = match entry.kind {
+            Kind::CharDevice { major, minor } => {
+                self.device = (major, minor);
+                FileType::CharacterDevice
+            }
+            Kind::BlockDevice { major, minor } => {
+                self.device = (major, minor);
+                FileType::BlockDevice
+            }
+            Kind::Fifo => FileType::Fifo,
+            _ => return,
+        };
+        self.mode = file_type.as_raw_mode() | entry.mode;
     }
 }
 
@@ -530,10 +544,14 @@ impl Walk<'_> {
             .root
             .open_beneath(&job.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let stat = rustix::fs::fstat(&fd).at("stat", on_disk())?;
-        let (xattrs, marked) = xattrs::of_file(&fd, &on_disk())?;
+        let attrs = attrs::read_open(fd.as_fd()).at("getxattr", on_disk())?;
         let mut own = Child::new(0..0, &stat, self.owners);
+        let mut entry = attrs.map(|attrs| attrs.entry);
+        let xattrs = entry
+            .as_mut()
+            .map_or_else(Vec::new, |entry| std::mem::take(&mut entry.xattrs));
         if self.owners {
-            own.take_override(marked, &job.path)?;
+            own.take(entry);
         }
         let mut node = Node {
             own,
@@ -616,9 +634,9 @@ impl Walk<'_> {
                 child.target = start..node.names.len();
             }
             FileType::RegularFile if self.owners => {
-                let file = self.root.open_beneath(path, OFlags::RDONLY)?;
-                let (_, marked) = xattrs::of_file(file, &self.root.on_disk(path))?;
-                child.take_override(marked, path)?;
+                let attrs = attrs::read(folder.as_fd(), OsStr::from_bytes(name))
+                    .at("stat", self.root.on_disk(path))?;
+                child.take(attrs.map(|attrs| attrs.entry));
             }
             _ => {}
         }
