@@ -39,9 +39,10 @@ const GZIP_LEVEL: i32 = 3;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How a blob is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compression {
     /// The tar as it is.
+    #[default]
     None,
     /// gzip, at a level from 1 to 9.
     Gzip(u32),

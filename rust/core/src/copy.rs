@@ -1,1 +1,448 @@
-//! (to be written)
+//! [`copy_layer`] and [`make_directory`]: COPY and WORKDIR write an upper folder and digest it.
+//!
+//! Three steps: `place` says where the destination is and what stands there in the layers below;
+//! a plan lists every object of the new layer in the tar's order; then folders, links and nodes
+//! are made, `pipeline` copies and digests the files in one reading, and the folders get their
+//! final attributes. The upper folder holds afterwards what an overlay mount would have left.
+//! Source: Dockerfile reference, COPY and WORKDIR.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::attrs::{Owners, Writer};
+use crate::cancel::Cancel;
+use crate::chmod::ModeChange;
+use crate::entry::{Entry, Kind};
+use crate::error::{IoContext, Result};
+use crate::explore::thread_count;
+use crate::memo::{Known, Stamp};
+use crate::pack::{is_whiteout_name, settle_time};
+use crate::pipeline::{digest, Contents, Opened, Packed};
+use crate::place::{attributes, order, refuse, Place};
+use crate::select::{Picked, Selection};
+use crate::source::join;
+use crate::stack::Stack;
+
+/// How a COPY writes what it copies.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Absolute path; a trailing `/` makes it a folder.
+    pub dest: String,
+    /// Wanted uid and gid.
+    pub owner: Option<(u32, u32)>,
+    /// `--chmod`.
+    pub mode: Option<String>,
+    /// Without `owner`: the source's own owners, and not 0:0.
+    pub keep_owner: bool,
+    /// Times later than this, in seconds since the epoch, become this.
+    pub clamp_mtime: Option<i64>,
+    /// Threads that copy; None is a fitting number. The outcome does not depend on it.
+    pub threads: Option<usize>,
+}
+
+/// Carries out one COPY into the empty folder `upper`, over `parents` (base first).
+pub fn copy_layer(
+    sources: &[&Selection],
+    parents: &[PathBuf],
+    upper: &Path,
+    request: &Request,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let stack = Stack::new(parents.to_vec());
+    let several = sources.len() > 1 || sources.iter().any(|source| source.several());
+    let place = Place::find(&stack, &request.dest, several)?;
+    let mode = request.mode.as_deref().map(ModeChange::parse).transpose()?;
+    let newest = sources
+        .iter()
+        .flat_map(|source| source.picked())
+        .map(|picked| picked.mtime)
+        .max();
+    let mut planner = Planner {
+        stack: &stack,
+        request,
+        mode,
+        plan: Vec::new(),
+    };
+    let owner = request.owner.unwrap_or((0, 0));
+    let (folders, missing) = place.folders(&stack, owner, 0o755, newest.unwrap_or(0))?;
+    planner.add_parents(folders);
+    for (number, source) in sources.iter().enumerate() {
+        planner.add_source(number, source, &place, missing)?;
+    }
+    let plan = planner.finish()?;
+    write(sources, &stack, upper, plan, request.threads, cancel)
+}
+
+/// Makes `dest` and its missing parents; where nothing is missing, the layer has no entries.
+pub fn make_directory(
+    parents: &[PathBuf],
+    upper: &Path,
+    dest: &str,
+    owner: (u32, u32),
+    mode: u32,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let stack = Stack::new(parents.to_vec());
+    let place = Place::find(&stack, dest, true)?;
+    let (folders, missing) = place.folders(&stack, owner, mode, 0)?;
+    let request = Request::default();
+    let mut planner = Planner {
+        stack: &stack,
+        request: &request,
+        mode: None,
+        plan: Vec::new(),
+    };
+    if missing {
+        planner.add_parents(folders);
+    }
+    let plan = planner.finish()?;
+    write(&[], &stack, upper, plan, None, cancel)
+}
+
+/// One object of the layer to be.
+struct Planned {
+    entry: Entry,
+    /// Number of the source and index in it; None for a folder that was there, or is implied.
+    origin: Option<(usize, usize)>,
+}
+
+struct Planner<'a> {
+    stack: &'a Stack,
+    request: &'a Request,
+    mode: Option<ModeChange>,
+    plan: Vec<Planned>,
+}
+
+impl Planner<'_> {
+    fn add_parents(&mut self, folders: Vec<Entry>) {
+        for mut entry in folders {
+            settle_time(&mut entry, self.request.clamp_mtime);
+            self.plan.push(Planned {
+                entry,
+                origin: None,
+            });
+        }
+    }
+
+    /// Adds one source's objects. `missing`: the destination folder is not there yet, so a source
+    /// folder gives it its attributes.
+    fn add_source(
+        &mut self,
+        number: usize,
+        source: &Selection,
+        place: &Place,
+        missing: bool,
+    ) -> Result<()> {
+        // Folders of the layers below that this source copies into; a name is looked up below
+        // only where its folder is one of them.
+        let mut merged: Vec<Vec<u8>> = Vec::new();
+        if !missing {
+            merged.push(place.folder.clone());
+        }
+        let mut given = !missing;
+        for (index, picked) in source.picked().iter().enumerate() {
+            let dest = source.dest(picked);
+            if dest.is_empty() {
+                if !std::mem::replace(&mut given, true) {
+                    self.give_attributes(source, index, place);
+                }
+                continue;
+            }
+            let path = match &place.name {
+                Some(name) => join([&place.folder[..], &name[..]]),
+                None => join([&place.folder[..], dest]),
+            };
+            if is_whiteout_name(&path) {
+                return Err(refuse(
+                    &path,
+                    "a name that begins with .wh. means a deletion in a layer",
+                ));
+            }
+            let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            while merged
+                .last()
+                .is_some_and(|folder| !is_within(&path[..parent], folder))
+            {
+                merged.pop();
+            }
+            if merged
+                .last()
+                .is_some_and(|folder| folder[..] == path[..parent])
+            {
+                self.check_over(&path, picked, &mut merged)?;
+            }
+            let entry = self.entry(source, index, path);
+            self.plan.push(Planned {
+                entry,
+                origin: Some((number, index)),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder onto a file and a file onto a folder of the layers below.
+    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
+        let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
+            return Ok(());
+        };
+        match (picked.file_type() == FileType::Directory, found.is_dir()) {
+            (true, true) => merged.push(path.to_vec()),
+            (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
+            (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// The source folder's attributes go to the destination folder, which is new.
+    fn give_attributes(&mut self, source: &Selection, index: usize, place: &Place) {
+        let wanted = self.entry(source, index, place.folder.clone());
+        if let Some(folder) = self
+            .plan
+            .iter_mut()
+            .find(|one| one.entry.path == place.folder)
+        {
+            folder.entry = wanted;
+        }
+    }
+
+    fn entry(&self, source: &Selection, index: usize, path: Vec<u8>) -> Entry {
+        let picked = &source.picked()[index];
+        let (major, minor) = picked.device;
+        let kind = match picked.file_type() {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink(source.target(picked).to_vec()),
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            _ => Kind::File,
+        };
+        let kept = if self.request.keep_owner {
+            (picked.uid, picked.gid)
+        } else {
+            (0, 0)
+        };
+        let (uid, gid) = self.request.owner.unwrap_or(kept);
+        let mode = match (&self.mode, &kind) {
+            (_, Kind::Symlink(_)) => 0o777,
+            (Some(change), kind) => change.apply(picked.mode, *kind == Kind::Directory),
+            (None, _) => picked.mode & 0o7777,
+        };
+        let size = if kind == Kind::File {
+            picked.stamp.size
+        } else {
+            0
+        };
+        let mut entry = Entry {
+            path,
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime: picked.mtime,
+            mtime_nanos: 0,
+            size,
+            xattrs: source.xattrs(index).to_vec(),
+        };
+        settle_time(&mut entry, self.request.clamp_mtime);
+        entry
+    }
+
+    /// Sorts the plan; where two sources give one name, the later one stands.
+    fn finish(mut self) -> Result<Vec<Planned>> {
+        self.plan
+            .sort_by(|a, b| order(&a.entry.path, &b.entry.path));
+        let mut plan: Vec<Planned> = Vec::with_capacity(self.plan.len());
+        for one in self.plan {
+            let is_folder = one.entry.kind == Kind::Directory;
+            if let Some(last) = plan.last_mut() {
+                let last_is_folder = last.entry.kind == Kind::Directory;
+                if last.entry.path == one.entry.path {
+                    if last_is_folder != is_folder {
+                        let reason = "one source has a file here and another a folder";
+                        return Err(refuse(&one.entry.path, reason));
+                    }
+                    *last = one;
+                    continue;
+                }
+                if !last_is_folder && is_within(&one.entry.path, &last.entry.path) {
+                    let reason = "one source has a file here and another a folder";
+                    return Err(refuse(&last.entry.path, reason));
+                }
+            }
+            plan.push(one);
+        }
+        Ok(plan)
+    }
+}
+
+/// Is `path` the folder itself, or below it?
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty()
+        || path
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Makes what the plan says in `upper`, digesting it on the way.
+fn write(
+    sources: &[&Selection],
+    stack: &Stack,
+    upper: &Path,
+    plan: Vec<Planned>,
+    threads: Option<usize>,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(upper, flags, Mode::empty()).at("open", upper)?;
+    let (entries, origins) = plan.into_iter().map(|one| (one.entry, one.origin)).unzip();
+    let copier = Copier {
+        sources,
+        origins,
+        known: sources.iter().map(|source| source.known()).collect(),
+        root,
+        upper,
+        writer: Writer::new(Owners::Keep),
+        clones: AtomicBool::new(true),
+    };
+    let entries: Vec<Entry> = entries;
+    copier
+        .writer
+        .begin(copier.root.as_fd())
+        .at("chmod", upper)?;
+    for entry in &entries {
+        cancel.check()?;
+        copier.make(entry)?;
+    }
+    let threads = threads.unwrap_or_else(thread_count);
+    let packed = digest(&entries, &copier, None, threads, cancel)?;
+    for entry in entries
+        .iter()
+        .rev()
+        .filter(|entry| entry.kind == Kind::Directory)
+    {
+        let name = OsStr::from_bytes(&entry.path);
+        let done = copier.writer.named(copier.root.as_fd(), name, entry);
+        done.at("chmod", copier.on_disk(&entry.path))?;
+    }
+    // An overlay shows its uppermost layer's root: it must look as the one below does.
+    let own = attributes(stack, Path::new(""))?;
+    copier
+        .writer
+        .folder(copier.root.as_fd(), &own)
+        .at("chmod", upper)?;
+    Ok(packed)
+}
+
+struct Copier<'a> {
+    sources: &'a [&'a Selection],
+    origins: Vec<Option<(usize, usize)>>,
+    known: Vec<Arc<Vec<Option<(Stamp, Known)>>>>,
+    root: OwnedFd,
+    upper: &'a Path,
+    writer: Writer,
+    /// Until the file system says that it cannot share blocks between files.
+    clones: AtomicBool,
+}
+
+impl Copier<'_> {
+    fn on_disk(&self, path: &[u8]) -> PathBuf {
+        self.upper.join(OsStr::from_bytes(path))
+    }
+
+    /// Makes everything but regular files; folders get their final attributes at the end.
+    fn make(&self, entry: &Entry) -> Result<()> {
+        let name = OsStr::from_bytes(&entry.path);
+        let parent = self.root.as_fd();
+        match &entry.kind {
+            Kind::File | Kind::Hardlink(_) => Ok(()),
+            Kind::Directory => {
+                rustix::fs::mkdirat(parent, name, Mode::RWXU).at("mkdir", self.on_disk(&entry.path))
+            }
+            Kind::Symlink(target) => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name)
+                    .at("symlink", self.on_disk(&entry.path))?;
+                let done = self.writer.named(parent, name, entry);
+                done.at("chown", self.on_disk(&entry.path))
+            }
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => {
+                let done = self.writer.make_node(parent, name, entry);
+                done.at("mknod", self.on_disk(&entry.path))
+            }
+        }
+    }
+
+    /// Shares the source's blocks where the file system can; false where they must be copied.
+    fn clone_blocks(&self, to: &File, from: &File, size: u64) -> bool {
+        if size == 0 || !self.clones.load(Ordering::Relaxed) {
+            return false;
+        }
+        let cloned = rustix::fs::ioctl_ficlone(to, from).is_ok();
+        if !cloned {
+            self.clones.store(false, Ordering::Relaxed);
+        }
+        cloned && to.metadata().is_ok_and(|made| made.len() == size)
+    }
+}
+
+impl Contents for Copier<'_> {
+    fn open(&self, index: usize, entry: &Entry) -> Result<Option<Opened>> {
+        let Some((number, item)) = self.origins[index] else {
+            return Ok(None);
+        };
+        let source = self.sources[number];
+        let path = source.path(&source.picked()[item]);
+        let on_disk = source.root().on_disk(path);
+        let file = File::from(source.root().open_beneath(path, OFlags::RDONLY)?);
+        let stat = rustix::fs::fstat(&file).at("stat", &on_disk)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refuse(
+                path,
+                "it changed its type while it was being copied",
+            ));
+        }
+        let stamp = Stamp::of(&stat);
+        let known = self.known[number].get(item).copied().flatten();
+        let known = known
+            .filter(|(state, _)| *state == stamp)
+            .map(|(_, known)| known);
+        let xattrs = match known {
+            Some(known) if !known.has_xattrs => Vec::new(),
+            _ => source.xattrs_of(&file, path)?,
+        };
+        let mode = if xattrs.is_empty() {
+            Writer::birth_mode(entry)
+        } else {
+            Mode::RUSR | Mode::WUSR
+        };
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = rustix::fs::openat(&self.root, entry.path.as_slice(), flags, mode)
+            .at("create", self.on_disk(&entry.path))?;
+        let copy = File::from(copy);
+        Ok(Some(Opened {
+            cloned: self.clone_blocks(&copy, &file, stamp.size),
+            size: stamp.size,
+            path: on_disk,
+            copy_to: Some(copy),
+            known: known.map(|known| known.digest),
+            xattrs,
+            file,
+        }))
+    }
+
+    fn close(&self, _index: usize, entry: &Entry, opened: Opened) -> Result<()> {
+        let Some(copy) = opened.copy_to else {
+            return Ok(());
+        };
+        let done = self.writer.file(copy.as_fd(), entry);
+        done.at("chmod", self.on_disk(&entry.path))
+    }
+}

@@ -37,12 +37,6 @@ pub struct Request {
     pub threads: Option<usize>,
 }
 
-impl Default for Compression {
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 /// Digests the layer directory `source`; the same directory gives the same bytes every time.
 pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<Packed> {
     let threads = request.threads.unwrap_or_else(thread_count);
@@ -112,7 +106,12 @@ impl Layer {
             let Some(attrs) = attrs else {
                 continue;
             };
-            refuse_whiteout_name(&path)?;
+            if is_whiteout_name(name) {
+                return Err(Error::Layer {
+                    entry: String::from_utf8_lossy(&path).into_owned(),
+                    reason: "a name that begins with .wh. means a deletion in a layer".to_owned(),
+                });
+            }
             let is_folder = attrs.entry.kind == Kind::Directory;
             node.push(Child {
                 name: name.to_vec(),
@@ -126,15 +125,9 @@ impl Layer {
 }
 
 /// A file that is called like a whiteout would delete something where the layer is unpacked.
-pub fn refuse_whiteout_name(path: &[u8]) -> Result<()> {
+pub fn is_whiteout_name(path: &[u8]) -> bool {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
-    if name.starts_with(WHITEOUT_PREFIX) {
-        return Err(Error::Layer {
-            entry: String::from_utf8_lossy(path).into_owned(),
-            reason: "a name that begins with .wh. means a deletion in a layer".to_owned(),
-        });
-    }
-    Ok(())
+    name.starts_with(WHITEOUT_PREFIX)
 }
 
 struct Plan {

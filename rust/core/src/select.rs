@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
 use rustix::io::Errno;
@@ -74,6 +74,19 @@ impl Picked {
     }
 }
 
+/// One regular file of a selection, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Relative to the root of the tree.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// `blake3:<hex>` of its content.
+    pub digest: String,
+}
+
 /// The files that one COPY or ADD takes out of one tree.
 #[derive(Debug)]
 pub struct Selection {
@@ -86,7 +99,7 @@ pub struct Selection {
     several: bool,
     ignored: bool,
     /// What `content_digest` learned of each file.
-    known: Mutex<Vec<Option<(Stamp, Known)>>>,
+    known: Mutex<Arc<Vec<Option<(Stamp, Known)>>>>,
 }
 
 impl Selection {
@@ -100,7 +113,7 @@ impl Selection {
             xattrs: HashMap::new(),
             several: request.patterns.len() > 1,
             ignored: false,
-            known: Mutex::new(Vec::new()),
+            known: Mutex::default(),
         };
         let ignore = Ignore::new(request.ignore)?;
         let exclude = Ignore::new(request.exclude)?;
@@ -193,9 +206,26 @@ impl Selection {
     }
 
     /// What `content_digest` learned of one file, with the state of the file it holds for.
-    pub fn known(&self) -> Vec<Option<(Stamp, Known)>> {
+    pub fn known(&self) -> Arc<Vec<Option<(Stamp, Known)>>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.clone()
+        Arc::clone(&known)
+    }
+
+    /// The regular files with their digests, for people; reads those not digested yet.
+    pub fn listed(&self, cancel: &Cancel) -> Result<Vec<Listed>> {
+        let mut known = self.known();
+        if known.is_empty() {
+            known = Arc::new(self.learn(None, cancel)?);
+        }
+        let files = self.files().map(|(index, picked)| Listed {
+            path: String::from_utf8_lossy(self.path(picked)).into_owned(),
+            size: picked.stamp.size,
+            mode: picked.mode & 0o7777,
+            digest: known[index].map_or_else(String::new, |(_, known)| {
+                format!("blake3:{}", blake3::Hash::from(known.digest).to_hex())
+            }),
+        });
+        Ok(files.collect())
     }
 
     fn add_single(&mut self, path: &[u8], name: &[u8]) -> Result<()> {
@@ -314,7 +344,7 @@ impl Selection {
             }
         }
         hasher.update(&records);
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
         Ok(format!("blake3:{}", hasher.finalize().to_hex()))
     }
 
