@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from img.errors import DigestMismatch, LayerError, SizeMismatch
 from img.oci.descriptor import Descriptor
@@ -125,37 +125,54 @@ def _into_sink(
 
 def _in_parallel(tasks: Sequence[T], work: Callable[[T, Stop], None], jobs: int, stop: Stop | None) -> None:
     """Works on all tasks in their order, in threads of its own; raises the first error."""
-    halt, outer = Stop(), stop or Stop()
-    pending = deque(tasks)
-    errors: list[BaseException] = []
+    crew = _Crew(tasks, work)
+    with (stop or Stop()).calling(crew.halt.set):
+        crew.run(max(1, min(jobs, len(tasks))))
+    if crew.errors:
+        raise crew.errors[0]
+    if crew.halt.is_set:
+        raise Stopped
 
-    def worker() -> None:
-        while not halt.is_set:
-            try:
-                task = pending.popleft()
-            except IndexError:
-                return
-            try:
-                work(task, halt)
-            except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
-                errors.append(error)
-                halt.set()
 
-    count = max(1, min(jobs, len(tasks)))
-    threads = [threading.Thread(target=worker, name=f"transfer-{n}", daemon=True) for n in range(count)]
-    with outer.calling(halt.set):
+class _Crew(Generic[T]):
+    """Threads that take tasks from one queue until it is empty or something went wrong."""
+
+    def __init__(self, tasks: Sequence[T], work: Callable[[T, Stop], None]) -> None:
+        self._pending = deque(tasks)
+        self._work = work
+        self.halt = Stop()
+        self.errors: list[BaseException] = []
+
+    def run(self, count: int) -> None:
+        """Starts the threads and waits for their ends, even if this thread is interrupted meanwhile."""
+        # Ends are waited for by events: after an interrupt, joining a thread again does not wait for it.
+        ends = [threading.Event() for _ in range(count)]
+        threads = [threading.Thread(target=self._toil, args=(end,), daemon=True) for end in ends]
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
-        except BaseException:  # an interrupt of the waiting thread, above all
-            halt.set()
-            for thread in threads:
+            for end in ends:
+                end.wait()
+        except BaseException:
+            self.halt.set()
+            for thread, end in zip(threads, ends, strict=True):
                 if thread.ident is not None:
-                    thread.join()
+                    end.wait()
             raise
-    if errors:
-        raise errors[0]
-    if halt.is_set:
-        raise Stopped
+
+    def _toil(self, ended: threading.Event) -> None:
+        try:
+            # None means that another thread took the last one; a task's own IndexError is an error.
+            while not self.halt.is_set and (task := self._take()) is not None:
+                self._work(task, self.halt)
+        except BaseException as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            self.errors.append(error)
+            self.halt.set()
+        finally:
+            ended.set()
+
+    def _take(self) -> T | None:
+        try:
+            return self._pending.popleft()
+        except IndexError:
+            return None

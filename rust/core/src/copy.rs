@@ -1,1 +1,775 @@
-//! (to be written)
+//! [`copy_layer`] and [`make_directory`]: COPY and WORKDIR write an upper folder and digest it.
+//!
+//! Three steps: `place` says where the destination is and what stands there in the layers below;
+//! a plan lists every object of the new layer in the tar's order; then folders, links and nodes
+//! are made, `pipeline` copies and digests the files in one reading, and the folders get their
+//! final attributes. The upper folder holds afterwards what an overlay mount would have left.
+//! Source: Dockerfile reference, COPY and WORKDIR.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use crate::attrs::{Owners, Writer};
+use crate::cancel::Cancel;
+use crate::chmod::ModeChange;
+use crate::entry::{Entry, Kind};
+use crate::error::{IoContext, Result};
+use crate::explore::thread_count;
+use crate::memo::{Known, Stamp};
+use crate::pack::{is_whiteout_name, settle_time};
+use crate::pipeline::{digest, Contents, Opened, Packed};
+use crate::place::{attributes, order, refuse, Place};
+use crate::select::{Picked, Selection};
+use crate::source::join;
+use crate::stack::Stack;
+
+/// How a COPY writes what it copies.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Absolute path; a trailing `/` makes it a folder.
+    pub dest: String,
+    /// Wanted uid and gid.
+    pub owner: Option<(u32, u32)>,
+    /// `--chmod`.
+    pub mode: Option<String>,
+    /// Without `owner`: the source's own owners, and not 0:0.
+    pub keep_owner: bool,
+    /// Times later than this, in seconds since the epoch, become this.
+    pub clamp_mtime: Option<i64>,
+    /// Threads that copy; None is a fitting number. The outcome does not depend on it.
+    pub threads: Option<usize>,
+}
+
+/// Carries out one COPY into the empty folder `upper`, over `parents` (base first).
+pub fn copy_layer(
+    sources: &[&Selection],
+    parents: &[PathBuf],
+    upper: &Path,
+    request: &Request,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let stack = Stack::new(parents.to_vec());
+    let several = sources.len() > 1 || sources.iter().any(|source| source.several());
+    let place = Place::find(&stack, &request.dest, several)?;
+    let mode = request.mode.as_deref().map(ModeChange::parse).transpose()?;
+    let newest = sources
+        .iter()
+        .flat_map(|source| source.picked())
+        .map(|picked| picked.mtime)
+        .max();
+    let mut planner = Planner {
+        stack: &stack,
+        request,
+        mode,
+        plan: Vec::new(),
+        lent: false,
+    };
+    let owner = request.owner.unwrap_or((0, 0));
+    let (folders, missing) = place.folders(&stack, owner, 0o755, newest.unwrap_or(0))?;
+    planner.add_parents(folders);
+    for (number, source) in sources.iter().enumerate() {
+        planner.add_source(number, source, &place, missing)?;
+    }
+    let plan = planner.finish()?;
+    write(sources, &stack, upper, plan, request.threads, cancel)
+}
+
+/// Makes `dest` and its missing parents; where nothing is missing, the layer has no entries.
+pub fn make_directory(
+    parents: &[PathBuf],
+    upper: &Path,
+    dest: &str,
+    owner: (u32, u32),
+    mode: u32,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let stack = Stack::new(parents.to_vec());
+    let place = Place::find(&stack, dest, true)?;
+    let (folders, missing) = place.folders(&stack, owner, mode, 0)?;
+    let request = Request::default();
+    let mut planner = Planner {
+        stack: &stack,
+        request: &request,
+        mode: None,
+        plan: Vec::new(),
+        lent: false,
+    };
+    if missing {
+        planner.add_parents(folders);
+    }
+    let plan = planner.finish()?;
+    write(&[], &stack, upper, plan, None, cancel)
+}
+
+/// One object of the layer to be.
+struct Planned {
+    entry: Entry,
+    /// Number of the source and index in it; None for a folder that was there, or is implied.
+    origin: Option<(usize, usize)>,
+}
+
+struct Planner<'a> {
+    stack: &'a Stack,
+    request: &'a Request,
+    mode: Option<ModeChange>,
+    plan: Vec<Planned>,
+    /// True once a source folder gave its attributes to the new destination folder.
+    lent: bool,
+}
+
+impl Planner<'_> {
+    fn add_parents(&mut self, folders: Vec<Entry>) {
+        for mut entry in folders {
+            settle_time(&mut entry, self.request.clamp_mtime);
+            self.plan.push(Planned {
+                entry,
+                origin: None,
+            });
+        }
+    }
+
+    /// Adds one source's objects. `missing`: the destination folder is not there yet, so a source
+    /// folder gives it its attributes.
+    fn add_source(
+        &mut self,
+        number: usize,
+        source: &Selection,
+        place: &Place,
+        missing: bool,
+    ) -> Result<()> {
+        // Folders of the layers below that this source copies into; a name is looked up below
+        // only where its folder is one of them.
+        let mut merged: Vec<Vec<u8>> = Vec::new();
+        if !missing {
+            merged.push(place.folder.clone());
+        }
+        for (index, picked) in source.picked().iter().enumerate() {
+            let dest = source.dest(picked);
+            if dest.is_empty() {
+                if missing && !std::mem::replace(&mut self.lent, true) {
+                    self.give_attributes(source, index, place);
+                }
+                continue;
+            }
+            let path = match &place.name {
+                Some(name) => join([&place.folder[..], &name[..]]),
+                None => join([&place.folder[..], dest]),
+            };
+            if is_whiteout_name(&path) {
+                return Err(refuse(
+                    &path,
+                    "a name that begins with .wh. means a deletion in a layer",
+                ));
+            }
+            let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            while merged
+                .last()
+                .is_some_and(|folder| !is_within(&path[..parent], folder))
+            {
+                merged.pop();
+            }
+            if merged
+                .last()
+                .is_some_and(|folder| folder[..] == path[..parent])
+            {
+                self.check_over(&path, picked, &mut merged)?;
+            }
+            let entry = self.entry(source, index, path);
+            self.plan.push(Planned {
+                entry,
+                origin: Some((number, index)),
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses a folder onto a file and a file onto a folder of the layers below.
+    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
+        let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
+            return Ok(());
+        };
+        match (picked.file_type() == FileType::Directory, found.is_dir()) {
+            (true, true) => merged.push(path.to_vec()),
+            (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
+            (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// The source folder's attributes go to the destination folder, which is new.
+    fn give_attributes(&mut self, source: &Selection, index: usize, place: &Place) {
+        let wanted = self.entry(source, index, place.folder.clone());
+        if let Some(folder) = self
+            .plan
+            .iter_mut()
+            .find(|one| one.entry.path == place.folder)
+        {
+            folder.entry = wanted;
+        }
+    }
+
+    fn entry(&self, source: &Selection, index: usize, path: Vec<u8>) -> Entry {
+        let picked = &source.picked()[index];
+        let (major, minor) = picked.device;
+        let kind = match picked.file_type() {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink(source.target(picked).to_vec()),
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            _ => Kind::File,
+        };
+        let kept = if self.request.keep_owner {
+            (picked.uid, picked.gid)
+        } else {
+            (0, 0)
+        };
+        let (uid, gid) = self.request.owner.unwrap_or(kept);
+        let mode = match (&self.mode, &kind) {
+            (_, Kind::Symlink(_)) => 0o777,
+            (Some(change), kind) => change.apply(picked.mode, *kind == Kind::Directory),
+            (None, _) => picked.mode & 0o7777,
+        };
+        let size = if kind == Kind::File {
+            picked.stamp.size
+        } else {
+            0
+        };
+        let mut entry = Entry {
+            path,
+            kind,
+            mode,
+            uid,
+            gid,
+            mtime: picked.mtime,
+            mtime_nanos: 0,
+            size,
+            xattrs: source.xattrs(index).to_vec(),
+        };
+        settle_time(&mut entry, self.request.clamp_mtime);
+        entry
+    }
+
+    /// Sorts the plan; where two sources give one name, the later one stands.
+    fn finish(mut self) -> Result<Vec<Planned>> {
+        self.plan
+            .sort_by(|a, b| order(&a.entry.path, &b.entry.path));
+        let mut plan: Vec<Planned> = Vec::with_capacity(self.plan.len());
+        for one in self.plan {
+            let is_folder = one.entry.kind == Kind::Directory;
+            if let Some(last) = plan.last_mut() {
+                let last_is_folder = last.entry.kind == Kind::Directory;
+                if last.entry.path == one.entry.path {
+                    if last_is_folder != is_folder {
+                        let reason = "one source has a file here and another a folder";
+                        return Err(refuse(&one.entry.path, reason));
+                    }
+                    *last = one;
+                    continue;
+                }
+                if !last_is_folder && is_within(&one.entry.path, &last.entry.path) {
+                    let reason = "one source has a file here and another a folder";
+                    return Err(refuse(&last.entry.path, reason));
+                }
+            }
+            plan.push(one);
+        }
+        Ok(plan)
+    }
+}
+
+/// Is `path` the folder itself, or below it?
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty()
+        || path
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+/// Makes what the plan says in `upper`, digesting it on the way.
+fn write(
+    sources: &[&Selection],
+    stack: &Stack,
+    upper: &Path,
+    plan: Vec<Planned>,
+    threads: Option<usize>,
+    cancel: &Cancel,
+) -> Result<Packed> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(upper, flags, Mode::empty()).at("open", upper)?;
+    let (entries, origins) = plan.into_iter().map(|one| (one.entry, one.origin)).unzip();
+    let copier = Copier {
+        sources,
+        origins,
+        known: sources.iter().map(|source| source.known()).collect(),
+        root,
+        upper,
+        writer: Writer::new(Owners::Keep),
+        clones: AtomicBool::new(true),
+    };
+    let entries: Vec<Entry> = entries;
+    copier
+        .writer
+        .begin(copier.root.as_fd())
+        .at("chmod", upper)?;
+    for entry in &entries {
+        cancel.check()?;
+        copier.make(entry)?;
+    }
+    let threads = threads.unwrap_or_else(thread_count);
+    let packed = digest(&entries, &copier, None, threads, cancel)?;
+    for entry in entries
+        .iter()
+        .rev()
+        .filter(|entry| entry.kind == Kind::Directory)
+    {
+        let name = OsStr::from_bytes(&entry.path);
+        let done = copier.writer.named(copier.root.as_fd(), name, entry);
+        done.at("chmod", copier.on_disk(&entry.path))?;
+    }
+    // An overlay shows its uppermost layer's root: it must look as the one below does.
+    let own = attributes(stack, Path::new(""))?;
+    copier
+        .writer
+        .folder(copier.root.as_fd(), &own)
+        .at("chmod", upper)?;
+    Ok(packed)
+}
+
+struct Copier<'a> {
+    sources: &'a [&'a Selection],
+    origins: Vec<Option<(usize, usize)>>,
+    known: Vec<Arc<Vec<Option<(Stamp, Known)>>>>,
+    root: OwnedFd,
+    upper: &'a Path,
+    writer: Writer,
+    /// Until the file system says that it cannot share blocks between files.
+    clones: AtomicBool,
+}
+
+impl Copier<'_> {
+    fn on_disk(&self, path: &[u8]) -> PathBuf {
+        self.upper.join(OsStr::from_bytes(path))
+    }
+
+    /// Makes everything but regular files; folders get their final attributes at the end.
+    fn make(&self, entry: &Entry) -> Result<()> {
+        let name = OsStr::from_bytes(&entry.path);
+        let parent = self.root.as_fd();
+        match &entry.kind {
+            Kind::File | Kind::Hardlink(_) => Ok(()),
+            Kind::Directory => {
+                rustix::fs::mkdirat(parent, name, Mode::RWXU).at("mkdir", self.on_disk(&entry.path))
+            }
+            Kind::Symlink(target) => {
+                rustix::fs::symlinkat(OsStr::from_bytes(target), parent, name)
+                    .at("symlink", self.on_disk(&entry.path))?;
+                let done = self.writer.named(parent, name, entry);
+                done.at("chown", self.on_disk(&entry.path))
+            }
+            Kind::CharDevice { .. } | Kind::BlockDevice { .. } | Kind::Fifo => {
+                let done = self.writer.make_node(parent, name, entry);
+                done.at("mknod", self.on_disk(&entry.path))
+            }
+        }
+    }
+
+    /// Shares the source's blocks where the file system can; false where they must be copied.
+    fn clone_blocks(&self, to: &File, from: &File, size: u64) -> bool {
+        if size == 0 || !self.clones.load(Ordering::Relaxed) {
+            return false;
+        }
+        let cloned = rustix::fs::ioctl_ficlone(to, from).is_ok();
+        if !cloned {
+            self.clones.store(false, Ordering::Relaxed);
+        }
+        cloned && to.metadata().is_ok_and(|made| made.len() == size)
+    }
+}
+
+impl Contents for Copier<'_> {
+    fn open(&self, index: usize, entry: &Entry) -> Result<Option<Opened>> {
+        let Some((number, item)) = self.origins[index] else {
+            return Ok(None);
+        };
+        let source = self.sources[number];
+        let path = source.path(&source.picked()[item]);
+        let on_disk = source.root().on_disk(path);
+        let file = File::from(source.root().open_beneath(path, OFlags::RDONLY)?);
+        let stat = rustix::fs::fstat(&file).at("stat", &on_disk)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refuse(
+                path,
+                "it changed its type while it was being copied",
+            ));
+        }
+        let stamp = Stamp::of(&stat);
+        let known = self.known[number].get(item).copied().flatten();
+        let known = known
+            .filter(|(state, _)| *state == stamp)
+            .map(|(_, known)| known);
+        let xattrs = match known {
+            Some(known) if !known.has_xattrs => Vec::new(),
+            _ => source.xattrs_of(&file, path)?,
+        };
+        let mode = if xattrs.is_empty() {
+            Writer::birth_mode(entry)
+        } else {
+            Mode::RUSR | Mode::WUSR
+        };
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let copy = rustix::fs::openat(&self.root, entry.path.as_slice(), flags, mode)
+            .at("create", self.on_disk(&entry.path))?;
+        let copy = File::from(copy);
+        Ok(Some(Opened {
+            cloned: self.clone_blocks(&copy, &file, stamp.size),
+            size: stamp.size,
+            path: on_disk,
+            copy_to: Some(copy),
+            known: known.map(|known| known.digest),
+            xattrs,
+            file,
+        }))
+    }
+
+    fn close(&self, _index: usize, entry: &Entry, opened: Opened) -> Result<()> {
+        let Some(copy) = opened.copy_to else {
+            return Ok(());
+        };
+        let done = self.writer.file(copy.as_fd(), entry);
+        done.at("chmod", self.on_disk(&entry.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::pack;
+    use crate::select;
+    use crate::Error;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for name in ["context", "base"] {
+                fs::create_dir(dir.path().join(name)).unwrap();
+            }
+            Self { dir }
+        }
+
+        fn file(&self, path: &str, content: &str) {
+            let path = self.dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            let file = fs::File::options().write(true).open(&path).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(1_600_000_000_700);
+            file.set_modified(time).unwrap();
+        }
+
+        fn folder(&self, path: &str, mode: u32) {
+            let path = self.dir.path().join(path);
+            fs::create_dir_all(&path).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn link(&self, path: &str, target: &str) {
+            symlink(target, self.dir.path().join(path)).unwrap();
+        }
+
+        fn select(&self, patterns: &[&str]) -> Selection {
+            let patterns: Vec<String> = patterns.iter().map(|&one| one.to_owned()).collect();
+            let request = select::Request {
+                patterns: &patterns,
+                ..select::Request::default()
+            };
+            Selection::new(
+                &self.dir.path().join("context"),
+                &request,
+                &Cancel::default(),
+            )
+            .unwrap()
+        }
+
+        fn try_copy(&self, patterns: &[&str], request: &Request) -> Result<Packed> {
+            let upper = self.dir.path().join("upper");
+            let _ = fs::remove_dir_all(&upper);
+            fs::create_dir(&upper).unwrap();
+            let selection = self.select(patterns);
+            let parents = [self.dir.path().join("base")];
+            copy_layer(&[&selection], &parents, &upper, request, &Cancel::default())
+        }
+
+        /// Copies, checks that packing the upper folder again gives the same layer, and lists it.
+        fn copy_with(&self, patterns: &[&str], request: &Request) -> Vec<String> {
+            let packed = self.try_copy(patterns, request).unwrap();
+            let upper = self.dir.path().join("upper");
+            let again = pack::pack_layer(&upper, &pack::Request::default(), &Cancel::default());
+            assert_eq!(packed, again.unwrap());
+            let mut found = Vec::new();
+            list(&upper, &upper, &mut found);
+            found
+        }
+
+        fn copy(&self, patterns: &[&str], dest: &str) -> Vec<String> {
+            self.copy_with(patterns, &to(dest))
+        }
+
+        fn refusal(&self, patterns: &[&str], dest: &str) -> String {
+            self.try_copy(patterns, &to(dest)).unwrap_err().to_string()
+        }
+    }
+
+    fn to(dest: &str) -> Request {
+        Request {
+            dest: dest.to_owned(),
+            ..Request::default()
+        }
+    }
+
+    fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            let meta = fs::symlink_metadata(&path).unwrap();
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            found.push(format!(
+                "{name} {:o} {}:{}",
+                meta.mode() & 0o7777,
+                meta.uid(),
+                meta.gid()
+            ));
+            if meta.is_dir() {
+                list(root, &path, found);
+            }
+        }
+    }
+
+    fn sample() -> Fixture {
+        let tree = Fixture::new();
+        tree.file("context/a.txt", "alpha");
+        tree.file("context/src/main.c", "int main;");
+        tree.file("context/src/deep/x", "x");
+        for (path, mode) in [
+            ("a.txt", 0o640),
+            ("src/main.c", 0o644),
+            ("src/deep/x", 0o755),
+        ] {
+            let path = tree.dir.path().join("context").join(path);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        tree.folder("context/src/deep", 0o750);
+        tree.folder("context/src", 0o711);
+        tree
+    }
+
+    #[test]
+    fn one_file_is_renamed_or_goes_into_a_folder() {
+        let tree = sample();
+        assert_eq!(tree.copy(&["a.txt"], "/b.txt"), ["b.txt 640 0:0"]);
+        assert_eq!(
+            tree.copy(&["a.txt"], "/new/deep/"),
+            ["new 755 0:0", "new/deep 755 0:0", "new/deep/a.txt 640 0:0"]
+        );
+        tree.folder("base/opt", 0o1777);
+        assert_eq!(
+            tree.copy(&["a.txt"], "/opt"),
+            ["opt 1777 0:0", "opt/a.txt 640 0:0"]
+        );
+        assert_eq!(tree.copy(&["a.txt"], "/"), ["a.txt 640 0:0"]);
+        let meta = fs::metadata(tree.dir.path().join("upper/a.txt")).unwrap();
+        assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_600_000_000, 0));
+    }
+
+    #[test]
+    fn a_folder_means_its_contents_and_lends_its_attributes_to_a_new_one() {
+        let tree = sample();
+        let below = |path: &str| {
+            [
+                format!("{path} 711 0:0"),
+                format!("{path}/deep 750 0:0"),
+                format!("{path}/deep/x 755 0:0"),
+                format!("{path}/main.c 644 0:0"),
+            ]
+        };
+        assert_eq!(tree.copy(&["src"], "/app"), below("app"));
+        tree.folder("base/app/deep", 0o700);
+        tree.folder("base/app", 0o700);
+        let found = tree.copy(&["src"], "/app/");
+        assert_eq!(found[0], "app 700 0:0");
+        assert_eq!(found[1], "app/deep 750 0:0");
+    }
+
+    #[test]
+    fn symlinks_among_the_parents_are_followed_inside_the_image() {
+        let tree = sample();
+        tree.folder("base/usr/lib", 0o755);
+        tree.folder("base/usr", 0o755);
+        tree.link("base/lib", "/usr/lib");
+        tree.link("base/out", "../../../../etc");
+        let found = tree.copy(&["a.txt"], "/lib/x/");
+        assert_eq!(found.last().unwrap(), "usr/lib/x/a.txt 640 0:0");
+        let found = tree.copy(&["a.txt"], "/out/a");
+        assert_eq!(found, ["etc 755 0:0", "etc/a 640 0:0"]);
+        assert_eq!(tree.copy(&["src"], "/lib").len(), 5);
+    }
+
+    #[test]
+    fn a_symlink_to_a_file_is_replaced() {
+        let tree = sample();
+        tree.file("base/real", "old");
+        tree.link("base/alias", "real");
+        tree.link("base/dangling", "nowhere");
+        assert_eq!(tree.copy(&["a.txt"], "/alias"), ["alias 640 0:0"]);
+        assert_eq!(tree.copy(&["a.txt"], "/dangling"), ["dangling 640 0:0"]);
+    }
+
+    #[test]
+    fn files_and_folders_do_not_replace_one_another() {
+        let tree = sample();
+        tree.file("base/file", "");
+        tree.file("base/app/deep", "");
+        tree.folder("base/dir/a.txt", 0o755);
+        assert!(tree.refusal(&["src"], "/file").contains("must be a folder"));
+        assert!(tree
+            .refusal(&["a.txt", "src"], "/file")
+            .contains("must be a folder"));
+        assert!(tree
+            .refusal(&["a.txt"], "/file/")
+            .contains("must be a folder"));
+        assert!(tree
+            .refusal(&["a.txt"], "/file/x")
+            .contains("where a folder must be"));
+        assert!(tree
+            .refusal(&["src"], "/app")
+            .contains("a folder onto a file"));
+        assert!(tree
+            .refusal(&["a.txt"], "/dir/")
+            .contains("a file onto a folder"));
+    }
+
+    #[test]
+    fn owner_and_mode_apply_to_everything_copied() {
+        let tree = sample();
+        tree.link("context/src/link", "main.c");
+        let request = Request {
+            owner: Some((1000, 33)),
+            mode: Some("u=rwX,go=rX".to_owned()),
+            ..to("/srv/app")
+        };
+        let found = tree.copy_with(&["src"], &request);
+        let wanted = [
+            "srv 755 1000:33",
+            "srv/app 755 1000:33",
+            "srv/app/deep 755 1000:33",
+            "srv/app/deep/x 755 1000:33",
+            "srv/app/link 777 1000:33",
+            "srv/app/main.c 644 1000:33",
+        ];
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn set_id_bits_xattrs_and_special_files_are_kept() {
+        let tree = sample();
+        let path = tree.dir.path().join("context/src/main.c");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(&path, "user.note", b"kept", flags).unwrap();
+        let fifo = tree.dir.path().join("context/src/pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let _socket =
+            std::os::unix::net::UnixListener::bind(tree.dir.path().join("context/src/socket"));
+        let found = tree.copy(&["src"], "/app");
+        assert_eq!(found[3..], ["app/main.c 4755 0:0", "app/pipe 400 0:0"]);
+        let mut value = [0; 8];
+        let copy = tree.dir.path().join("upper/app/main.c");
+        let length = rustix::fs::getxattr(copy, "user.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"kept");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_a_whiteout_is_refused() {
+        let tree = sample();
+        tree.file("context/src/.wh.etc", "");
+        assert!(tree.refusal(&["src"], "/app").contains(".wh."));
+    }
+
+    #[test]
+    fn the_later_of_two_sources_stands() {
+        let tree = sample();
+        tree.file("context/other/main.c", "the later one");
+        let upper = tree.dir.path().join("upper");
+        fs::create_dir(&upper).unwrap();
+        let (first, second) = (tree.select(&["src"]), tree.select(&["other"]));
+        let sources = [&first, &second];
+        copy_layer(&sources, &[], &upper, &to("/app"), &Cancel::default()).unwrap();
+        let content = fs::read_to_string(upper.join("app/main.c")).unwrap();
+        assert_eq!(content, "the later one");
+        let mode = fs::metadata(upper.join("app")).unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o711);
+    }
+
+    #[test]
+    fn known_digests_are_taken_only_for_the_same_state_of_a_file() {
+        let tree = sample();
+        let upper = tree.dir.path().join("upper");
+        let selection = tree.select(&["src"]);
+        selection.content_digest(None, &Cancel::default()).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        tree.file("context/src/main.c", "INT MAIN;");
+        fs::create_dir(&upper).unwrap();
+        let packed = copy_layer(&[&selection], &[], &upper, &to("/app"), &Cancel::default());
+        let again = pack::pack_layer(&upper, &pack::Request::default(), &Cancel::default());
+        assert_eq!(
+            packed.unwrap().content_digest,
+            again.unwrap().content_digest
+        );
+    }
+
+    #[test]
+    fn directories_are_made_where_the_layers_lack_them() {
+        let tree = Fixture::new();
+        tree.folder("base/srv", 0o711);
+        tree.file("base/file", "");
+        let make = |dest: &str| {
+            let upper = tree.dir.path().join("upper");
+            let _ = fs::remove_dir_all(&upper);
+            fs::create_dir(&upper).unwrap();
+            let parents = [tree.dir.path().join("base")];
+            let made = make_directory(&parents, &upper, dest, (5, 6), 0o755, &Cancel::default())?;
+            let mut found = Vec::new();
+            list(&upper, &upper, &mut found);
+            Ok::<_, Error>((made.entries, found))
+        };
+        let (entries, found) = make("/srv/app/data").unwrap();
+        assert_eq!(entries, 3);
+        assert_eq!(
+            found,
+            ["srv 711 0:0", "srv/app 755 5:6", "srv/app/data 755 5:6"]
+        );
+        assert_eq!(make("/srv").unwrap(), (0, vec![]));
+        assert_eq!(make("/").unwrap(), (0, vec![]));
+        assert!(make("/file").is_err());
+    }
+}

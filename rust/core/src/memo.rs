@@ -1,1 +1,403 @@
-//! (to be written)
+//! [`DigestMemo`]: file digests remembered across builds, so that an unchanged file is not read.
+//!
+//! `select` asks it for a file's BLAKE3 by what `stat` says and tells it what it read. It never
+//! answers for a file whose identity moved, and never records one that could still change within
+//! the same tick of the clock. It is a cache: a missing, old, broken or foreign file is an empty
+//! memo, two processes saving at once lose one another's news and nothing else.
+//!
+//! Format, version 1, little-endian: magic, generation `u32`, count `u32`, `count` records of
+//! [`RECORD`] bytes sorted by key, BLAKE3 of all before it.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::error::{IoContext, Result};
+
+const MAGIC: &[u8; 8] = b"imgmemo1";
+const HEAD: usize = MAGIC.len() + 8;
+const RECORD: usize = 5 * 8 + 32 + 8;
+const SUM: usize = 32;
+/// Saves that an entry survives without having been asked for.
+const KEPT_SAVES: u32 = 64;
+/// An entry this old is marked as used again, at the cost of a save.
+const REFRESH_SAVES: u32 = 16;
+/// More entries than this are not kept: some 80 MB of file.
+const MAX_ENTRIES: usize = 1_000_000;
+/// Coarsest tick of the kernel's file times (100 Hz), doubled.
+const TICK_NANOS: i64 = 20_000_000;
+
+/// What identifies a file's content as unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Stamp {
+    /// Device of the file system.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time in nanoseconds since the epoch.
+    pub mtime: i64,
+    /// Change time in nanoseconds since the epoch: no program can set it back.
+    pub ctime: i64,
+}
+
+impl Stamp {
+    /// Takes it from the kernel's answer.
+    pub fn of(stat: &rustix::fs::Stat) -> Self {
+        let nanos = |seconds: i64, nanos: u64| {
+            seconds
+                .saturating_mul(1_000_000_000)
+                .saturating_add(nanos as i64)
+        };
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: stat.st_size as u64,
+            mtime: nanos(stat.st_mtime, stat.st_mtime_nsec as u64),
+            ctime: nanos(stat.st_ctime, stat.st_ctime_nsec as u64),
+        }
+    }
+}
+
+/// What is remembered of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// BLAKE3 of its content.
+    pub digest: [u8; 32],
+    /// Whether it has extended attributes (a change of them moves ctime).
+    pub has_xattrs: bool,
+}
+
+/// File digests by identity. All calls may come from any thread.
+#[derive(Debug)]
+pub struct DigestMemo {
+    path: PathBuf,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    entries: HashMap<Stamp, Value, BuildHasherDefault<Mix>>,
+    generation: u32,
+    changed: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Value {
+    known: Known,
+    used: u32,
+}
+
+/// The clock now, as [`Stamp`]'s times count.
+pub fn now_nanos() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as i64)
+}
+
+impl DigestMemo {
+    /// Reads the memo; a missing, old or broken file is an empty memo.
+    pub fn open(path: &Path) -> Self {
+        let inner = std::fs::read(path)
+            .ok()
+            .and_then(|bytes| Inner::decode(&bytes))
+            .unwrap_or_default();
+        Self {
+            path: path.to_path_buf(),
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// The number of files known.
+    pub fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// True where no file is known.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Looks many files up at once, in order.
+    pub fn find(&self, stamps: impl Iterator<Item = Stamp>) -> Vec<Option<Known>> {
+        let mut inner = self.lock();
+        let now = inner.generation;
+        let mut refreshed = false;
+        let found = stamps
+            .map(|stamp| {
+                let value = inner.entries.get_mut(&stamp)?;
+                refreshed |= now.saturating_sub(value.used) > REFRESH_SAVES;
+                value.used = now;
+                Some(value.known)
+            })
+            .collect();
+        inner.changed |= refreshed;
+        found
+    }
+
+    /// Remembers files whose reading began at `began` ([`now_nanos`]).
+    ///
+    /// A file changed within the clock's tick before that is left out: another write in the same
+    /// tick would leave its times as they are.
+    pub fn record(&self, began: i64, files: impl Iterator<Item = (Stamp, Known)>) {
+        let mut inner = self.lock();
+        let used = inner.generation;
+        for (stamp, known) in files {
+            if stamp.ctime.saturating_add(TICK_NANOS) < began {
+                inner.entries.insert(stamp, Value { known, used });
+                inner.changed = true;
+            }
+        }
+    }
+
+    /// Writes it atomically, if anything changed. Entries not seen for long are dropped.
+    pub fn save(&self) -> Result<()> {
+        let mut inner = self.lock();
+        if !inner.changed {
+            return Ok(());
+        }
+        let bytes = inner.encode();
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = PathBuf::from(name);
+        let written = std::fs::File::create(&temporary)
+            .and_then(|mut file| file.write_all(&bytes))
+            .at("write", &temporary)
+            .and_then(|()| std::fs::rename(&temporary, &self.path).at("rename", &self.path));
+        if written.is_err() {
+            // Best effort: the error that matters is the one returned.
+            let _ = std::fs::remove_file(&temporary);
+        } else {
+            inner.changed = false;
+        }
+        written
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic between two map operations leaves a usable map.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let body = bytes.len().checked_sub(SUM)?;
+        let (body, sum) = bytes.split_at(body);
+        if blake3::hash(body).as_bytes() != sum || body.len() < HEAD || !body.starts_with(MAGIC) {
+            return None;
+        }
+        let number = |at: usize| {
+            let bytes = body.get(at..at + 4)?;
+            Some(u32::from_le_bytes(bytes.try_into().ok()?))
+        };
+        let generation = number(MAGIC.len())?;
+        let count = number(MAGIC.len() + 4)? as usize;
+        let records = &body[HEAD..];
+        if count > MAX_ENTRIES || records.len() != count * RECORD {
+            return None;
+        }
+        let mut entries = HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
+        for record in records.chunks_exact(RECORD) {
+            let (stamp, value) = decode_record(record)?;
+            entries.insert(stamp, value);
+        }
+        Some(Self {
+            entries,
+            generation,
+            changed: false,
+        })
+    }
+
+    fn encode(&mut self) -> Vec<u8> {
+        let now = self.generation;
+        self.entries
+            .retain(|_, value| now.saturating_sub(value.used) <= KEPT_SAVES);
+        if self.entries.len() > MAX_ENTRIES {
+            let mut ages: Vec<u32> = self.entries.values().map(|value| value.used).collect();
+            let surplus = ages.len() - MAX_ENTRIES;
+            let (_, &mut oldest, _) = ages.select_nth_unstable(surplus);
+            self.entries.retain(|_, value| value.used > oldest);
+        }
+        let mut sorted: Vec<(&Stamp, &Value)> = self.entries.iter().collect();
+        sorted.sort_unstable_by_key(|(stamp, _)| **stamp);
+        let mut bytes = Vec::with_capacity(HEAD + sorted.len() * RECORD + SUM);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&now.saturating_add(1).to_le_bytes());
+        bytes.extend_from_slice(&(sorted.len() as u32).to_le_bytes());
+        for (stamp, value) in sorted {
+            for number in [
+                stamp.dev,
+                stamp.ino,
+                stamp.size,
+                stamp.mtime as u64,
+                stamp.ctime as u64,
+            ] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(&value.known.digest);
+            bytes.extend_from_slice(&value.used.to_le_bytes());
+            bytes.extend_from_slice(&u32::from(value.known.has_xattrs).to_le_bytes());
+        }
+        let sum = blake3::hash(&bytes);
+        bytes.extend_from_slice(sum.as_bytes());
+        self.generation = now.saturating_add(1);
+        bytes
+    }
+}
+
+fn decode_record(record: &[u8]) -> Option<(Stamp, Value)> {
+    let long = |index: usize| {
+        let bytes = record.get(index * 8..index * 8 + 8)?;
+        Some(u64::from_le_bytes(bytes.try_into().ok()?))
+    };
+    let last = long(9)?;
+    Some((
+        Stamp {
+            dev: long(0)?,
+            ino: long(1)?,
+            size: long(2)?,
+            mtime: long(3)? as i64,
+            ctime: long(4)? as i64,
+        },
+        Value {
+            known: Known {
+                digest: record.get(40..72)?.try_into().ok()?,
+                has_xattrs: last >> 32 != 0,
+            },
+            used: last as u32,
+        },
+    ))
+}
+
+/// A hasher for keys that are numbers the kernel made: a multiplication per word is enough.
+#[derive(Debug, Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_i64(&mut self, number: i64) {
+        self.write_u64(number as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn stamp(ino: u64) -> Stamp {
+        Stamp {
+            dev: 7,
+            ino,
+            size: ino * 10,
+            mtime: -5,
+            ctime: 1_000,
+        }
+    }
+
+    fn known(byte: u8) -> Known {
+        Known {
+            digest: [byte; 32],
+            has_xattrs: byte % 2 == 1,
+        }
+    }
+
+    fn at_hand() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memo");
+        (dir, path)
+    }
+
+    #[test]
+    fn what_was_recorded_is_known_after_a_save() {
+        let (_dir, path) = at_hand();
+        let memo = DigestMemo::open(&path);
+        memo.record(now_nanos(), (0..100).map(|n| (stamp(n), known(n as u8))));
+        memo.save().unwrap();
+        let memo = DigestMemo::open(&path);
+        let found = memo.find((0..101).map(stamp));
+        for (n, answer) in found.iter().take(100).enumerate() {
+            assert_eq!(*answer, Some(known(n as u8)));
+        }
+        assert_eq!(found[100], None);
+        let mut moved = stamp(5);
+        moved.ctime += 1;
+        assert_eq!(memo.find([moved].into_iter()), [None]);
+    }
+
+    #[test]
+    fn a_file_changed_in_the_same_tick_is_not_recorded() {
+        let (_dir, path) = at_hand();
+        let memo = DigestMemo::open(&path);
+        let began = now_nanos();
+        let mut young = stamp(1);
+        young.ctime = began - 1_000_000;
+        memo.record(began, [(young, known(1))].into_iter());
+        assert!(memo.is_empty());
+    }
+
+    #[test]
+    fn a_broken_or_foreign_file_is_an_empty_memo() {
+        let (_dir, path) = at_hand();
+        let memo = DigestMemo::open(&path);
+        memo.record(now_nanos(), (0..10).map(|n| (stamp(n), known(0))));
+        memo.save().unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for at in [0, 9, 13, 40, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            std::fs::write(&path, bad).unwrap();
+            assert!(DigestMemo::open(&path).is_empty());
+        }
+        for length in [0, 5, 31, 32, 48, good.len() - 80] {
+            std::fs::write(&path, &good[..length]).unwrap();
+            assert!(DigestMemo::open(&path).is_empty());
+        }
+    }
+
+    #[test]
+    fn entries_not_asked_for_are_dropped_in_the_end() {
+        let (_dir, path) = at_hand();
+        let memo = DigestMemo::open(&path);
+        memo.record(
+            now_nanos(),
+            [(stamp(1), known(1)), (stamp(2), known(2))].into_iter(),
+        );
+        for n in 0..=KEPT_SAVES + 1 {
+            memo.record(
+                now_nanos(),
+                [(stamp(1000 + u64::from(n)), known(0))].into_iter(),
+            );
+            memo.find([stamp(1)].into_iter());
+            memo.save().unwrap();
+        }
+        let memo = DigestMemo::open(&path);
+        let found = memo.find([stamp(1), stamp(2)].into_iter());
+        assert_eq!(found, [Some(known(1)), None]);
+    }
+
+    #[test]
+    fn saving_without_news_writes_nothing() {
+        let (_dir, path) = at_hand();
+        DigestMemo::open(&path).save().unwrap();
+        assert!(!path.exists());
+    }
+}

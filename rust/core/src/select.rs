@@ -1,1 +1,855 @@
-//! (to be written)
+//! [`Selection`]: the files that one COPY or ADD takes out of one tree, in a stable order.
+//!
+//! The solver makes one per source for the cache key ([`Selection::content_digest`]) and hands it
+//! to `copy` on a miss. The tree is walked once, on several threads; ignored folders that nothing
+//! brings back are never entered, and a file whose identity the memo knows is never read.
+//! Nothing is written here. Source: Dockerfile reference, COPY and ".dockerignore file".
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::mem::MaybeUninit;
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
+use rustix::io::Errno;
+
+use crate::attrs;
+use crate::cancel::Cancel;
+use crate::entry::{Entry, Kind, Xattr};
+use crate::error::{IoContext, Result};
+use crate::explore::{explore, thread_count, Found};
+use crate::ignore::{Ignore, Matched};
+use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
+use crate::pipeline::Record;
+use crate::source::{join, SourceRoot};
+use crate::Error;
+
+/// Files that one thread digests at once.
+const BATCH: usize = 64;
+
+/// What a selection is made of.
+#[derive(Debug, Default)]
+pub struct Request<'a> {
+    /// Source words, Go's `filepath.Match` globs.
+    pub patterns: &'a [String],
+    /// Lines of the ignore file.
+    pub ignore: &'a [String],
+    /// `--exclude` patterns, relative to each source.
+    pub exclude: &'a [String],
+    /// Owners count (a stage's files); otherwise every file is 0:0 (a context's).
+    pub owners: bool,
+}
+
+/// One object of a selection. Paths lie in the selection, see [`Selection::path`].
+#[derive(Debug, Clone)]
+pub struct Picked {
+    path: Range<usize>,
+    dest: Range<usize>,
+    target: Range<usize>,
+    /// `st_mode`, with the type bits.
+    pub mode: u32,
+    /// Owner in the image.
+    pub uid: u32,
+    /// Group in the image.
+    pub gid: u32,
+    /// Device numbers, or zeros.
+    pub device: (u32, u32),
+    /// Modification time in whole seconds, rounded down.
+    pub mtime: i64,
+    /// Identity of the content when the tree was walked.
+    pub stamp: Stamp,
+}
+
+impl Picked {
+    /// Its type, in the image.
+    pub fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+}
+
+/// One regular file of a selection, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Relative to the root of the tree.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// `blake3:<hex>` of its content.
+    pub digest: String,
+}
+
+/// The files that one COPY or ADD takes out of one tree.
+#[derive(Debug)]
+pub struct Selection {
+    root: SourceRoot,
+    owners: bool,
+    arena: Vec<u8>,
+    picked: Vec<Picked>,
+    /// Extended attributes of what is no regular file, by index.
+    xattrs: HashMap<usize, Vec<Xattr>>,
+    several: bool,
+    ignored: bool,
+    /// What `content_digest` learned of each file.
+    known: Mutex<Arc<Vec<Option<(Stamp, Known)>>>>,
+}
+
+impl Selection {
+    /// Walks the tree at `root` for what the patterns name.
+    pub fn new(root: &Path, request: &Request<'_>, cancel: &Cancel) -> Result<Self> {
+        let mut selection = Self {
+            root: SourceRoot::open(root)?,
+            owners: request.owners,
+            arena: Vec::new(),
+            picked: Vec::new(),
+            xattrs: HashMap::new(),
+            several: request.patterns.len() > 1,
+            ignored: false,
+            known: Mutex::default(),
+        };
+        let ignore = Ignore::new(request.ignore)?;
+        let exclude = Ignore::new(request.exclude)?;
+        let mut matches = 0;
+        for pattern in request.patterns {
+            let (named, ignored) = selection.root.named(pattern, &ignore)?;
+            selection.ignored |= ignored;
+            matches += named.len();
+            for source in named {
+                if source.is_dir {
+                    selection.several = true;
+                    let walk = Walk {
+                        root: &selection.root,
+                        owners: request.owners,
+                        ignore: &ignore,
+                        exclude: &exclude,
+                        prefix: source.path.len() + usize::from(!source.path.is_empty()),
+                    };
+                    let nodes = walk.run(&source.path, cancel)?;
+                    selection.add_folder(&source.path, nodes);
+                } else if !exclude.excludes(&source.name) {
+                    selection.add_single(&source.path, &source.name)?;
+                }
+            }
+        }
+        if matches == 0 {
+            return Err(Error::Copy {
+                path: request.patterns.join(" "),
+                reason: "no source files were specified: nothing matches".to_owned(),
+                not_found: true,
+            });
+        }
+        selection.several |= matches > 1;
+        Ok(selection)
+    }
+
+    /// The objects, folders included, each folder before what is in it.
+    pub fn picked(&self) -> &[Picked] {
+        &self.picked
+    }
+
+    /// Its path relative to the root of the tree.
+    pub fn path(&self, picked: &Picked) -> &[u8] {
+        &self.arena[picked.path.clone()]
+    }
+
+    /// Its path relative to the destination folder; empty for the source folder itself.
+    pub fn dest(&self, picked: &Picked) -> &[u8] {
+        &self.arena[picked.dest.clone()]
+    }
+
+    /// A symlink's target.
+    pub fn target(&self, picked: &Picked) -> &[u8] {
+        &self.arena[picked.target.clone()]
+    }
+
+    /// Extended attributes of what is no regular file.
+    pub fn xattrs(&self, index: usize) -> &[Xattr] {
+        self.xattrs.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// The tree that the files come from.
+    pub fn root(&self) -> &SourceRoot {
+        &self.root
+    }
+
+    /// Whether the owners are the source's own.
+    pub fn owners(&self) -> bool {
+        self.owners
+    }
+
+    /// True where the destination must be a folder: several sources, or a folder's contents.
+    pub fn several(&self) -> bool {
+        self.several
+    }
+
+    /// True where the ignore file took away something that a pattern named.
+    pub fn ignored(&self) -> bool {
+        self.ignored
+    }
+
+    /// Bytes of all regular files.
+    pub fn total_bytes(&self) -> u64 {
+        self.files().map(|(_, picked)| picked.stamp.size).sum()
+    }
+
+    fn files(&self) -> impl Iterator<Item = (usize, &Picked)> {
+        let all = self.picked.iter().enumerate();
+        all.filter(|(_, picked)| picked.file_type() == FileType::RegularFile)
+    }
+
+    /// What `content_digest` learned of one file, with the state of the file it holds for.
+    pub fn known(&self) -> Arc<Vec<Option<(Stamp, Known)>>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known)
+    }
+
+    /// The regular files with their digests, for people; reads those not digested yet.
+    pub fn listed(&self, cancel: &Cancel) -> Result<Vec<Listed>> {
+        let mut known = self.known();
+        if known.is_empty() {
+            known = Arc::new(self.learn(None, cancel)?);
+        }
+        let files = self.files().map(|(index, picked)| Listed {
+            path: String::from_utf8_lossy(self.path(picked)).into_owned(),
+            size: picked.stamp.size,
+            mode: picked.mode & 0o7777,
+            digest: known[index].map_or_else(String::new, |(_, known)| {
+                format!("blake3:{}", blake3::Hash::from(known.digest).to_hex())
+            }),
+        });
+        Ok(files.collect())
+    }
+
+    fn add_single(&mut self, path: &[u8], name: &[u8]) -> Result<()> {
+        let stat = self.root.stat(path)?;
+        let stat = stat
+            .ok_or(Errno::NOENT)
+            .at("stat", self.root.on_disk(path))?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+            return Ok(());
+        }
+        let mut child = Child::new(0..0, &stat, self.owners);
+        if self.owners && child.file_type() == FileType::RegularFile {
+            let file = self.root.open_beneath(path, OFlags::RDONLY)?;
+            let attrs = attrs::read_open(file.as_fd()).at("stat", self.root.on_disk(path))?;
+            child.take(attrs.map(|attrs| attrs.entry));
+        }
+        let path = self.remember(path);
+        let dest = self.remember(name);
+        self.push(&child, path, dest, &[]);
+        Ok(())
+    }
+
+    fn remember(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        start..self.arena.len()
+    }
+
+    fn push(&mut self, child: &Child, path: Range<usize>, dest: Range<usize>, target: &[u8]) {
+        let target = self.remember(target);
+        self.picked.push(Picked {
+            path,
+            dest,
+            target,
+            mode: child.mode,
+            uid: child.uid,
+            gid: child.gid,
+            device: child.device,
+            mtime: child.mtime,
+            stamp: child.stamp,
+        });
+    }
+
+    fn add_folder(&mut self, source: &[u8], mut nodes: Vec<Node>) {
+        let prefix = source.len() + usize::from(!source.is_empty());
+        let Some(own) = nodes.first().map(|node| node.own.clone()) else {
+            return;
+        };
+        let path = self.remember(source);
+        let dest = path.end..path.end;
+        self.push(&own, path, dest, &[]);
+        let index = self.picked.len() - 1;
+        self.add_xattrs(index, &mut nodes[0]);
+        self.add_children(source, prefix, &mut nodes, 0);
+    }
+
+    fn add_xattrs(&mut self, index: usize, node: &mut Node) {
+        let xattrs = std::mem::take(&mut node.xattrs);
+        if !xattrs.is_empty() {
+            self.xattrs.insert(index, xattrs);
+        }
+    }
+
+    /// Adds what is in one folder. A folder that is ignored but for something below it is kept for
+    /// that alone.
+    fn add_children(&mut self, folder: &[u8], prefix: usize, nodes: &mut Vec<Node>, id: usize) {
+        let children = std::mem::take(&mut nodes[id].children);
+        let names = std::mem::take(&mut nodes[id].names);
+        for child in children {
+            let path = join([folder, &names[child.name.clone()]]);
+            let (arena, count) = (self.arena.len(), self.picked.len());
+            let place = self.remember(&path);
+            let dest = place.start + prefix..place.end;
+            let Some(below) = child.folder else {
+                self.push(&child, place, dest, &names[child.target.clone()]);
+                continue;
+            };
+            let own = nodes[below].own.clone();
+            self.push(&own, place, dest, &[]);
+            self.add_xattrs(count, &mut nodes[below]);
+            self.add_children(&path, prefix, nodes, below);
+            if child.hidden && self.picked.len() == count + 1 {
+                self.picked.truncate(count);
+                self.arena.truncate(arena);
+                self.xattrs.remove(&count);
+            }
+        }
+    }
+
+    /// `blake3:<hex>` over destinations, types, modes, owners, link targets, xattrs and contents.
+    pub fn content_digest(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<String> {
+        let known = self.learn(memo, cancel)?;
+        let file_xattrs = self.read_file_xattrs(&known)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"img selection 1\n");
+        hasher.update(&[u8::from(self.several), u8::from(self.owners)]);
+        let mut records = Vec::with_capacity(BATCH * 256);
+        for (index, picked) in self.picked.iter().enumerate() {
+            let record = Record {
+                path: self.dest(picked),
+                tag: tag(picked.file_type()),
+                mode: picked.mode,
+                uid: picked.uid,
+                gid: picked.gid,
+                target: self.target(picked),
+                device: picked.device,
+                xattrs: file_xattrs
+                    .get(&index)
+                    .map_or(self.xattrs(index), Vec::as_slice),
+                digest: known[index].as_ref().map(|(_, known)| &known.digest),
+            };
+            record.append(&mut records);
+            if records.len() > BATCH * 192 {
+                hasher.update(&records);
+                records.clear();
+            }
+        }
+        hasher.update(&records);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        Ok(format!("blake3:{}", hasher.finalize().to_hex()))
+    }
+
+    /// Digests of all regular files, by index: from the memo, or read on several threads.
+    fn learn(
+        &self,
+        memo: Option<&DigestMemo>,
+        cancel: &Cancel,
+    ) -> Result<Vec<Option<(Stamp, Known)>>> {
+        let began = now_nanos();
+        let mut known = vec![None; self.picked.len()];
+        let mut missing = Vec::new();
+        let mut found = match memo {
+            Some(memo) => memo
+                .find(self.files().map(|(_, picked)| picked.stamp))
+                .into_iter(),
+            None => Vec::new().into_iter(),
+        };
+        for (index, picked) in self.files() {
+            match found.next().flatten() {
+                Some(answer) => known[index] = Some((picked.stamp, answer)),
+                None => missing.push(index),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(known);
+        }
+        let read = self.read_files(&missing, cancel)?;
+        if let Some(memo) = memo {
+            memo.record(began, read.iter().map(|&(_, stamp, known)| (stamp, known)));
+        }
+        for (index, stamp, answer) in read {
+            known[index] = Some((stamp, answer));
+        }
+        Ok(known)
+    }
+
+    fn read_files(&self, files: &[usize], cancel: &Cancel) -> Result<Vec<(usize, Stamp, Known)>> {
+        let cursor = AtomicUsize::new(0);
+        let run = || -> Result<Vec<(usize, Stamp, Known)>> {
+            let mut buffer = vec![0; 256 << 10];
+            let mut done = Vec::new();
+            loop {
+                cancel.check()?;
+                let start = cursor.fetch_add(BATCH, Ordering::Relaxed).min(files.len());
+                let batch = &files[start..files.len().min(start + BATCH)];
+                if batch.is_empty() {
+                    return Ok(done);
+                }
+                for &index in batch {
+                    let (stamp, known) = self.read_file(index, &mut buffer)?;
+                    done.push((index, stamp, known));
+                }
+            }
+        };
+        let threads = thread_count().min(files.len().div_ceil(BATCH));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+            let mut all = run();
+            for other in others {
+                let more = other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                all = all.and_then(|mut all| {
+                    all.extend(more?);
+                    Ok(all)
+                });
+            }
+            all
+        })
+    }
+
+    fn read_file(&self, index: usize, buffer: &mut [u8]) -> Result<(Stamp, Known)> {
+        let path = self.path(&self.picked[index]);
+        let on_disk = || self.root.on_disk(path);
+        let mut file = File::from(self.root.open_beneath(path, OFlags::RDONLY)?);
+        let stat = rustix::fs::fstat(&file).at("stat", on_disk())?;
+        let has_xattrs = !self.xattrs_of(&file, path)?.is_empty();
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            let count = file.read(buffer).at("read", on_disk())?;
+            if count == 0 {
+                break;
+            }
+            hasher.update(&buffer[..count]);
+        }
+        let digest = *hasher.finalize().as_bytes();
+        Ok((Stamp::of(&stat), Known { digest, has_xattrs }))
+    }
+
+    /// What an image keeps of an open file's extended attributes.
+    pub fn xattrs_of(&self, file: impl AsFd, path: &[u8]) -> Result<Vec<Xattr>> {
+        let attrs = attrs::read_open(file.as_fd()).at("getxattr", self.root.on_disk(path))?;
+        Ok(attrs.map_or_else(Vec::new, |attrs| attrs.entry.xattrs))
+    }
+
+    fn read_file_xattrs(
+        &self,
+        known: &[Option<(Stamp, Known)>],
+    ) -> Result<HashMap<usize, Vec<Xattr>>> {
+        let mut all = HashMap::new();
+        for (index, answer) in known.iter().enumerate() {
+            if answer.as_ref().is_some_and(|(_, known)| known.has_xattrs) {
+                let path = self.path(&self.picked[index]);
+                let file = self.root.open_beneath(path, OFlags::RDONLY)?;
+                all.insert(index, self.xattrs_of(file, path)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn tag(file_type: FileType) -> u8 {
+    match file_type {
+        FileType::Directory => b'd',
+        FileType::Symlink => b'l',
+        FileType::CharacterDevice => b'c',
+        FileType::BlockDevice => b'b',
+        FileType::Fifo => b'p',
+        _ => b'f',
+    }
+}
+
+/// One folder as the walk found it.
+struct Node {
+    own: Child,
+    xattrs: Vec<Xattr>,
+    children: Vec<Child>,
+    /// Names and link targets of the children.
+    names: Vec<u8>,
+}
+
+#[derive(Debug, Clone)]
+struct Child {
+    name: Range<usize>,
+    target: Range<usize>,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    device: (u32, u32),
+    mtime: i64,
+    stamp: Stamp,
+    /// Index of the folder's own node.
+    folder: Option<usize>,
+    /// Ignored, and here only for what may be brought back below it.
+    hidden: bool,
+}
+
+impl Child {
+    fn new(name: Range<usize>, stat: &Stat, owners: bool) -> Self {
+        let is_device = matches!(
+            FileType::from_raw_mode(stat.st_mode),
+            FileType::CharacterDevice | FileType::BlockDevice
+        );
+        let rdev = if is_device { stat.st_rdev } else { 0 };
+        Self {
+            name,
+            target: 0..0,
+            mode: stat.st_mode,
+            uid: if owners { stat.st_uid } else { 0 },
+            gid: if owners { stat.st_gid } else { 0 },
+            device: (rustix::fs::major(rdev), rustix::fs::minor(rdev)),
+            mtime: stat.st_mtime,
+            stamp: Stamp::of(stat),
+            folder: None,
+            hidden: false,
+        }
+    }
+
+    fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// Takes what the object means in the image, where that is not what `stat` says.
+    fn take(&mut self, entry: Option<Entry>) {
+        let Some(entry) = entry else {
+            return;
+        };
+        (self.uid, self.gid) = (entry.uid, entry.gid);
+        let file_type = match entry.kind {
+            Kind::CharDevice { major, minor } => {
+                self.device = (major, minor);
+                FileType::CharacterDevice
+            }
+            Kind::BlockDevice { major, minor } => {
+                self.device = (major, minor);
+                FileType::BlockDevice
+            }
+            Kind::Fifo => FileType::Fifo,
+            _ => return,
+        };
+        self.mode = file_type.as_raw_mode() | entry.mode;
+    }
+}
+
+struct Walk<'a> {
+    root: &'a SourceRoot,
+    owners: bool,
+    ignore: &'a Ignore,
+    exclude: &'a Ignore,
+    /// Length of the source's path and its slash: `exclude` sees what follows.
+    prefix: usize,
+}
+
+struct Job {
+    path: Vec<u8>,
+    ignored: Matched,
+    excluded: Matched,
+}
+
+impl Walk<'_> {
+    fn run(&self, source: &[u8], cancel: &Cancel) -> Result<Vec<Node>> {
+        let (_, ignored) = self.ignore.judge(source);
+        let first = Job {
+            path: source.to_vec(),
+            ignored,
+            excluded: Matched::default(),
+        };
+        explore(thread_count(), cancel, first, |job, found| {
+            self.visit(&job, found)
+        })
+    }
+
+    fn visit(&self, job: &Job, found: &mut Found<'_, Job>) -> Result<Node> {
+        let on_disk = || self.root.on_disk(&job.path);
+        let fd = self
+            .root
+            .open_beneath(&job.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let stat = rustix::fs::fstat(&fd).at("stat", on_disk())?;
+        let attrs = attrs::read_open(fd.as_fd()).at("getxattr", on_disk())?;
+        let mut own = Child::new(0..0, &stat, self.owners);
+        let mut entry = attrs.map(|attrs| attrs.entry);
+        let xattrs = entry
+            .as_mut()
+            .map_or_else(Vec::new, |entry| std::mem::take(&mut entry.xattrs));
+        if self.owners {
+            own.take(entry);
+        }
+        let mut node = Node {
+            own,
+            xattrs,
+            children: Vec::new(),
+            names: Vec::new(),
+        };
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut entries = RawDir::new(&fd, &mut buffer);
+        let mut child_path = job.path.clone();
+        if !child_path.is_empty() {
+            child_path.push(b'/');
+        }
+        let stem = child_path.len();
+        while let Some(entry) = entries.next() {
+            let entry = entry.at("read", on_disk())?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                child_path.truncate(stem);
+                child_path.extend_from_slice(name);
+                self.add(&fd, job, &child_path, name, &mut node, found)?;
+            }
+        }
+        let names = &node.names;
+        let name = |child: &Child| &names[child.name.clone()];
+        node.children.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        Ok(node)
+    }
+
+    fn add(
+        &self,
+        folder: &OwnedFd,
+        job: &Job,
+        path: &[u8],
+        name: &[u8],
+        node: &mut Node,
+        found: &mut Found<'_, Job>,
+    ) -> Result<()> {
+        let (mut ignored, mut excluded) = (Matched::default(), Matched::default());
+        let is_ignored =
+            !self.ignore.is_empty() && self.ignore.excludes_below(path, &job.ignored, &mut ignored);
+        let is_excluded = !self.exclude.is_empty()
+            && self
+                .exclude
+                .excludes_below(&path[self.prefix..], &job.excluded, &mut excluded);
+        let dead = (is_ignored && !self.ignore.may_include_below(path))
+            || (is_excluded && !self.exclude.may_include_below(&path[self.prefix..]));
+        if dead {
+            return Ok(());
+        }
+        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            // It went away since the folder was read.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno).at("stat", self.root.on_disk(path)),
+        };
+        let hidden = is_ignored || is_excluded;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if file_type == FileType::Socket || (hidden && file_type != FileType::Directory) {
+            return Ok(());
+        }
+        let start = node.names.len();
+        node.names.extend_from_slice(name);
+        let mut child = Child::new(start..node.names.len(), &stat, self.owners);
+        child.hidden = hidden;
+        match file_type {
+            FileType::Directory => {
+                let path = path.to_vec();
+                child.folder = Some(found.folder(Job {
+                    path,
+                    ignored,
+                    excluded,
+                }));
+            }
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(folder, name, Vec::new())
+                    .at("readlink", self.root.on_disk(path))?;
+                let start = node.names.len();
+                node.names.extend_from_slice(target.as_bytes());
+                child.target = start..node.names.len();
+            }
+            FileType::RegularFile if self.owners => {
+                let attrs = attrs::read(folder.as_fd(), OsStr::from_bytes(name))
+                    .at("stat", self.root.on_disk(path))?;
+                child.take(attrs.map(|attrs| attrs.entry));
+            }
+            _ => {}
+        }
+        node.children.push(child);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::os::unix::fs::{symlink, PermissionsExt};
+
+    use super::*;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for file in [
+                "a.txt",
+                "b.md",
+                "src/x.c",
+                "src/deep/y.c",
+                "src/deep.c",
+                "lib/z",
+            ] {
+                let path = dir.path().join("root").join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, file).unwrap();
+            }
+            symlink("x.c", dir.path().join("root/src/link")).unwrap();
+            Self { dir }
+        }
+
+        fn path(&self, path: &str) -> std::path::PathBuf {
+            self.dir.path().join("root").join(path)
+        }
+
+        fn try_select(
+            &self,
+            patterns: &[&str],
+            ignore: &[&str],
+            exclude: &[&str],
+        ) -> Result<Selection> {
+            let own = |lines: &[&str]| {
+                lines
+                    .iter()
+                    .map(|&line| line.to_owned())
+                    .collect::<Vec<_>>()
+            };
+            let request = Request {
+                patterns: &own(patterns),
+                ignore: &own(ignore),
+                exclude: &own(exclude),
+                owners: false,
+            };
+            Selection::new(&self.path(""), &request, &Cancel::default())
+        }
+
+        fn names(&self, patterns: &[&str], ignore: &[&str], exclude: &[&str]) -> Vec<String> {
+            let selection = self.try_select(patterns, ignore, exclude).unwrap();
+            let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
+            selection.picked().iter().map(dest).collect()
+        }
+
+        fn digest(&self, patterns: &[&str], memo: Option<&DigestMemo>) -> String {
+            let selection = self.try_select(patterns, &[], &[]).unwrap();
+            selection.content_digest(memo, &Cancel::default()).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_folder_means_its_contents_and_a_file_itself() {
+        let tree = Fixture::new();
+        let contents = ["", "deep", "deep/y.c", "deep.c", "link", "x.c"];
+        assert_eq!(tree.names(&["src"], &[], &[]), contents);
+        assert_eq!(tree.names(&["src/x.c"], &[], &[]), ["x.c"]);
+        assert_eq!(tree.names(&["."], &[], &[]).len(), 11);
+        assert!(!tree.try_select(&["a.txt"], &[], &[]).unwrap().several());
+        assert!(tree.try_select(&["src"], &[], &[]).unwrap().several());
+        assert!(tree.try_select(&["src/*.c"], &[], &[]).unwrap().several());
+    }
+
+    #[test]
+    fn ignored_names_are_left_out_and_exceptions_come_back() {
+        let tree = Fixture::new();
+        assert_eq!(
+            tree.names(&["."], &["src/deep", "*.md", "lib"], &[]),
+            ["", "a.txt", "src", "src/deep.c", "src/link", "src/x.c"]
+        );
+        assert_eq!(
+            tree.names(&["."], &["*", "!src/deep/y.c"], &[]),
+            ["", "src", "src/deep", "src/deep/y.c"]
+        );
+        assert_eq!(
+            tree.names(&["src"], &["src/*", "!src/x.c"], &[]),
+            ["", "x.c"]
+        );
+        assert!(tree
+            .try_select(&["a*", "b*"], &["a.txt"], &[])
+            .unwrap()
+            .ignored());
+    }
+
+    #[test]
+    fn exclude_is_relative_to_each_source() {
+        let tree = Fixture::new();
+        assert_eq!(
+            tree.names(&["src"], &[], &["deep", "link"]),
+            ["", "deep.c", "x.c"]
+        );
+        assert_eq!(tree.names(&["*.txt", "*.md"], &[], &["*.md"]), ["a.txt"]);
+    }
+
+    #[test]
+    fn nothing_that_matches_is_an_error() {
+        let tree = Fixture::new();
+        for patterns in [&["none"][..], &["*.none"], &["a.txt", "none"]] {
+            let error = tree.try_select(patterns, &[], &[]).unwrap_err();
+            assert!(
+                matches!(
+                    error,
+                    Error::Copy {
+                        not_found: true,
+                        ..
+                    }
+                ),
+                "{error}"
+            );
+        }
+        assert!(tree.try_select(&["*.none", "a.txt"], &[], &[]).is_ok());
+    }
+
+    #[test]
+    fn the_digest_moves_with_content_and_mode_and_not_with_time() {
+        let tree = Fixture::new();
+        let before = tree.digest(&["src"], None);
+        let file = fs::File::options()
+            .write(true)
+            .open(tree.path("src/x.c"))
+            .unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!(tree.digest(&["src"], None), before);
+        fs::set_permissions(tree.path("src/x.c"), fs::Permissions::from_mode(0o600)).unwrap();
+        let mode = tree.digest(&["src"], None);
+        assert_ne!(mode, before);
+        fs::write(tree.path("src/x.c"), "other").unwrap();
+        assert_ne!(tree.digest(&["src"], None), mode);
+    }
+
+    #[test]
+    fn the_memo_changes_no_digest() {
+        let tree = Fixture::new();
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(tree.path("src/x.c"), "user.note", b"1", flags).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let memo = DigestMemo::open(&tree.dir.path().join("memo"));
+        let plain = tree.digest(&["."], None);
+        assert_eq!(tree.digest(&["."], Some(&memo)), plain);
+        assert_eq!(memo.len(), 6);
+        assert_eq!(tree.digest(&["."], Some(&memo)), plain);
+        rustix::fs::setxattr(tree.path("src/x.c"), "user.note", b"2", flags).unwrap();
+        assert_ne!(tree.digest(&["."], Some(&memo)), plain);
+        fs::write(tree.path("a.txt"), "A.TXT").unwrap();
+        assert_eq!(tree.digest(&["."], Some(&memo)), tree.digest(&["."], None));
+    }
+
+    #[test]
+    fn listed_files_have_digests() {
+        let tree = Fixture::new();
+        let listed = tree.try_select(&["lib"], &[], &[]).unwrap();
+        let listed = listed.listed(&Cancel::default()).unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!((listed[0].path.as_str(), listed[0].size), ("lib/z", 5));
+        assert_eq!(
+            listed[0].digest,
+            format!("blake3:{}", blake3::hash(b"lib/z").to_hex())
+        );
+    }
+}

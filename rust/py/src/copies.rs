@@ -1,8 +1,306 @@
-//! (to be written)
+//! The door's family for copies: `DigestMemo`, `Selection`, `copy_layer`, `make_directory`,
+//! `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
+//! over, the interpreter is released, and signals are looked at in slices.
 
+use std::path::PathBuf;
+use std::sync::mpsc::{channel, RecvTimeoutError};
+use std::sync::Arc;
+use std::time::Duration;
+
+use img_core::cancel::Cancel;
+use img_core::compress::Compression;
+use img_core::memo;
+use img_core::pipeline;
+use img_core::{copy, pack, select, stack, Error};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::door::to_python;
+
+/// How long a signal may wait for its handler.
+const SLICE: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a thread of its own while this one looks after signals.
+///
+/// A handler that raises (Ctrl-C) stops the work; the work has ended when this returns.
+fn interruptible<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
+) -> PyResult<T> {
+    let cancel = Cancel::default();
+    let (sender, receiver) = channel();
+    let thread = std::thread::spawn({
+        let cancel = cancel.clone();
+        move || {
+            // The other side waits for this thread's end, so it is always there.
+            let _ = sender.send(work(&cancel));
+        }
+    });
+    let mut raised = None;
+    let receiver = std::sync::Mutex::new(receiver);
+    let outcome = loop {
+        let next = py.detach(|| match receiver.lock() {
+            Ok(receiver) => receiver.recv_timeout(SLICE),
+            Err(_) => Err(RecvTimeoutError::Disconnected),
+        });
+        match next {
+            Err(RecvTimeoutError::Timeout) => {
+                if let (None, Err(error)) = (&raised, py.check_signals()) {
+                    raised = Some(error);
+                    cancel.stop();
+                }
+            }
+            Ok(outcome) => break Some(outcome),
+            Err(RecvTimeoutError::Disconnected) => break None,
+        }
+    };
+    if let Err(panic) = py.detach(|| thread.join()) {
+        std::panic::resume_unwind(panic);
+    }
+    match (raised, outcome) {
+        (Some(error), _) => Err(error),
+        (None, Some(outcome)) => outcome.map_err(|error| to_python(py, error)),
+        (None, None) => Err(to_python(py, Error::Interrupted)),
+    }
+}
+
+/// A layer made from a folder.
+#[pyclass(frozen, module = "img._core")]
+pub struct Packed(pipeline::Packed);
+
+#[pymethods]
+impl Packed {
+    #[getter]
+    fn diff_id(&self) -> &str {
+        &self.0.diff_id
+    }
+
+    #[getter]
+    fn uncompressed_size(&self) -> u64 {
+        self.0.uncompressed_size
+    }
+
+    #[getter]
+    fn content_digest(&self) -> &str {
+        &self.0.content_digest
+    }
+
+    #[getter]
+    fn entries(&self) -> u64 {
+        self.0.entries
+    }
+
+    #[getter]
+    fn digest(&self) -> Option<&str> {
+        self.0.digest.as_deref()
+    }
+
+    #[getter]
+    fn size(&self) -> Option<u64> {
+        self.0.size
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Packed {} entries={}>", self.0.diff_id, self.0.entries)
+    }
+}
+
+/// File digests remembered by device, inode, size, mtime and ctime across builds.
+#[pyclass(frozen, module = "img._core")]
+pub struct DigestMemo(Arc<memo::DigestMemo>);
+
+#[pymethods]
+impl DigestMemo {
+    #[new]
+    fn new(py: Python<'_>, path: PathBuf) -> Self {
+        Self(Arc::new(py.detach(|| memo::DigestMemo::open(&path))))
+    }
+
+    fn save(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| self.0.save())
+            .map_err(|error| to_python(py, error))
+    }
+}
+
+/// One file of a selection.
+#[pyclass(frozen, get_all, module = "img._core")]
+pub struct Selected {
+    path: String,
+    size: u64,
+    mode: u32,
+    digest: String,
+}
+
+/// The files that one COPY or ADD takes out of one tree, in a stable order.
+#[pyclass(frozen, module = "img._core")]
+pub struct Selection(Arc<select::Selection>);
+
+#[pymethods]
+impl Selection {
+    #[new]
+    #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false))]
+    fn new(
+        py: Python<'_>,
+        root: PathBuf,
+        patterns: Vec<String>,
+        ignore: Vec<String>,
+        exclude: Vec<String>,
+        owners: bool,
+    ) -> PyResult<Self> {
+        let selection = interruptible(py, move |cancel| {
+            let request = select::Request {
+                patterns: &patterns,
+                ignore: &ignore,
+                exclude: &exclude,
+                owners,
+            };
+            select::Selection::new(&root, &request, cancel)
+        })?;
+        Ok(Self(Arc::new(selection)))
+    }
+
+    #[getter]
+    fn count(&self) -> usize {
+        self.0.picked().len()
+    }
+
+    #[getter]
+    fn total_bytes(&self) -> u64 {
+        self.0.total_bytes()
+    }
+
+    #[getter]
+    fn several(&self) -> bool {
+        self.0.several()
+    }
+
+    #[getter]
+    fn ignored(&self) -> bool {
+        self.0.ignored()
+    }
+
+    #[pyo3(signature = (memo = None))]
+    fn content_digest(&self, py: Python<'_>, memo: Option<&DigestMemo>) -> PyResult<String> {
+        let memo = memo.map(|memo| Arc::clone(&memo.0));
+        let selection = Arc::clone(&self.0);
+        interruptible(py, move |cancel| {
+            selection.content_digest(memo.as_deref(), cancel)
+        })
+    }
+
+    fn files(&self, py: Python<'_>) -> PyResult<Vec<Selected>> {
+        let selection = Arc::clone(&self.0);
+        let listed = interruptible(py, move |cancel| selection.listed(cancel))?;
+        Ok(listed
+            .into_iter()
+            .map(|file| Selected {
+                path: file.path,
+                size: file.size,
+                mode: file.mode,
+                digest: file.digest,
+            })
+            .collect())
+    }
+}
+
+/// Carries out one COPY.
+#[pyfunction]
+#[pyo3(signature = (sources, *, parents, upper, dest, owner, mode = None, keep_owner = false, clamp_mtime = None))]
+#[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
+fn copy_layer(
+    py: Python<'_>,
+    sources: Vec<PyRef<'_, Selection>>,
+    parents: Vec<PathBuf>,
+    upper: PathBuf,
+    dest: String,
+    owner: Option<(u32, u32)>,
+    mode: Option<String>,
+    keep_owner: bool,
+    clamp_mtime: Option<i64>,
+) -> PyResult<Packed> {
+    let sources: Vec<Arc<select::Selection>> =
+        sources.iter().map(|source| Arc::clone(&source.0)).collect();
+    let request = copy::Request {
+        dest,
+        owner,
+        mode,
+        keep_owner,
+        clamp_mtime,
+        threads: None,
+    };
+    interruptible(py, move |cancel| {
+        let sources: Vec<&select::Selection> = sources.iter().map(Arc::as_ref).collect();
+        copy::copy_layer(&sources, &parents, &upper, &request, cancel)
+    })
+    .map(Packed)
+}
+
+/// Carries out WORKDIR.
+#[pyfunction]
+#[pyo3(signature = (*, parents, upper, dest, owner, mode = 0o755))]
+fn make_directory(
+    py: Python<'_>,
+    parents: Vec<PathBuf>,
+    upper: PathBuf,
+    dest: String,
+    owner: (u32, u32),
+    mode: u32,
+) -> PyResult<Packed> {
+    py.detach(|| copy::make_directory(&parents, &upper, &dest, owner, mode, &Cancel::default()))
+        .map(Packed)
+        .map_err(|error| to_python(py, error))
+}
+
+/// Reads one small file of a stage.
+#[pyfunction]
+#[pyo3(signature = (layers, path, limit = 1 << 20))]
+fn read_in_layers<'py>(
+    py: Python<'py>,
+    layers: Vec<PathBuf>,
+    path: PathBuf,
+    limit: u64,
+) -> PyResult<Option<Bound<'py, PyBytes>>> {
+    py.detach(|| stack::read_in_layers(&layers, &path, limit))
+        .map(|content| content.map(|content| PyBytes::new(py, &content)))
+        .map_err(|error| to_python(py, error))
+}
+
+/// Digests a layer directory as a tar in one pass, and writes the tar where asked.
+#[pyfunction]
+#[pyo3(signature = (source, *, blob = None, compression = "none", level = None, clamp_mtime = None))]
+fn pack_layer(
+    py: Python<'_>,
+    source: PathBuf,
+    blob: Option<PathBuf>,
+    compression: &str,
+    level: Option<i32>,
+    clamp_mtime: Option<i64>,
+) -> PyResult<Packed> {
+    let compression = Compression::parse(compression, level).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "unknown compression {compression:?} or level {level:?}"
+        ))
+    })?;
+    let request = pack::Request {
+        blob: blob.map(|path| (path, compression)),
+        clamp_mtime,
+        threads: None,
+    };
+    interruptible(py, move |cancel| {
+        pack::pack_layer(&source, &request, cancel)
+    })
+    .map(Packed)
+}
 
 /// Adds this family to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Packed>()?;
+    module.add_class::<DigestMemo>()?;
+    module.add_class::<Selected>()?;
+    module.add_class::<Selection>()?;
+    module.add_function(wrap_pyfunction!(copy_layer, module)?)?;
+    module.add_function(wrap_pyfunction!(make_directory, module)?)?;
+    module.add_function(wrap_pyfunction!(read_in_layers, module)?)?;
+    module.add_function(wrap_pyfunction!(pack_layer, module)?)
 }

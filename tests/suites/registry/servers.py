@@ -32,7 +32,10 @@ class Call:
         self.method = handler.command
         self.path, _, self.query = handler.path.partition("?")
         self.headers = handler.headers
-        self.body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        length = int(handler.headers.get("Content-Length", 0))
+        self.body = handler.rfile.read(length)
+        if len(self.body) < length:
+            raise ConnectionResetError("the client gave up in the middle of its body")
 
     @property
     def authorization(self) -> str:
@@ -80,9 +83,9 @@ class Server:
             timeout = 60
 
             def handle_any(self) -> None:
-                call = Call(self)
-                server.calls.append(call)
                 try:
+                    call = Call(self)
+                    server.calls.append(call)
                     server.serve(call)
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client had enough
