@@ -22,11 +22,11 @@ use crate::chmod::ModeChange;
 use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
-use crate::memo::{Known, Stamp};
+use crate::memo::Stamp;
 use crate::pack::{is_whiteout_name, settle_time};
 use crate::pipeline::{digest, Contents, Opened, Packed};
 use crate::place::{attributes, order, refuse, Place};
-use crate::select::{Picked, Selection};
+use crate::select::{Learned, Picked, Selection};
 use crate::source::join;
 use crate::stack::Stack;
 
@@ -347,7 +347,7 @@ fn write(
 struct Copier<'a> {
     sources: &'a [&'a Selection],
     origins: Vec<Option<(usize, usize)>>,
-    known: Vec<Arc<Vec<Option<(Stamp, Known)>>>>,
+    known: Vec<Arc<Learned>>,
     root: OwnedFd,
     upper: &'a Path,
     writer: Writer,

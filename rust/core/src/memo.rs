@@ -57,8 +57,8 @@ impl Stamp {
             dev: stat.st_dev,
             ino: stat.st_ino,
             size: stat.st_size as u64,
-            mtime: nanos(stat.st_mtime, stat.st_mtime_nsec as u64),
-            ctime: nanos(stat.st_ctime, stat.st_ctime_nsec as u64),
+            mtime: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: nanos(stat.st_ctime, stat.st_ctime_nsec),
         }
     }
 }

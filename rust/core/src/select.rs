@@ -74,6 +74,9 @@ impl Picked {
     }
 }
 
+/// What is known of each object of a selection, and the state of the file it holds for.
+pub type Learned = Vec<Option<(Stamp, Known)>>;
+
 /// One regular file of a selection, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -99,7 +102,7 @@ pub struct Selection {
     several: bool,
     ignored: bool,
     /// What `content_digest` learned of each file.
-    known: Mutex<Arc<Vec<Option<(Stamp, Known)>>>>,
+    known: Mutex<Arc<Learned>>,
 }
 
 impl Selection {
@@ -206,7 +209,7 @@ impl Selection {
     }
 
     /// What `content_digest` learned of one file, with the state of the file it holds for.
-    pub fn known(&self) -> Arc<Vec<Option<(Stamp, Known)>>> {
+    pub fn known(&self) -> Arc<Learned> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(&known)
     }
@@ -349,11 +352,7 @@ impl Selection {
     }
 
     /// Digests of all regular files, by index: from the memo, or read on several threads.
-    fn learn(
-        &self,
-        memo: Option<&DigestMemo>,
-        cancel: &Cancel,
-    ) -> Result<Vec<Option<(Stamp, Known)>>> {
+    fn learn(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<Learned> {
         let began = now_nanos();
         let mut known = vec![None; self.picked.len()];
         let mut missing = Vec::new();
