@@ -192,6 +192,7 @@ class Selection:
         *,
         ignore: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        owners: bool = False,
     ) -> None:
         """Walks the tree.
 
@@ -202,6 +203,7 @@ class Selection:
                 `filepath.Match` globs. A folder means its contents.
             ignore: Lines of `.dockerignore`, comments and blanks removed, last match wins.
             exclude: `--exclude` patterns, same matcher, relative to each source.
+            owners: Take owners from the tree (a stage). Without it everything is 0:0 (a context).
         Raises:
             CopyError: a pattern without a wildcard names nothing (`not_found`), or nothing matched.
         """
@@ -224,6 +226,8 @@ class Selection:
         """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times."""
 
     def files(self) -> list[Selected]: ...
+    def sources(self) -> list[tuple[str, bool]]:
+        """What the patterns named: paths relative to the root, and whether each is a folder."""
 
 def copy_layer(
     sources: Sequence[Selection],

@@ -1,6 +1,6 @@
 """Plans and solves a build. `build` is the whole of it: a parsed Dockerfile in, an image out.
 
-    dockerfile -> plan.make_plan -> BuildGraph -> solver.Solver -> results -> assemble -> Image
+dockerfile -> plan.make_plan -> BuildGraph -> solver.Solver -> results -> assemble -> Image
 """
 
 from __future__ import annotations

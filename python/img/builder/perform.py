@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,8 @@ from img.dockerfile.near import near
 from img.errors import BuildError, CopyError, ImgError
 from img.executor import RunSpec
 from img.progress import StepOutput
+
+_GLOB = re.compile(r"[*?\[\\]")
 
 TAIL_LINES = 20
 """Lines of a failed step's output that its error carries."""
@@ -197,7 +200,6 @@ class Sources:
     """What a COPY reads: selections in the Dockerfile's order, and what lets go of them."""
 
     selections: list[_core.Selection]
-    keep_owner: bool
     release: list[Callable[[], object]]
 
     def close(self) -> None:
@@ -216,12 +218,11 @@ def open_sources(step: Step, op: CopyOp) -> Sources:
     Raises:
         CopyError: a source names nothing.
     """
-    sources = Sources([], False, [])
+    sources = Sources([], [])
     try:
         if len(step.inputs) > 1:
             snapshot = step.site.snapshots.view(folders_of(step.site, step.inputs[1]))
             sources.release.append(snapshot.close)
-            sources.keep_owner = True
             sources.selections.append(
                 _core.Selection(str(snapshot.root), op.sources, exclude=op.exclude, owners=True)
             )
@@ -273,9 +274,9 @@ def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
         _core.remove_tree(str(folder))
 
     try:
-        selections, keep_owner = sources.selections, sources.keep_owner
+        selections = sources.selections
         if op.unpack:
-            selections, keep_owner = _unpacked(op, sources, folder)
+            selections = _unpacked(step, op, sources, folder)
         packed = _core.copy_layer(
             selections,
             parents=[str(path) for path in step.below],
@@ -283,7 +284,7 @@ def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
             dest=op.dest,
             owner=owner(op.chown, step.read) if op.chown else None,
             mode=op.chmod or None,
-            keep_owner=keep_owner,
+            keep_owner=True,  # a context's selection says 0:0 of its own accord
             clamp_mtime=site.epoch,
         )
         return Made(packed=packed, upper=upper, discard=discard)
@@ -292,27 +293,29 @@ def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
         raise
 
 
-def _unpacked(op: CopyOp, sources: Sources, folder: Path) -> tuple[list[_core.Selection], bool]:
+def _unpacked(step: Step, op: CopyOp, sources: Sources, folder: Path) -> list[_core.Selection]:
     """Replaces each source that is an archive by what it holds.
 
     Source: Dockerfile reference, "ADD", local tar archives: told by content, not by name.
     """
-    archives = folder / "archives"
-    archives.mkdir()
+    context = step.site.context
     found: list[_core.Selection] = []
-    keep_owner = sources.keep_owner
-    for number, selection in enumerate(sources.selections):
-        for position, single in enumerate(selection.split()):
-            file = single.single_file()
-            into = archives / f"{number}-{position}"
-            if file is not None:
-                into.mkdir()
-            if file is not None and _core.unpack_archive(file, str(into)):
+    for position, word in enumerate(op.sources):
+        selection = context.select((word,), op.exclude)
+        named = selection.sources()
+        kept = []
+        for number, (path, is_dir) in enumerate(named):
+            into = folder / f"archive-{position}-{number}"
+            into.mkdir()
+            if not is_dir and _core.unpack_archive(str(context.root / path), str(into)):
                 found.append(_core.Selection(str(into), ["."], owners=True))
-                keep_owner = True
             else:
-                found.append(single)
-    return found, keep_owner
+                kept.append(_GLOB.sub(r"\\\g<0>", path))
+        if len(kept) == len(named):
+            found.append(selection)
+        elif kept:
+            found.append(context.select(tuple(kept), op.exclude))
+    return [*found, *(sources.selections[-1:] if op.inline else ())]
 
 
 # ---- WORKDIR -------------------------------------------------------------------------------------

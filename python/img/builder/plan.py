@@ -122,9 +122,7 @@ class _Planner:
         self.warnings: list[str] = []
         self.used: set[str] = set()
         self.outer = self._outer()
-        self.target = (
-            find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
-        )
+        self.target = find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
 
     def plan(self) -> BuildGraph:
         state = self.stage(self.target)
@@ -232,9 +230,7 @@ class _Planner:
             config = image.config
             wanted = config.platform
             if wanted.os and wanted.architecture and not platform.accepts(wanted):
-                self.warnings.append(
-                    f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}"
-                )
+                self.warnings.append(f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}")
         scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
 
@@ -250,14 +246,10 @@ class _Planner:
             self.images[reference, platform] = (node, image)
         return self.images[reference, platform]
 
-    def _add(
-        self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction
-    ) -> int:
+    def _add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         number = len(self.nodes)
         label = stage.name or str(stage.index)
-        self.nodes.append(
-            Node(number=number, op=op, inputs=inputs, title=title, stage=label, span=at.span)
-        )
+        self.nodes.append(Node(number=number, op=op, inputs=inputs, title=title, stage=label, span=at.span))
         return number
 
     # ---- instructions ------------------------------------------------------------------------
@@ -334,9 +326,7 @@ class _Planner:
         if refused:
             raise fault(run.span, f"RUN {refused} is not supported yet", at=refused.partition("=")[0])
 
-    def _copy(
-        self, stage: ins.Stage, state: StageState, copy: ins.Copy
-    ) -> tuple[CopyOp, tuple[int, ...]]:
+    def _copy(self, stage: ins.Stage, state: StageState, copy: ins.Copy) -> tuple[CopyOp, tuple[int, ...]]:
         variables = state.scope.variables
         sources = tuple(self.expand(copy, word, variables) for word in copy.sources)
         self._refuse_copy(copy, sources)
@@ -350,9 +340,7 @@ class _Planner:
             sources=sources,
             dest=absolute + (slash if absolute != "/" else ""),
             inline=tuple(
-                InlineFile(
-                    name=h.name, content=self._body(copy, h, variables)
-                ) for h in copy.heredocs
+                InlineFile(name=h.name, content=self._body(copy, h, variables)) for h in copy.heredocs
             ),
             chown=self.expand(copy, copy.chown, variables),
             chmod=self.expand(copy, copy.chmod, variables),

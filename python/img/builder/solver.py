@@ -108,7 +108,7 @@ class Solver:
         """One thread: one node."""
         try:
             result = self._node(node)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised again by `solve`, in its own thread
             with self._changed:
                 first = self._failure is None
                 self._failure = self._failure or error

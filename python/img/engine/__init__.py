@@ -132,13 +132,13 @@ class Engine:
         namespace = self.enter()
         warn_single(namespace, self._progress)
         puller = self._puller()
-        build = Build(
-            self.store, puller, request, self._progress, jobs=self._jobs, namespace=namespace
-        )
+        build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=namespace)
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
         built = build.run()
-        pushed = {str(tag): self._push(built.image, tag, puller, "gzip") for tag in built.tags if request.push}
+        pushed = {
+            str(tag): self._push(built.image, tag, puller, "gzip") for tag in built.tags if request.push
+        }
         return BuildResult(
             digest=built.image.digest,
             id=built.image.id,
@@ -355,4 +355,3 @@ def _pruned(pruned: Pruned) -> PruneResult:
         for r in pruned.layers
     )
     return PruneResult(layers=rows, blobs=pruned.blobs, freed_bytes=pruned.freed_bytes)
-

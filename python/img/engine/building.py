@@ -18,7 +18,7 @@ from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import BuildRequest
 from img.errors import ImgError, RegistryError, StoreError, UsageError
-from img.executor import SandboxExecutor, prepare_stub
+from img.executor import SandboxExecutor
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress
 from img.snapshot import OverlaySnapshotter
@@ -72,7 +72,10 @@ class Build:
             solved = self._solve(graph, context, work)
         for tag in self._tags or (None,):
             self._store.names.put(solved.image, tag)
-        warnings = (*(f"{dockerfile.path}:{w.line}: {w.message}" for w in dockerfile.warnings), *graph.warnings)
+        warnings = (
+            *(f"{dockerfile.path}:{w.line}: {w.message}" for w in dockerfile.warnings),
+            *graph.warnings,
+        )
         for text in warnings:
             self._progress(Note(level="warning", text=text))
         return Built(image=solved.image, solved=solved, tags=self._tags, warnings=warnings)
@@ -106,9 +109,7 @@ class Build:
     def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
         names = ignore_names(dockerfile.name)
         data, name = read_ignore(root, names, beside=dockerfile.parent)
-        return Context(
-            root=root, name=self._request.context, ignore=parse_ignore(data), ignore_name=name
-        )
+        return Context(root=root, name=self._request.context, ignore=parse_ignore(data), ignore_name=name)
 
     # ---- plan and solve ----------------------------------------------------------------------
 
@@ -129,9 +130,7 @@ class Build:
 
         return make_plan(dockerfile, options, resolve)
 
-    def _bases(
-        self, dockerfile: Dockerfile, options: PlanOptions
-    ) -> dict[tuple[Reference, Platform], Image]:
+    def _bases(self, dockerfile: Dockerfile, options: PlanOptions) -> dict[tuple[Reference, Platform], Image]:
         """Resolves the bases that are known beforehand, several at once where the network is asked."""
         wanted = needed_bases(dockerfile, options)
         if len(wanted) < 2:
@@ -157,13 +156,13 @@ class Build:
 
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
         stub = work.folder("stub")
-        prepare_stub(stub)
+        SandboxExecutor.prepare_stub(str(stub))
         scratch = work.folder("steps")
         single = self._namespace.kind == "single"
         site = Site(
             store=self._store,
             snapshots=OverlaySnapshotter(scratch, stub),
-            executor=SandboxExecutor(emulate_owners=single),
+            executor=SandboxExecutor(str(work.folder("run")), emulate_owners=single),
             images=self._puller,
             context=context,
             scratch=scratch,
@@ -219,4 +218,3 @@ def _rfc3339(seconds: float) -> str:
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     text = moment.strftime("%Y-%m-%dT%H:%M:%S")
     return f"{text}.{moment.microsecond:06d}Z" if moment.microsecond else f"{text}Z"
-

@@ -81,14 +81,10 @@ class Packer:
                 raise DigestMismatch("diff ID", layer.diff_id, packed.diff_id)
             assert packed.digest is not None and packed.size is not None
             blob.rename(self._store.blobs.path(packed.digest))
-        descriptor = Descriptor(
-            media_type=_MEDIA_TYPES[compression], digest=packed.digest, size=packed.size
-        )
+        descriptor = Descriptor(media_type=_MEDIA_TYPES[compression], digest=packed.digest, size=packed.size)
         self._store.layers.remember_blob(layer.diff_id, descriptor, source="")
         self._progress(
-            Transfer(
-                action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size
-            )
+            Transfer(action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size)
         )
         return descriptor
 
@@ -101,9 +97,7 @@ def push_image(
     The manifest goes last, under its tag, so that a push that breaks leaves nothing half-named.
     """
     origins = {
-        Reference.parse(source)
-        for layer in image.layers
-        for source in store.layers.sources_of(layer.digest)
+        Reference.parse(source) for layer in image.layers for source in store.layers.sources_of(layer.digest)
     }
     mounts = [o for o in origins if o.registry == name.registry and o.repository != name.repository]
     digest = push(

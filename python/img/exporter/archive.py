@@ -51,7 +51,7 @@ def write_archive(store: Store, images: Sequence[Named], out: BinaryIO, form: Fo
     written: set[str] = set()
     # Headers with no times and no names of users: nothing of this machine gets in.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as archive:
-        archive.copybufsize = 1 << 20
+        archive.copybufsize = 1 << 20  # type: ignore[attr-defined]  # 16 KiB by default
         _folders(archive, "blobs", "blobs/sha256")
         for named in images:
             _document(archive, written, named.image.manifest.raw, named.image.digest)
@@ -182,7 +182,8 @@ def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
     try:
         entries = json.loads(_inside(root, "manifest.json").read_bytes())
         listed = [
-            (str(e["Config"]), [str(layer) for layer in e["Layers"]], e.get("RepoTags") or []) for e in entries
+            (str(e["Config"]), [str(layer) for layer in e["Layers"]], e.get("RepoTags") or [])
+            for e in entries
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidDocument(name, f"its manifest.json is not docker's: {error}") from error

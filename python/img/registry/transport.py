@@ -19,11 +19,12 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
+from requests.adapters import HTTPAdapter
+
 from img.errors import InvalidDocument, RegistryError, UsageError
 from img.registry.endpoint import is_loopback, named, origin, shown
 from img.registry.options import Options
 from img.registry.retry import Retriable
-from requests.adapters import HTTPAdapter
 
 _POOL = 32
 _DRAIN_BYTES = 64 << 10

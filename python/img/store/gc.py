@@ -123,4 +123,3 @@ class Collector:
                     path.unlink()
             except FileNotFoundError:
                 continue
-

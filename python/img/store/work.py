@@ -88,11 +88,11 @@ class WorkArea:
             if not alive:
                 freed += _core.remove_tree(str(lock.with_suffix("")))
                 lock.unlink(missing_ok=True)
-        held = {path.name for path in self.live()}
         for entry in os.scandir(self.root):
-            if not entry.name.endswith(".lock") and entry.name.partition(".")[0] not in held:
-                if not (self.root / f"{entry.name.partition('.')[0]}.lock").exists():
-                    freed += _core.remove_tree(entry.path)
+            # A folder is made after its lock, so one without a lock has lost its owner.
+            lock = self.root / f"{entry.name.partition('.')[0]}.lock"
+            if not entry.name.endswith(".lock") and not lock.exists():
+                freed += _core.remove_tree(entry.path)
         return freed
 
     def _locks(self) -> Iterator[tuple[Path, bool]]:

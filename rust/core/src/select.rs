@@ -101,6 +101,8 @@ pub struct Selection {
     xattrs: HashMap<usize, Vec<Xattr>>,
     several: bool,
     ignored: bool,
+    /// What the patterns named: path, and whether it is a folder.
+    named: Vec<(Vec<u8>, bool)>,
     /// What `content_digest` learned of each file.
     known: Mutex<Arc<Learned>>,
 }
@@ -116,6 +118,7 @@ impl Selection {
             xattrs: HashMap::new(),
             several: request.patterns.len() > 1,
             ignored: false,
+            named: Vec::new(),
             known: Mutex::default(),
         };
         let ignore = Ignore::new(request.ignore)?;
@@ -126,6 +129,7 @@ impl Selection {
             selection.ignored |= ignored;
             matches += named.len();
             for source in named {
+                selection.named.push((source.path.clone(), source.is_dir));
                 if source.is_dir {
                     selection.several = true;
                     let walk = Walk {
@@ -196,6 +200,11 @@ impl Selection {
     /// True where the ignore file took away something that a pattern named.
     pub fn ignored(&self) -> bool {
         self.ignored
+    }
+
+    /// What the patterns named: paths relative to the root, and whether each is a folder.
+    pub fn named(&self) -> &[(Vec<u8>, bool)] {
+        &self.named
     }
 
     /// Bytes of all regular files.

@@ -2,6 +2,8 @@
 //! `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
 //! over, the interpreter is released, and signals are looked at in slices.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::Arc;
@@ -178,6 +180,13 @@ impl Selection {
     #[getter]
     fn ignored(&self) -> bool {
         self.0.ignored()
+    }
+
+    fn sources(&self) -> Vec<(OsString, bool)> {
+        let named = self.0.named().iter();
+        named
+            .map(|(path, is_dir)| (OsString::from_vec(path.clone()), *is_dir))
+            .collect()
     }
 
     #[pyo3(signature = (memo = None))]

@@ -1,0 +1,79 @@
+"""img: builds Dockerfile and OCI container images fast, without a daemon, without root.
+
+    import img
+
+    result = img.build(".", tag="app:dev", build_args={"V": "3"})
+    print(result.digest, result.cached_steps, "of", result.steps)
+
+What `__all__` names is promised; the rest may change. Importing this costs little: the names are
+looked up when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from img.version import __version__
+
+if TYPE_CHECKING:
+    from img.client import Client, build, pull, push
+    from img.engine import BuildResult, PruneResult, PullResult, Usage
+    from img.errors import (
+        BuildError,
+        DockerfileError,
+        ImgError,
+        RegistryError,
+        SandboxError,
+        StoreError,
+    )
+    from img.oci import Image, ImageConfig, Platform, Reference
+    from img.store import Store
+
+__all__ = [
+    "BuildError",
+    "BuildResult",
+    "Client",
+    "DockerfileError",
+    "Image",
+    "ImageConfig",
+    "ImgError",
+    "Platform",
+    "PruneResult",
+    "PullResult",
+    "Reference",
+    "RegistryError",
+    "SandboxError",
+    "Store",
+    "StoreError",
+    "Usage",
+    "__version__",
+    "build",
+    "pull",
+    "push",
+]
+
+_HOMES = {
+    "img.client": ("Client", "build", "pull", "push"),
+    "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
+    "img.errors": (
+        "BuildError",
+        "DockerfileError",
+        "ImgError",
+        "RegistryError",
+        "SandboxError",
+        "StoreError",
+    ),
+    "img.oci": ("Image", "ImageConfig", "Platform", "Reference"),
+    "img.store": ("Store",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name at its first use."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'img' has no attribute {name!r}")

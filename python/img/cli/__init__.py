@@ -1,0 +1,109 @@
+"""The command line: the only place that prints, reads the environment, finds files, or exits.
+
+Each verb is one function in a file for its family, with its help and an example; it turns flags into one
+checked request and hands it to the engine, in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+import click
+
+from img.cli.common import Globals
+from img.cli.go import GoGroup
+
+VERBS = {
+    "build": ("build", "Build an image from a Dockerfile."),
+    "du": ("disk", "Show what the store holds on disk, in real bytes."),
+    "images": ("images", "List images."),
+    "inspect": ("images", "Show an image's config."),
+    "load": ("archives", "Load images from an archive."),
+    "ls": ("disk", "List image layers and snapshots."),
+    "prune": ("disk", "Free what nothing needs any more."),
+    "pull": ("transfer", "Pull an image from a registry."),
+    "push": ("transfer", "Push an image to a registry."),
+    "rm": ("images", "Remove images."),
+    "save": ("archives", "Save images to an archive."),
+    "tag": ("images", "Give an image one more name."),
+    "unpack": ("archives", "Write an image's root filesystem into a folder."),
+    "version": ("versions", "Show the version information."),
+}
+
+
+@click.group(
+    cls=GoGroup,
+    verbs=VERBS,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help", "-help"]},
+    epilog="\b\nExample:\n  img build -t me/app .\n\nExit codes: 0 done, 1 the build failed, 2 usage or "
+    "Dockerfile, 3 registry or network, 4 this machine cannot run it, 5 store, 130 interrupted.",
+)
+@click.option("-d", "-debug", "--debug", is_flag=True, help="Show debug logging.")
+@click.option("-s", "-state", "--state", metavar="DIR", default="", help="Folder of the store.")
+@click.option("--single-id", is_flag=True, hidden=True)
+@click.pass_context
+def main(ctx: click.Context, debug: bool, state: str, single_id: bool) -> None:
+    """Builds container images from Dockerfiles, without a daemon and without root."""
+    ctx.obj = Globals(state=state, debug=debug, single_id=single_id)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def run(args: Sequence[str]) -> int:
+    """Runs one command; gives its exit code. Errors become text here, and only here."""
+    words = list(args)
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        result = main.main(words, prog_name="img", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # noqa: BLE001 - the one edge where every error becomes text
+        return _failed(error, debug="-d" in words or "--debug" in words or "-debug" in words)
+    return result if isinstance(result, int) else 0
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Says what went wrong, with its hint; gives the exit code that belongs to it."""
+    import errno
+
+    from img.errors import DiskFull, ImgError, exit_code_of
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = DiskFull(str(error.filename or "the store"))
+    if debug or not isinstance(error, (ImgError, OSError)):
+        import traceback
+
+        traceback.print_exception(error)
+    _say(str(error))
+    hint = getattr(error, "hint", "")
+    if hint:
+        _say(hint, mark="hint")
+    return exit_code_of(error)
+
+
+def _say(text: str, *, mark: str = "img") -> None:
+    try:
+        click.echo(f"{mark}: {text}", err=True)
+    except OSError:
+        pass  # standard error is gone: the exit code still tells

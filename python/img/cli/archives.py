@@ -1,0 +1,98 @@
+"""`img save`, `load` and `unpack`: images as archives, and as plain folders."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from img.cli.common import find_globals, spool_stdin, verb
+
+
+@verb(
+    "save",
+    short="Save images to an archive.",
+    example="img save -o app.tar me/app\nimg save --format oci me/app | ssh host img load",
+)
+@click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o", "-output", "--output", default="", metavar="FILE", help="File to write; default: standard output."
+)
+@click.option(
+    "--format", "-format", "form", default="docker",
+    type=click.Choice(["docker", "oci", "docker-archive", "oci-archive"]), help="Form of the archive.",
+)  # fmt: skip
+@click.option(
+    "--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip",
+    help="How layers that were built here are compressed.",
+)  # fmt: skip
+def save_command(names: tuple[str, ...], output: str, form: str, compression: str) -> None:
+    """Save images to one archive that docker, podman, skopeo and img can load."""
+    import os
+
+    from img.engine import Engine
+
+    if not output and sys.stdout.isatty():
+        raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
+    kind = "docker-archive" if form.startswith("docker") else "oci-archive"
+    with Engine(find_globals().settings()) as engine:
+        if not output:
+            engine.save(names, sys.stdout.buffer, form=kind, compression=compression)  # type: ignore[arg-type]
+            return
+        # Written beside its place and renamed: a failure leaves no half archive under the name.
+        partial = f"{output}.{os.getpid()}.part"
+        try:
+            with open(partial, "wb") as file:
+                engine.save(names, file, form=kind, compression=compression)  # type: ignore[arg-type]
+            os.replace(partial, output)
+        finally:
+            if os.path.exists(partial):
+                os.unlink(partial)
+
+
+@verb("load", short="Load images from an archive.", example="img load -i app.tar\nimg load < app.tar")
+@click.option(
+    "-i",
+    "-input",
+    "--input",
+    "source",
+    default="",
+    metavar="FILE",
+    help="File to read; default: standard input.",
+)
+@click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print names alone.")
+def load_command(source: str, quiet: bool) -> None:
+    """Load images from a docker archive or an OCI archive, compressed or not."""
+    import tempfile
+
+    from img.engine import Engine
+
+    settings = find_globals().settings()
+    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings) as engine:
+        for name in engine.load(source if source not in ("", "-") else spool_stdin(folder)):
+            click.echo(name if quiet else f"Loaded image: {name}")
+
+
+@verb(
+    "unpack", short="Write an image's root filesystem into a folder.", example="img unpack -o rootfs me/app"
+)
+@click.argument("name", metavar="IMAGE")
+@click.option(
+    "-o", "-output", "--output", default="rootfs", metavar="DIR", help="New folder. Default: ./rootfs"
+)
+@click.option(
+    "--owners/--no-owners",
+    default=None,
+    help="Give files to whom the image says, or all to you. Default: only root keeps owners.",
+)
+def unpack_command(name: str, output: str, owners: bool | None) -> None:
+    """Write an image's root filesystem into a new folder.
+
+    As an ordinary user every file is yours unless --owners is given: then files belong to your
+    subordinate ids, as the image says, and only a process in your user namespace can change them.
+    """
+    from img.engine import Engine
+
+    with Engine(find_globals().settings()) as engine:
+        engine.unpack(name, output, owners=owners)
+    click.echo(f"Successfully unpacked rootfs for {name} to: {output}", err=True)

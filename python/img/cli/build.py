@@ -1,0 +1,177 @@
+"""`img build`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from img.cli.common import find_globals, pairs, print_json, spool_stdin, verb
+from img.cli.render import renderer
+from img.cli.transfer import registry_of
+
+if TYPE_CHECKING:
+    from img.engine import BuildRequest, BuildResult
+
+
+@verb(
+    "build",
+    short="Build an image from a Dockerfile.",
+    example="img build -t me/app .\nimg build -t me/app:1.0 -build-arg V=1.0 -target runtime --push .\n"
+    "img build -t me/app - < context.tar",
+)
+@click.argument("path", metavar="PATH")
+@click.option(
+    "-t",
+    "-tag",
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="NAME[:TAG]",
+    help="Name of the image; may be repeated.",
+)
+@click.option(
+    "-f",
+    "-file",
+    "--file",
+    "dockerfile",
+    default="",
+    metavar="FILE",
+    help="Name of the Dockerfile. Default: PATH/Dockerfile; - reads standard input.",
+)
+@click.option(
+    "-build-arg",
+    "--build-arg",
+    "build_args",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Set a build-time variable.",
+)
+@click.option(
+    "-target", "--target", default="", metavar="STAGE", help="Stage to build. Default: the last one."
+)
+@click.option(
+    "-label", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image."
+)
+@click.option("-platform", "--platform", default="", metavar="OS/ARCH", help="Platform to build for.")
+@click.option("-no-cache", "--no-cache", is_flag=True, help="Run every step.")
+@click.option(
+    "-pull",
+    "--pull",
+    "pull",
+    is_flag=False,
+    flag_value="always",
+    default="missing",
+    type=click.Choice(["missing", "always", "never", "true", "false"]),
+    help="When to ask the registry for a base: missing (default), always, never.",
+)
+@click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
+@click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=None,
+    metavar="N",
+    help="Steps at work at once. Default: processors.",
+)
+@click.option("--iidfile", default="", metavar="FILE", help="Write the image ID to a file.")
+@click.option("--metadata-file", default="", metavar="FILE", help="Write the result to a file, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "plain", "json", "quiet"]),
+    default="auto",
+    help="How progress is shown on standard error.",
+)
+@click.option(
+    "--insecure-registry",
+    "insecure",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="Speak plain HTTP to this registry.",
+)
+def build_command(**flags: Any) -> None:
+    """Build an image from the Dockerfile in PATH, a folder; - reads an archive or a Dockerfile from
+    standard input.
+    """
+    from img.engine import Engine
+
+    with tempfile.TemporaryDirectory(prefix="img-") as folder:
+        request = _request(flags, folder)
+        options = find_globals()
+        settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
+        mode = "quiet" if flags["quiet"] else flags["progress"]
+        with renderer(mode, debug=options.debug) as show, Engine(settings, show) as engine:
+            result = engine.build(request)
+    _report(result, flags, mode)
+
+
+def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
+    """Checks the flags once and makes the request of them."""
+    from img.engine import BuildRequest
+
+    from_stdin = "-" in (flags["path"], flags["dockerfile"])
+    pull = {"true": "always", "false": "missing"}.get(flags["pull"], flags["pull"])
+    for tag in flags["tags"]:
+        registry_of(tag)
+    build_args = pairs(flags["build_args"], "--build-arg", bare=True)
+    return BuildRequest(
+        context=flags["path"],
+        dockerfile=flags["dockerfile"],
+        cwd=os.getcwd(),
+        stdin=spool_stdin(folder) if from_stdin else "",
+        tags=flags["tags"],
+        build_args=build_args,
+        labels=pairs(flags["labels"], "--label", bare=False),
+        target=flags["target"],
+        platform=flags["platform"],
+        pull=pull,
+        no_cache=flags["no_cache"],
+        push=flags["push"],
+        epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
+    )
+
+
+def _epoch(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise click.UsageError(f"SOURCE_DATE_EPOCH is seconds since 1970, not {text!r}.")
+    return int(text)
+
+
+def _report(result: BuildResult, flags: dict[str, Any], mode: str) -> None:
+    """Says what was built, in the forms that were asked for."""
+    from dataclasses import asdict
+
+    if flags["iidfile"]:
+        _write(flags["iidfile"], result.id)
+    if flags["metadata_file"]:
+        import json
+
+        data = {
+            "containerimage.config.digest": result.id,
+            "containerimage.digest": next(iter(result.pushed.values()), result.digest),
+            "image.name": ",".join(result.tags),
+            **asdict(result),
+        }
+        _write(flags["metadata_file"], json.dumps(data, indent=2, sort_keys=True) + "\n")
+    if flags["as_json"]:
+        print_json(asdict(result))
+    elif flags["quiet"]:
+        click.echo(result.id)
+    if mode in ("auto", "plain", "tty"):
+        names = ", ".join(flags["tags"]) or result.id
+        verb = "Built and pushed" if result.pushed else "Built"
+        print(f"{verb} image: {names}", file=sys.stderr)
+
+
+def _write(path: str, text: str) -> None:
+    """Writes a small file whole or not at all."""
+    partial = f"{path}.{os.getpid()}.part"
+    with open(partial, "w", encoding="utf-8") as file:
+        file.write(text)
+    os.replace(partial, path)

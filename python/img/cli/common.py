@@ -1,0 +1,200 @@
+"""What every verb shares: the global flags, the settings made of them, tables, sizes and times."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from img.cli.go import GoCommand
+
+if TYPE_CHECKING:
+    from img.engine import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(slots=True)
+class Globals:
+    """The global flags, which may stand before or after the verb."""
+
+    state: str = ""
+    debug: bool = False
+    single_id: bool = False
+    insecure: tuple[str, ...] = field(default=())
+
+    def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
+        """Makes the engine's settings out of flags and environment. Only the CLI reads the latter."""
+        from img.engine import Settings
+
+        return Settings(
+            state=self.state or default_state(),
+            docker_config=_docker_config(),
+            plain_http=(*self.insecure, *insecure),
+            jobs=jobs,
+            single_id=self.single_id,
+        )
+
+
+def default_state() -> str:
+    """The store's root: $IMG_STATE, else $XDG_DATA_HOME/img, else ~/.local/share/img."""
+    if state := os.environ.get("IMG_STATE"):
+        return state
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+    return os.path.join(data, "img")
+
+
+def _docker_config() -> str:
+    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
+    return os.path.join(folder, "config.json")
+
+
+def _global(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that stores a flag given after the verb."""
+
+    def store(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        if value:
+            setattr(ctx.ensure_object(Globals), name, value)
+        return value
+
+    return store
+
+
+def verb(name: str, *, short: str, example: str, usage: str = "[OPTIONS]") -> Callable[[F], click.Command]:
+    """Makes a function a verb: Go's flags, the global flags, and help with an example."""
+
+    def wrap(function: F) -> click.Command:
+        epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines())
+        command = click.command(
+            name,
+            cls=GoCommand,
+            short_help=short,
+            epilog=epilog,
+            options_metavar="[OPTIONS]",
+            context_settings={"help_option_names": ["-h", "--help", "-help"]},
+        )(function)
+        command.params.extend(_global_options())
+        return command
+
+    return wrap
+
+
+def _global_options() -> list[click.Parameter]:
+    shared: dict[str, Any] = {"expose_value": False, "is_eager": True}
+    return [
+        click.Option(
+            ["-d", "-debug", "--debug"], is_flag=True, help="Show debug logging.",
+            callback=_global("debug"), **shared,
+        ),
+        click.Option(
+            ["-s", "-state", "--state"], metavar="DIR", help="Folder of the store.",
+            callback=_global("state"), **shared,
+        ),
+        click.Option(
+            ["--single-id"], is_flag=True, hidden=True, callback=_global("single_id"), **shared
+        ),
+    ]  # fmt: skip
+
+
+def find_globals() -> Globals:
+    """The global flags of the running command."""
+    return click.get_current_context().ensure_object(Globals)
+
+
+# ---- output ------------------------------------------------------------------------------------
+
+
+def human_size(count: float) -> str:
+    """Bytes for people: four digits that count, in KiB, MiB or GiB."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if count < 1024 or unit == "TiB":
+            return f"{count:.4g}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def ago(moment: float) -> str:
+    """How long ago a time (seconds since the epoch) was."""
+    seconds = max(0, int(time.time() - moment))
+    for unit, length in (("year", 31536000), ("month", 2592000), ("week", 604800), ("day", 86400),
+                         ("hour", 3600), ("minute", 60)):  # fmt: skip
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return f"{seconds} seconds ago" if seconds != 1 else "1 second ago"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints columns, each as wide as its widest cell."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+        click.echo("   ".join([*cells, line[-1]]).rstrip())
+
+
+def print_json(value: Any) -> None:
+    """Prints a value as JSON."""
+    click.echo(json.dumps(value, indent=2, sort_keys=True))
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], template: str) -> bool:
+    """Prints rows by `--format`: `json`, or a template such as `{id}`; False where none was given."""
+    if not template:
+        return False
+    if template == "json":
+        print_json([dict(row) for row in rows])
+        return True
+    for row in rows:
+        try:
+            click.echo(template.replace("\\t", "\t").format(**row))
+        except (KeyError, IndexError, ValueError) as error:
+            fields = ", ".join(sorted(row))
+            raise click.UsageError(f"--format: {error} is no field; the fields are {fields}") from error
+    return True
+
+
+def format_option(function: F) -> F:
+    """Adds `--format` and its short form `--json`."""
+    function = click.option("--json", "template", flag_value="json", help="Print JSON.")(function)
+    return click.option(
+        "--format", "-format", "template", default="", metavar="TEMPLATE",
+        help="Print each row by a template such as '{id} {size}', or 'json'.",
+    )(function)  # fmt: skip
+
+
+def spool_stdin(folder: str | Path) -> str:
+    """Copies standard input to a file below `folder`; gives its path.
+
+    Raises:
+        click.UsageError: it is a terminal.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise click.UsageError("standard input is a terminal: pipe an archive or a Dockerfile in.")
+    import shutil
+
+    path = os.path.join(folder, "stdin")
+    with open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    return path
+
+
+def pairs(values: Sequence[str], flag: str, *, bare: bool) -> dict[str, str]:
+    """Reads `NAME=VALUE` words; `bare` takes a word without `=` from the environment, as docker does."""
+    found: dict[str, str] = {}
+    for word in values:
+        name, equals, value = word.partition("=")
+        if not name or (not equals and not bare):
+            raise click.UsageError(f"{flag} takes NAME=VALUE, not {word!r}.")
+        if equals:
+            found[name] = value
+        elif name in os.environ:
+            found[name] = os.environ[name]
+    return found

@@ -1,0 +1,132 @@
+"""`GoCommand` and `GoGroup`: click, with the flags of both worlds.
+
+`-build-arg K=V`, `-t=x`, `--no-cache=false` and `-d=true` mean what they mean to Go's flag package
+and to docker; a word that is no flag is named whole in the error, with the near one. Verbs are
+imported only when they are called.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+class GoCommand(click.Command):
+    """A command whose flags may be written Go's way."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rewrites the words into click's form, then parses them."""
+        return super().parse_args(ctx, list(self._rewrite(ctx, args)))
+
+    def _rewrite(self, ctx: click.Context, args: Sequence[str]) -> Iterator[str]:
+        options = {
+            name: parameter
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option)
+            for name in (*parameter.opts, *parameter.secondary_opts)
+        }
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                yield word
+                yield from words
+                return
+            name, equals, value = word.partition("=")
+            option = options.get(name)
+            if option is None:
+                self._refuse_unknown(ctx, name, options)
+                yield word
+            elif option.is_flag or option.count:
+                yield from _flag(option, name, equals, value)
+            elif equals:
+                yield from (name, value)
+            else:
+                yield word
+                following = next(words, None)
+                if following is not None:
+                    yield following
+
+    def _refuse_unknown(self, ctx: click.Context, name: str, options: dict[str, click.Option]) -> None:
+        """Names a whole unknown word; clusters and glued values (`-dq`, `-tname`) pass."""
+        if not name.startswith("-") or name == "-":
+            return
+        glued = options.get(name[:2])
+        if not name.startswith("--") and glued is not None and len(name) > 2:
+            takes_value = not (glued.is_flag or glued.count)
+            letters = [options.get(f"-{letter}") for letter in name[1:]]
+            cluster = all(o is not None and (o.is_flag or o.count) for o in letters)
+            like = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
+            if cluster or (takes_value and not like):
+                return
+        wanted = name.lstrip("-")
+        like = difflib.get_close_matches(wanted, [o.lstrip("-") for o in options], n=1, cutoff=0.6)
+        hint = f" Did you mean --{like[0]}?" if like else ""
+        raise click.UsageError(f"No such flag: {name}.{hint}", ctx=ctx)
+
+
+def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[str]:
+    """A flag without a value, or Go's `=true` and `=false`."""
+    if not equals or value in _TRUE:
+        yield name
+    elif value not in _FALSE:
+        raise click.UsageError(f"{name} takes true or false, not {value!r}.")
+
+
+class GoGroup(click.Group):
+    """The verbs, imported when they are called; a mistyped one suggests the near one."""
+
+    def __init__(self, *args: Any, verbs: dict[str, tuple[str, str]], **kwargs: Any) -> None:
+        """Takes `verbs`: name -> (module below `img.cli`, line of help)."""
+        super().__init__(*args, **kwargs)
+        self.verbs = verbs
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs, in alphabetical order."""
+        return sorted(self.verbs)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports a verb."""
+        if cmd_name not in self.verbs:
+            return None
+        module = importlib.import_module(f"img.cli.{self.verbs[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_") + "_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the verb."""
+        if args and args[0] not in self.verbs and not args[0].startswith("-"):
+            like = difflib.get_close_matches(args[0], self.verbs, n=1, cutoff=0.5)
+            hint = f"\nDid you mean 'img {like[0]}'?" if like else ""
+            raise click.UsageError(f"'{args[0]}' is not an img command.{hint}\nSee 'img --help'.", ctx=ctx)
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads Go's forms of the global flags, up to the verb."""
+        rewritten: list[str] = []
+        words = iter(args)
+        for word in words:
+            name, equals, value = word.partition("=")
+            if not word.startswith("-"):
+                rewritten.extend((word, *words))
+            elif equals and not name.startswith("--"):
+                rewritten.extend((name, value))
+            else:
+                rewritten.append(word)
+                if name in ("-s", "-state", "--state") and not equals:
+                    rewritten.extend(word for word in [next(words, None)] if word is not None)
+        return super().parse_args(ctx, rewritten)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.verbs[name][1]) for name in self.list_commands(ctx)])

@@ -1,0 +1,37 @@
+"""Renderers: what progress looks like. `renderer` chooses one; each is a `Progress` to call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from img.progress import Progress, silent
+
+
+@contextmanager
+def renderer(mode: str, *, debug: bool = False) -> Iterator[Progress]:
+    """Gives the renderer for `--progress`, and ends it.
+
+    Args:
+        mode: `auto` (a terminal gets `tty`), `plain`, `tty`, `json`, or `quiet`.
+    """
+    if mode == "auto":
+        mode = "tty" if sys.stderr.isatty() else "plain"
+    if mode == "quiet":
+        yield silent
+        return
+    if mode == "json":
+        from img.cli.render.lines import JsonRenderer
+
+        yield JsonRenderer(sys.stderr)
+        return
+    if mode == "tty":
+        from img.cli.render.tty import TerminalRenderer
+
+        with TerminalRenderer(sys.stderr, debug=debug) as show:
+            yield show
+        return
+    from img.cli.render.plain import PlainRenderer
+
+    yield PlainRenderer(sys.stderr, debug=debug)

@@ -1,0 +1,84 @@
+"""`PlainRenderer`: the first img's output: a step, `--->`, what it prints, `<---` and how it ended.
+
+Steps that run at the same time are not mixed up: the first to begin is shown live, the others are
+held back until it has ended, then follow in the order of their beginning.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TextIO
+
+from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer
+
+
+class PlainRenderer:
+    """Writes plain lines; safe for several threads."""
+
+    def __init__(self, out: TextIO, *, debug: bool = False) -> None:
+        """Writes to `out`; `debug` shows notes for debugging as well."""
+        self._out = out
+        self._debug = debug
+        self._lock = threading.Lock()
+        self._order: list[int] = []
+        self._held: dict[int, list[str]] = {}
+        self._ended: set[int] = set()
+        self._line_open = False
+
+    def __call__(self, event: Event) -> None:
+        """Shows one event."""
+        with self._lock:
+            self._show(event)
+            self._out.flush()
+
+    def _show(self, event: Event) -> None:
+        if isinstance(event, BuildStarted):
+            self._write(f"Building {event.name or 'an image'}...\n")
+            self._write("Setting up the rootfs... this may take a bit.\n")
+        elif isinstance(event, StepStarted):
+            self._begin(event.step, f"{event.title}{f' ({event.why})' if event.why else ''}\n--->\n")
+        elif isinstance(event, StepOutput):
+            self._put(event.step, event.text)
+        elif isinstance(event, StepDone):
+            self._end(event)
+        elif isinstance(event, Note) and (self._debug or event.level != "debug"):
+            self._write(f"{event.level}: {event.text}\n")
+        elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
+            self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
+
+    def _begin(self, step: int, text: str) -> None:
+        self._order.append(step)
+        self._put(step, text)
+
+    def _put(self, step: int, text: str) -> None:
+        """Writes a step's text now, or holds it back."""
+        if self._order and self._order[0] == step:
+            self._write(text)
+        else:
+            self._held.setdefault(step, []).append(text)
+
+    def _end(self, event: StepDone) -> None:
+        if event.step not in self._order:
+            # Nothing ran. An instruction that touches no file has no line of cache to show.
+            note = "Using cache\n" if event.cached and event.title.startswith(("RUN", "WORKDIR")) else ""
+            self._begin(event.step, f"{event.title}\n--->\n{note}")
+        elif self._order[0] == event.step and self._line_open:
+            self._write("\n")
+        elif self._held.get(event.step) and not self._held[event.step][-1].endswith("\n"):
+            self._put(event.step, "\n")
+        self._put(event.step, f"<--- {event.snapshot or '-'} {event.exit_code} {event.error or '<nil>'}\n")
+        self._ended.add(event.step)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Once the step shown live has ended, those held back behind it follow."""
+        while self._order and self._order[0] in self._ended:
+            self._ended.discard(self._order.pop(0))
+            if self._order:
+                for text in self._held.pop(self._order[0], []):
+                    self._write(text)
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(text)
+            self._line_open = not text.endswith("\n")

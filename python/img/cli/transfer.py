@@ -1,0 +1,84 @@
+"""`img pull` and `img push`."""
+
+from __future__ import annotations
+
+import click
+
+from img.cli.common import find_globals, human_size, print_json, verb
+from img.cli.render import renderer
+
+insecure = click.option(
+    "--insecure-registry", "-insecure-registry", "insecure", is_flag=True,
+    help="Speak plain HTTP to the registry (loopback always may).",
+)  # fmt: skip
+progress = click.option(
+    "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
+    help="How progress is shown on standard error.",
+)  # fmt: skip
+
+
+def registry_of(name: str) -> str:
+    """The registry that a name is of."""
+    from img.oci import Reference
+
+    return Reference.parse(name).registry
+
+
+@verb(
+    "pull",
+    short="Pull an image from a registry.",
+    example="img pull alpine:3.20\nimg pull --platform linux/arm64 alpine",
+)
+@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
+@click.option("--platform", "-platform", default="", metavar="OS/ARCH", help="Platform of the image.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@insecure
+@progress
+def pull_command(name: str, platform: str, as_json: bool, insecure: bool, progress: str) -> None:
+    """Pull an image and extract its layers."""
+    from dataclasses import asdict
+
+    from img.engine import Engine
+    from img.oci import Reference
+
+    reference = Reference.parse(name)
+    options = find_globals()
+    settings = options.settings(insecure=[reference.registry] if insecure else [])
+    with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
+        click.echo(f"Pulling {reference.familiar}...", err=True)
+        result = engine.pull(name, platform=platform)
+    if as_json:
+        print_json(asdict(result))
+        return
+    click.echo(f"Snapshot ref: {result.snapshot}")
+    click.echo(f"Size: {human_size(result.size)}")
+
+
+@verb("push", short="Push an image to a registry.", example="img push registry.example.org/me/app:1.0")
+@click.argument("names", nargs=-1, required=True, metavar="NAME[:TAG]...")
+@click.option(
+    "--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip",
+    help="How layers that were built here are compressed.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
+@insecure
+@progress
+def push_command(
+    names: tuple[str, ...], compression: str, as_json: bool, insecure: bool, progress: str
+) -> None:
+    """Push images under their own names; prints the digest of each."""
+    from img.engine import Engine
+
+    options = find_globals()
+    settings = options.settings(insecure=[registry_of(n) for n in names] if insecure else [])
+    digests = {}
+    with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
+        for name in names:
+            click.echo(f"Pushing {name}...", err=True)
+            digests[name] = engine.push(name, compression=compression)  # type: ignore[arg-type]
+            click.echo(f"Successfully pushed {name}", err=True)
+    if as_json:
+        print_json(digests)
+        return
+    for digest in digests.values():
+        click.echo(digest)

@@ -1,0 +1,333 @@
+"""`Client`, and the one-shot functions `build`, `pull`, `push`: the library's front door.
+
+A client never changes its caller's process: whatever touches layers runs in a worker process
+(`img.worker`) whose events arrive at `progress`, in the calling thread. Several threads may use
+one client at once; each call has a worker of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from img.engine import (
+    BuildRequest,
+    BuildResult,
+    Compression,
+    PruneResult,
+    PullPolicy,
+    PullResult,
+    Settings,
+    Usage,
+)
+from img.errors import ImgError, UsageError, from_fields
+from img.oci import Image
+from img.progress import Progress, from_json, silent
+from img.store import Store
+
+
+class Client:
+    """The operations of `img` over one store. Use it in a `with` block, or `close` it."""
+
+    def __init__(
+        self,
+        state: str | os.PathLike[str] | None = None,
+        *,
+        progress: Progress = silent,
+        docker_config: str | os.PathLike[str] = "",
+        plain_http: Sequence[str] = (),
+        jobs: int = 0,
+    ) -> None:
+        """Prepares; opens nothing.
+
+        Args:
+            state: Root of the store. Default: `~/.local/share/img`.
+            progress: Takes events, in the thread that made the call.
+            docker_config: Path of docker's `config.json`, for credentials; by default there are none.
+            plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
+            jobs: Steps and transfers at once; 0 means as many as there are processors.
+        """
+        root = Path(state) if state is not None else Path.home() / ".local" / "share" / "img"
+        self._settings = Settings(
+            state=str(root.absolute()),
+            docker_config=str(docker_config),
+            plain_http=tuple(plain_http),
+            jobs=jobs,
+        )
+        self._progress = progress
+        self._store: Store | None = None
+
+    # ---- operations --------------------------------------------------------------------------
+
+    def build(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        tag: str | Sequence[str] = (),
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+        target: str = "",
+        platform: str = "",
+        pull: PullPolicy = "missing",
+        no_cache: bool = False,
+        push: bool = False,
+        epoch: int | None = None,
+    ) -> BuildResult:
+        """Builds an image.
+
+        Args:
+            context: Folder of the build context.
+            tag: One name or several.
+            dockerfile: Path from the present folder, or from the context. Default: the context's.
+            platform: `os/arch[/variant]`. Default: this machine's.
+            pull: When the registry is asked for a base that has a tag.
+            push: Push every name once the image is built.
+            epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
+        Raises:
+            DockerfileError: the Dockerfile cannot be built; with its place.
+            BuildError: a step failed; with its exit code and last lines.
+            RegistryError, StoreError, SandboxError, UsageError.
+        """
+        request = BuildRequest(
+            context=str(context),
+            dockerfile=str(dockerfile),
+            cwd=os.getcwd(),
+            tags=(tag,) if isinstance(tag, str) else tuple(tag),
+            build_args=dict(build_args or {}),
+            labels=dict(labels or {}),
+            target=target,
+            platform=platform,
+            pull=pull,
+            no_cache=no_cache,
+            push=push,
+            epoch=epoch,
+        )
+        if request.context == "-" or request.dockerfile == "-":
+            raise UsageError("the library reads no standard input", hint="give a folder and a file")
+        data = self._call("build", request=asdict(request))
+        for name in ("tags", "warnings"):
+            data[name] = tuple(data[name])
+        return BuildResult(**data)
+
+    def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> Image:
+        """Pulls an image and extracts its layers.
+
+        Raises:
+            InvalidReference, RegistryError, StoreError, LayerError, SandboxError.
+        """
+        result = PullResult(**self._call("pull", name=name, platform=platform, policy=policy))
+        return self.store.names.get(result.id)
+
+    def push(self, name: str, *, compression: Compression = "gzip") -> str:
+        """Pushes an image under its own name; gives the digest that the registry has now.
+
+        Raises:
+            ImageNotFound, RegistryError, SandboxError.
+        """
+        return str(self._call("push", name=name, compression=compression))
+
+    def tag(self, source: str, target: str) -> str:
+        """Gives an image one more name; gives that name in full.
+
+        Raises:
+            ImageNotFound, InvalidReference.
+        """
+        return str(self._call("tag", source=source, target=target))
+
+    def remove(self, *names: str) -> PruneResult:
+        """Takes names away, and frees what was theirs alone.
+
+        Raises:
+            ImageNotFound: one is not here; then nothing was removed.
+        """
+        return _pruned(self._call("remove", names=list(names)))
+
+    def save(
+        self,
+        names: str | Sequence[str],
+        output: str | os.PathLike[str],
+        *,
+        form: str = "docker-archive",
+        compression: Compression = "gzip",
+    ) -> None:
+        """Saves images to one archive (`docker-archive` or `oci-archive`).
+
+        Raises:
+            ImageNotFound, StoreError.
+        """
+        listed = [names] if isinstance(names, str) else list(names)
+        path = str(Path(output).absolute())
+        self._call("save", names=listed, output=path, form=form, compression=compression)
+
+    def export(self, image: Image, spec: str) -> None:
+        """Writes an image, whose layers the store has, where `spec` says.
+
+        Args:
+            image: From the store, perhaps changed by `with_*`.
+            spec: `type=oci|docker,dest=FILE[,name=NAME]`.
+        Raises:
+            UsageError: the spec says nothing that can be done.
+        """
+        fields = dict(part.partition("=")[::2] for part in spec.split(","))
+        form = {"oci": "oci-archive", "docker": "docker-archive"}.get(fields.get("type", ""))
+        if form is None or not fields.get("dest"):
+            raise UsageError(f"bad export {spec!r}", hint="write type=oci,dest=FILE or type=docker,dest=FILE")
+        self._call(
+            "export",
+            manifest=image.manifest.raw.decode(),
+            config=image.config_raw.decode(),
+            output=str(Path(fields["dest"]).absolute()),
+            form=form,
+            name=fields.get("name", ""),
+        )
+
+    def load(self, archive: str | os.PathLike[str]) -> list[str]:
+        """Loads the images of an archive; gives their names, or IDs where unnamed.
+
+        Raises:
+            InvalidDocument, DigestMismatch.
+        """
+        return [str(name) for name in self._call("load", archive=str(Path(archive).absolute()))]
+
+    def unpack(self, name: str, dest: str | os.PathLike[str], *, owners: bool | None = None) -> str:
+        """Writes an image's root filesystem into a new folder; gives the image's ID.
+
+        Args:
+            owners: Files belong to whom the image says. Default: only as root; else they are the caller's.
+        Raises:
+            ImageNotFound, UsageError.
+        """
+        return str(self._call("unpack", name=name, dest=str(Path(dest).absolute()), owners=owners))
+
+    def usage(self) -> Usage:
+        """Counts the real bytes of everything in the store."""
+        data = self._call("usage")
+        return Usage(**{**data, "layers": tuple(data["layers"])})
+
+    def prune(self, *, everything: bool = False) -> PruneResult:
+        """Frees what no image, no cache policy and no running process needs.
+
+        Args:
+            everything: Leaves named images only.
+        """
+        return _pruned(self._call("prune", everything=everything))
+
+    # ---- parts -------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The store, for reading names and documents; it touches no layer."""
+        if self._store is None:
+            self._store = Store(self._settings.state)
+        return self._store
+
+    def close(self) -> None:
+        """Closes the store; safe to call twice."""
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, operation: str, /, **args: object) -> Any:
+        """Runs one operation in a worker; passes its events on and raises its error."""
+        call = json.dumps({"call": operation, "args": args, "settings": asdict(self._settings)})
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as complaints:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "img.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                encoding="utf-8",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+            assert worker.stdin is not None and worker.stdout is not None
+            try:
+                # Its standard input stays open: the worker ends when that closes, with us or by us.
+                worker.stdin.write(call + "\n")
+                worker.stdin.flush()
+                last = self._follow(worker.stdout)
+            finally:
+                _close(worker)
+            complaints.seek(0)
+            return _result(last, worker.returncode, complaints.read())
+
+    def _follow(self, lines: Any) -> dict[str, Any]:
+        """Passes events on; gives the line that is none."""
+        last: dict[str, Any] = {}
+        for line in lines:
+            data = json.loads(line)
+            if "event" in data:
+                self._progress(from_json(data))
+            else:
+                last = data
+        return last
+
+
+def _close(worker: subprocess.Popen[str]) -> None:
+    """Closes both pipes and waits: a worker that is not done takes it as an interrupt."""
+    for pipe in (worker.stdin, worker.stdout):
+        try:
+            if pipe is not None:
+                pipe.close()
+        except BrokenPipeError:
+            continue
+    worker.wait()
+
+
+def _result(last: dict[str, Any], code: int, complaint: str) -> Any:
+    """The result in a worker's last line, or its error, raised."""
+    if "result" in last:
+        return last["result"]
+    if "error" in last:
+        error = from_fields(last["error"])
+        error.hint = str(last.get("hint", ""))
+        raise error
+    if "os_error" in last:
+        raise OSError(*last["os_error"])
+    lines = complaint.strip().splitlines()
+    raise ImgError(f"the worker ended with code {code}" + (f": {lines[-1]}" if lines else ""))
+
+
+def _pruned(data: dict[str, Any]) -> PruneResult:
+    return PruneResult(**{**data, "layers": tuple(data["layers"])})
+
+
+def build(context: str | os.PathLike[str] = ".", **options: Any) -> BuildResult:
+    """Builds an image in the default store; see `Client.build` for the options and errors."""
+    with Client(**_client_options(options)) as client:
+        return client.build(context, **options)
+
+
+def pull(name: str, **options: Any) -> Image:
+    """Pulls an image into the default store; see `Client.pull` for the options and errors."""
+    with Client(**_client_options(options)) as client:
+        return client.pull(name, **options)
+
+
+def push(name: str, **options: Any) -> str:
+    """Pushes an image of the default store; see `Client.push` for the options and errors."""
+    with Client(**_client_options(options)) as client:
+        return client.push(name, **options)
+
+
+def _client_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Takes the options of `Client` itself out of a call's."""
+    names = ("state", "progress", "docker_config", "plain_http", "jobs")
+    return {name: options.pop(name) for name in names if name in options}

@@ -1,0 +1,126 @@
+"""The other end of the library: one engine operation in a process of its own.
+
+`Client` starts `python -m img.worker`, writes one call to its standard input and reads JSON lines from its
+standard output: events as they come, then the result or the error. The process is fresh, has one
+thread, and so may enter the namespace (DESIGN D2); when its caller dies, it dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any, TextIO
+
+from img.engine import BuildRequest, Engine, Settings
+from img.errors import ImgError, to_fields
+from img.progress import Event, to_json
+
+CALLS = frozenset(
+    {"build", "pull", "push", "tag", "remove", "save", "export", "load", "unpack", "usage", "prune"}
+)
+"""The operations that a caller may ask for."""
+
+
+def main() -> int:
+    """Reads one call, carries it out, writes what comes of it; gives the exit code."""
+    _die_with_caller()
+    call = json.loads(sys.stdin.readline())
+    # What the operation itself may print must not get between the lines.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lines = _Lines(out)
+    threading.excepthook = lambda args: None
+    try:
+        value = perform(call, lines.event)
+    except KeyboardInterrupt:
+        return 130
+    except ImgError as error:
+        lines.write({"error": to_fields(error), "hint": error.hint})
+        return error.exit_code
+    except OSError as error:
+        lines.write({"os_error": [error.errno, error.strerror, error.filename]})
+        return 5
+    lines.write({"result": value})
+    return 0
+
+
+def _die_with_caller() -> None:
+    """Takes the end of standard input (the caller is gone, or gave up) as an interrupt."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGIO, _on_input)
+    fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _on_input(number: int, frame: object) -> None:
+    """Input came, or ended; only its end matters."""
+    poll = select.poll()
+    poll.register(0, select.POLLHUP)
+    if any(event & select.POLLHUP for _, event in poll.poll(0)):
+        raise KeyboardInterrupt
+
+
+def perform(call: Mapping[str, Any], progress: Any) -> Any:
+    """Carries one call out; gives its result as plain data."""
+    name, args = str(call["call"]), dict(call["args"])
+    if name not in CALLS:
+        raise ImgError(f"there is no call {name!r}")
+    settings = call["settings"]
+    with Engine(Settings(**{**settings, "plain_http": tuple(settings["plain_http"])}), progress) as engine:
+        if name == "build":
+            request = {**args["request"], "tags": tuple(args["request"]["tags"])}
+            return plain(engine.build(BuildRequest(**request)))
+        if name in ("save", "export"):
+            return _written(engine, name, args)
+        return plain(getattr(engine, name)(**args))
+
+
+def _written(engine: Engine, name: str, args: dict[str, Any]) -> None:
+    """Operations that write a file: beside its place, then renamed."""
+    output = args.pop("output")
+    partial = f"{output}.{os.getpid()}.part"
+    if name == "export":
+        args["manifest"], args["config"] = args["manifest"].encode(), args["config"].encode()
+    try:
+        with open(partial, "wb") as file:
+            getattr(engine, name)(out=file, **args)
+        os.replace(partial, output)
+    finally:
+        if os.path.exists(partial):
+            os.unlink(partial)
+
+
+def plain(value: Any) -> Any:
+    """A result as plain data."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+class _Lines:
+    """JSON lines from several threads."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+
+    def write(self, data: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._out.write(json.dumps(data) + "\n")
+            self._out.flush()
+
+    def event(self, event: Event) -> None:
+        self.write(to_json(event))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
