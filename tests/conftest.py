@@ -15,6 +15,7 @@ from tests.support.layout import write_busybox
 from tests.support.registry import Registry
 
 Context = Callable[[Mapping[str, str | bytes]], Path]
+MakeImg = Callable[..., Img]
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +46,7 @@ def debian_image(registry: Registry) -> str:
 
 
 @pytest.fixture
-def make_img(tmp_path: Path) -> Iterator[Callable[..., Img]]:
+def make_img(tmp_path: Path) -> Iterator[MakeImg]:
     """Makes `img` commands, each with a store and a home of its own, removed at the end."""
     made: list[Img] = []
 
@@ -62,7 +63,7 @@ def make_img(tmp_path: Path) -> Iterator[Callable[..., Img]]:
 
 
 @pytest.fixture
-def img(make_img: Callable[..., Img]) -> Img:
+def img(make_img: MakeImg) -> Img:
     """The installed console script with an empty store."""
     return make_img()
 

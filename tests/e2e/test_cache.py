@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support.command import Img, steps_run
 
 STAMP = "head -c 16 /dev/urandom | md5sum"
@@ -111,19 +111,6 @@ def test_a_step_that_gives_the_same_bytes_again_lets_everything_after_it_hit(
     assert _value(img, "s") == value
 
 
-def test_a_run_that_ran_again_to_the_same_result_rescues_the_steps_of_its_own_stage(
-    img: Img, make_context: Context, busybox_image: str
-) -> None:
-    dockerfile = f"FROM {busybox_image}\nARG N\nRUN echo constant > /c; : $N\nRUN {STAMP} > /s\n"
-    context = make_context(
-        {"Dockerfile": dockerfile.replace("RUN " + STAMP, "ENV Z=1\nRUN unset N; " + STAMP)}
-    )
-    img.build(context, "--build-arg", "N=1")
-    layers = img.image().document["rootfs"]["diff_ids"]
-    img.build(context, "--build-arg", "N=1")
-    assert img.image().document["rootfs"]["diff_ids"] == layers
-
-
 def test_an_argument_misses_only_where_it_is_used(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
@@ -145,7 +132,7 @@ def test_no_cache_runs_every_step(img: Img, make_context: Context, busybox_image
 
 
 def test_another_store_gives_the_same_layers_with_the_same_clock(
-    make_context: Context, busybox_image: str, make_img: type[Img]
+    make_context: Context, busybox_image: str, make_img: MakeImg
 ) -> None:
     """SOURCE_DATE_EPOCH: the same input gives the same digest anywhere."""
     dockerfile = f"FROM {busybox_image}\nCOPY . /c\nRUN mkdir /r && echo x > /r/y\nWORKDIR /w\nLABEL a=b\n"

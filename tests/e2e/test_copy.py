@@ -63,8 +63,9 @@ def test_chown_by_number_and_by_name_and_chmod(img: Img, make_context: Context, 
         pytest.skip("needs more than one user id: a range in /etc/subuid and uidmap")
     dockerfile = (
         f"FROM {busybox_image}\n"
-        "COPY --chown=12:34 a /by-number\nCOPY --chown=worker:staff a /by-name\nCOPY --chown=worker a /by-user\n"
-        "COPY --chown=7 a /lone\nCOPY --chmod=0601 a /mode\nADD --chown=1:2 --chmod=755 d /d/\n"
+        "COPY --chown=12:34 a /by-number\nCOPY --chown=worker:staff a /by-name\n"
+        "COPY --chown=worker a /by-user\nCOPY --chown=7 a /lone\n"
+        "COPY --chmod=0601 a /mode\nADD --chown=1:2 --chmod=755 d /d/\n"
     )
     img.build(make_context({"Dockerfile": dockerfile, "a": "", "d/e": ""}))
     tree = img.image().tree

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support.command import Img
 
 VERBS = (
@@ -66,7 +66,7 @@ def test_a_mistyped_flag_is_named_whole(img: Img) -> None:
 
 
 def test_the_state_folder_can_come_from_the_environment(
-    img: Img, make_img: type[Img], busybox_image: str
+    img: Img, make_img: MakeImg, busybox_image: str
 ) -> None:
     img.ok("pull", busybox_image)
     other = make_img()

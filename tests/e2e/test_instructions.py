@@ -12,12 +12,8 @@ from tests.support.command import Img
 def test_run_in_shell_form_and_in_exec_form_leaves_its_files(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
-    context = make_context(
-        {
-            "Dockerfile": f'FROM {busybox_image}\nRUN echo one > /one\nRUN ["sh", "-c", "echo $0 > /two", "two"]\n'
-        }
-    )
-    img.build(context)
+    exec_form = 'RUN ["sh", "-c", "echo $0 > /two", "two"]'
+    img.build(make_context({"Dockerfile": f"FROM {busybox_image}\nRUN echo one > /one\n{exec_form}\n"}))
     image = img.image()
     assert image.text("one") == "one\n"
     assert image.text("two") == "two\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.conftest import Context
 from tests.support.command import Img
 
@@ -60,7 +62,9 @@ def test_independent_stages_run_at_the_same_time(img: Img, make_context: Context
         f"FROM {busybox_image} AS caller\nARG PORT\nRUN {call}\n"
         "FROM scratch\nCOPY --from=listener /out/got /a\nCOPY --from=caller /out/got /b\n"
     )
-    port = 20000 + hash(str(img.state)) % 10000
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     img.build(make_context({"Dockerfile": dockerfile}), "--build-arg", f"PORT={port}")
     image = img.image()
     assert (image.text("a"), image.text("b")) == ("hi\n", "hello\n")
@@ -70,7 +74,8 @@ def test_copy_from_keeps_owners_modes_and_links_of_the_stage(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
     dockerfile = (
-        f"FROM {busybox_image} AS a\nRUN mkdir /d && cd /d && touch f && chmod 2751 f && ln -s f l && mkfifo p\n"
+        f"FROM {busybox_image} AS a\n"
+        "RUN mkdir /d && cd /d && touch f && chmod 2751 f && ln -s f l && mkfifo p\n"
         "FROM scratch\nCOPY --from=a /d /d\n"
     )
     img.build(make_context({"Dockerfile": dockerfile}))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support import hosts, trees
 from tests.support.command import Img
 from tests.support.registry import Registry, copy
@@ -100,7 +101,7 @@ def test_inspect_prints_the_configuration_as_json(
 
 
 def test_save_and_load_carry_an_image_between_stores_in_both_formats(
-    img: Img, make_context: Context, busybox_image: str, make_img: type[Img], tmp_path: Path
+    img: Img, make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
     _build(img, make_context, busybox_image, tag="jess/img:one")
     before = img.image("jess/img:one")
@@ -192,8 +193,6 @@ def test_prune_keeps_what_images_need(img: Img, make_context: Context, busybox_i
 
 
 def _disk(state: Path) -> int:
-    import subprocess
-
     command = hosts.inside("du", "-s", "--block-size=1", str(state))
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
 
