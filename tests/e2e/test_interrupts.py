@@ -45,7 +45,7 @@ def test_ctrl_c_ends_every_process_and_the_next_build_works(
     )
     context = make_context({"Dockerfile": dockerfile})
     process = img.start("build", "-t", "t", context)
-    _wait_for_line(process, b"started")
+    _wait_for_line(process, b"started\n")
     process.send_signal(signal.SIGINT)
     assert process.wait(DEADLINE) == 130
     assert _gone(img.state) == []

@@ -34,7 +34,9 @@ def test_a_build_from_one_of_many_threads_leaves_the_program_as_it_was(
         import os, sys, threading
         import img
         state, context = sys.argv[1:]
-        before = (os.getuid(), os.readlink("/proc/self/ns/user"), os.readlink("/proc/self/ns/mnt"), os.getcwd())
+        def self_portrait():
+            return os.getuid(), os.getcwd(), os.readlink("/proc/self/ns/user"), os.readlink("/proc/self/ns/mnt")
+        before = self_portrait()
         stop = threading.Event()
         ballast = [threading.Thread(target=stop.wait) for _ in range(8)]
         [t.start() for t in ballast]
@@ -48,8 +50,7 @@ def test_a_build_from_one_of_many_threads_leaves_the_program_as_it_was(
         stop.set()
         assert set(results) == {0, 1, 2}, results
         assert len({r.digest for r in results.values()}) == 3
-        after = (os.getuid(), os.readlink("/proc/self/ns/user"), os.readlink("/proc/self/ns/mnt"), os.getcwd())
-        assert before == after
+        assert before == self_portrait()
         with img.Client(state=state) as client:
             names = [str(name) for name, image in client.store.images()]
         print(*sorted(names))
