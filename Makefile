@@ -26,9 +26,9 @@ unit: ## The tests that need no other program; ARGS goes to pytest.
 	@scripts/setup.sh demo
 	@.venv/bin/python -m pytest tests/unit tests/suites tests/spec $(ARGS)
 
-bench: ## Whole-command figures beside buildah; ARGS goes to benches/run.py.
+bench: ## Whole-command figures beside buildah; ARGS goes to benches.run.
 	@scripts/setup.sh test
-	@.venv/bin/python benches/run.py $(ARGS)
+	@.venv/bin/python -m benches.run $(ARGS)
 
 clean: ## Removes what was built here.
 	rm -rf .venv dist target

@@ -35,7 +35,7 @@ def test_a_build_from_one_of_many_threads_leaves_the_program_as_it_was(
         import img
         state, context = sys.argv[1:]
         def self_portrait():
-            return os.getuid(), os.getcwd(), os.readlink("/proc/self/ns/user"), os.readlink("/proc/self/ns/mnt")
+            return os.getuid(), os.getcwd(), *(os.readlink(f"/proc/self/ns/{n}") for n in ("user", "mnt"))
         before = self_portrait()
         stop = threading.Event()
         ballast = [threading.Thread(target=stop.wait) for _ in range(8)]
