@@ -52,7 +52,7 @@ class Heredoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instruction:
-    """The root. `flags` holds flags that no class knows, for a clear error."""
+    """The root."""
 
     span: Span
     original: str
@@ -70,26 +70,37 @@ class From(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """One `RUN --mount`, unexpanded: its options in order, `type` among them."""
+    """One `RUN --mount`, unexpanded: its options in order, `type` always among them.
+
+    Names are the long ones: `source`, `target`, `readonly`, `readwrite`; one without a value is `true`.
+    """
 
     options: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Instruction):
-    """RUN. `exec_form`: `words` are the arguments; else `words` is one string for the shell."""
+    """RUN. `exec_form`: `words` are the arguments; else `words` is one string for the shell.
+
+    `lone_heredoc`: the string is nothing but one `<<NAME`, so that the body is the script itself.
+    """
 
     words: tuple[str, ...]
     exec_form: bool = False
     heredocs: tuple[Heredoc, ...] = ()
+    lone_heredoc: bool = False
     mounts: tuple[Mount, ...] = ()
     network: str = ""
     security: str = ""
+    devices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy(Instruction):
-    """COPY, and ADD where `add` is set. `sources` and `dest` are unexpanded words."""
+    """COPY, and ADD where `add` is set. `sources` and `dest` are unexpanded words.
+
+    The words `<<NAME` are not among `sources`: their files are `heredocs`.
+    """
 
     sources: tuple[str, ...]
     dest: str
@@ -224,7 +235,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Warning_:
+class Finding:
     """A finding that stops nothing, by BuildKit's rule names."""
 
     rule: str
@@ -242,4 +253,4 @@ class Dockerfile:
     escape: str = "\\"
     syntax: str = ""
     check: str = ""
-    warnings: tuple[Warning_, ...] = field(default=())
+    warnings: tuple[Finding, ...] = field(default=())

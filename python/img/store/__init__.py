@@ -1,1 +1,130 @@
-"""(to be written)"""
+"""`Store`: everything that `img` keeps on disk, under one root (DESIGN D3).
+
+    <root>/img.db          names, layers, cache records (SQLite)
+    <root>/oci/            blobs, as a valid OCI image layout
+    <root>/layers/         extracted layers, by diff ID
+    <root>/work/           work in progress, each folder held by its process
+    <root>/memo/           file digests of build contexts
+    <root>/cache-mounts/   folders of RUN --mount=type=cache
+
+Many processes may use one store at once. What a store's folders are owned by depends on the id
+mapping that they were written under, so that mapping is recorded and another one refused.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from img.errors import DiskFull, StoreError, StoreVersionError
+from img.oci import Image
+from img.store.blobs import BlobStore
+from img.store.database import Database
+from img.store.gc import Collector, Pruned
+from img.store.images import ImageName, ImageStore
+from img.store.layers import LayerRecord, LayerStore, new_snapshot_id
+from img.store.records import CacheRecord, RecordStore
+from img.store.work import WorkArea, WorkFolder
+
+__all__ = [
+    "CacheRecord",
+    "ImageName",
+    "LayerRecord",
+    "Pruned",
+    "Store",
+    "WorkFolder",
+    "new_snapshot_id",
+]
+
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts")
+
+
+class Store:
+    """One store, open. Use it in a `with` block, or `close` it."""
+
+    def __init__(self, root: str | Path, *, mapping: str | None = None) -> None:
+        """Opens the store at `root`, creating it where there is none.
+
+        Args:
+            mapping: The id mapping of this process where it may read or write layer folders, as
+                text; None for uses that touch names and blobs alone.
+        Raises:
+            StoreVersionError: a newer `img` wrote it, or it was written under another mapping.
+            StoreError: the folder cannot be used.
+            DiskFull: no space to create it.
+        """
+        self.root = Path(root).absolute()
+        try:
+            for name in _FOLDERS:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            self.blobs = BlobStore(self.root / "oci")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(str(self.root)) from error
+            raise StoreError(
+                f"cannot use {self.root} as a store: {error.strerror}",
+                hint="give another folder with --state DIR",
+            ) from error
+        self._database = Database(self.root / "img.db")
+        self._lease: WorkFolder | None = None
+        self.layers = LayerStore(self._database, self.root / "layers")
+        self.records = RecordStore(self._database)
+        self.images = ImageStore(self._database, self.blobs)
+        self.work = WorkArea(self.root / "work")
+        if mapping is not None:
+            self._adopt(mapping)
+
+    def _adopt(self, mapping: str) -> None:
+        """Records the id mapping of the first writer, and refuses another."""
+        with self._database.transaction():
+            rows = self._database.rows("SELECT value FROM meta WHERE key='mapping'")
+            known = str(rows[0][0]) if rows else ""
+            if known and known != mapping and self._database.rows("SELECT 1 FROM layers LIMIT 1"):
+                raise StoreVersionError(
+                    f"layers written under the id mapping [{known}]",
+                    f"this process's mapping [{mapping}]",
+                    str(self.root),
+                )
+            if known != mapping:
+                self._database.change("INSERT OR REPLACE INTO meta VALUES ('mapping', ?)", (mapping,))
+
+    def lease(self) -> WorkFolder:
+        """The work folder that says that this process uses the store; made at the first call."""
+        if self._lease is None:
+            self._lease = self.work.begin()
+        return self._lease
+
+    @property
+    def collector(self) -> Collector:
+        """What prunes this store."""
+        return Collector(
+            database=self._database,
+            blobs=self.blobs,
+            layers=self.layers,
+            records=self.records,
+            images=self.images,
+            work=self.work,
+        )
+
+    def named_images(self) -> Iterator[tuple[str, Image]]:
+        """Walks over all named images: full name, and the image."""
+        for row in self.images.all():
+            if row.named:
+                yield row.name, self.images.load(row.manifest)
+
+    def close(self) -> None:
+        """Gives up the lease and closes the database; safe to call twice."""
+        if self._lease is not None:
+            self._lease.close()
+            self._lease = None
+        self._database.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

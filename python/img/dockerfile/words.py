@@ -1,0 +1,195 @@
+"""How the text after a keyword falls into words: flags, JSON lists, blanks, quoted words, `<<NAME`.
+
+Pure functions over one joined line; `source` and `grammar` call them. Nothing is expanded here and
+quotes are kept (`expand` takes them off), except in flags, which have no expansion of quotes later.
+Source: Dockerfile reference, "Shell and exec form", "Here-Documents", and each instruction's forms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+GO_SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+GO_SPACES += "\u2028\u2029\u202f\u205f\u3000"
+"""What Go's `unicode.IsSpace` takes for a blank (Python's `str.isspace` takes four more)."""
+
+BLANKS = re.compile(r"[\t\v\f\r ]+")
+_MARK = re.compile(r"(\d*)<<(-?)([^<]+)", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_QUOTES = "\"'"
+
+
+class NotStrings(ValueError):
+    """A JSON list holds something that is not a string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeredocMark:
+    """A word `[fd]<<[-]NAME`. `expand` is False where any of the name was quoted."""
+
+    name: str
+    expand: bool
+    chomp: bool
+    fd: int
+
+
+def split_flags(text: str) -> tuple[tuple[str, ...], str]:
+    """Takes the leading `--name[=value]` words off.
+
+    A lone `--` ends the flags. Quotes and backslashes in a flag are taken off at once; the escape
+    directive does not reach here.
+
+    Returns:
+        The flags with their dashes, and what follows them.
+    """
+    flags: list[str] = []
+    position, end = 0, len(text)
+    while True:
+        while position < end and text[position] in GO_SPACES:
+            position += 1
+        if not text.startswith("--", position):
+            return tuple(flags), text[position:].strip(GO_SPACES)
+        word, position = _flag_word(text, position)
+        if word == "--":
+            return tuple(flags), text[position:].strip(GO_SPACES)
+        flags.append(word)
+
+
+def _flag_word(text: str, position: int) -> tuple[str, int]:
+    word: list[str] = []
+    quote = ""
+    end = len(text)
+    while position < end:
+        char = text[position]
+        if char == "\\":
+            position += 1
+            word.append(text[position : position + 1])
+        elif quote:
+            if char == quote:
+                quote = ""
+            else:
+                word.append(char)
+        elif char in GO_SPACES:
+            break
+        elif char in _QUOTES:
+            quote = char
+        else:
+            word.append(char)
+        position += 1
+    return "".join(word), min(position, end)
+
+
+def json_words(text: str) -> tuple[str, ...] | None:
+    """Reads the exec form.
+
+    Returns:
+        The list's strings, or None where the text is no JSON list (it is the shell form then).
+    Raises:
+        NotStrings: it is a JSON list, but not of strings alone.
+    """
+    text = text.lstrip(GO_SPACES)
+    if not text.startswith("["):
+        return None
+    try:
+        values = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return None
+    if not all(isinstance(value, str) for value in values):
+        raise NotStrings("a list in JSON form may hold strings only")
+    return tuple(_SURROGATE.sub("\ufffd", value) for value in values)
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def blank_words(text: str) -> tuple[str, ...]:
+    """Splits at blanks alone: quotes and escapes do not bind (FROM, COPY, ADD, EXPOSE, VOLUME)."""
+    return tuple(word for word in BLANKS.split(text) if word)
+
+
+def quoted_words(text: str, escape: str) -> tuple[str, ...]:
+    """Splits at blanks that are neither quoted nor escaped; quotes and escapes stay (ENV, LABEL, ARG).
+
+    An escape that ends the text is dropped; a quote that is never closed takes the rest.
+    """
+    words: list[str] = []
+    word: list[str] = []
+    quote = ""
+    position, end = 0, len(text)
+    while position < end:
+        char = text[position]
+        position += 1
+        if char == escape and quote != "'":
+            if position < end:
+                word.append(char + text[position])
+                position += 1
+        elif quote:
+            word.append(char)
+            quote = "" if char == quote else quote
+        elif char in GO_SPACES:
+            if word:
+                words.append("".join(word))
+                word = []
+        else:
+            word.append(char)
+            quote = char if char in _QUOTES else ""
+    if word:
+        words.append("".join(word))
+    return tuple(words)
+
+
+def heredoc_mark(word: str) -> HeredocMark | None:
+    """Reads a word as the start of a here-document, or gives None where it is none."""
+    match = _MARK.fullmatch(word)
+    if match is None:
+        return None
+    fd, dash, rest = match.groups()
+    name = _bare(rest)
+    if not name:
+        return None
+    return HeredocMark(name=name, expand=name == rest, chomp=bool(dash), fd=int(fd[-9:] or 0))
+
+
+def heredoc_marks(line: str) -> tuple[HeredocMark, ...]:
+    """Finds every here-document that a joined line starts, in order.
+
+    A line whose quotes do not close has none: its `<<` is the shell's business.
+    """
+    words: list[str] = []
+    word = ""
+    for piece in _PIECE.finditer(line):
+        if piece.lastgroup == "open":
+            return ()
+        if piece.lastgroup == "blank":
+            words.append(word)
+            word = ""
+        else:
+            word += piece.group()
+    marks = (heredoc_mark(word) for word in (*words, word))
+    return tuple(mark for mark in marks if mark is not None)
+
+
+_PIECE = re.compile(
+    rf"""(?P<blank> [{GO_SPACES}]+ )
+    | '(?P<single> [^']* )'
+    | "(?P<double> (?: [^"\\] | \\. )* )"
+    | (?P<open> ["'] )
+    | \\(?P<escaped> .? )
+    | (?P<plain> [^{GO_SPACES}"'\\]+ )""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _bare(text: str) -> str:
+    """A here-document's word without its quotes and escapes; empty where it is not one whole word."""
+    bare = ""
+    for piece in _PIECE.finditer(text):
+        kind = piece.lastgroup
+        if kind in ("blank", "open", None):
+            return ""
+        inner = piece.group(kind)
+        bare += re.sub(r'\\(["$\\])', r"\1", inner) if kind == "double" else inner
+    return bare

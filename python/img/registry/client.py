@@ -1,0 +1,462 @@
+"""`Registry`: the verbs of the distribution protocol, one a method.
+
+Called by `transfer`, and by the floors above for names and documents. Whatever a method returns was verified
+against the digest that was asked for. It keeps no blob and knows no store. Its methods may be called from
+several threads. Source: OCI distribution-spec v1.1.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import quote, urlencode
+
+from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
+from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
+from img.oci.manifest import Index, Manifest, load_object, parse
+from img.oci.platform import Platform
+from img.oci.reference import Reference
+from img.progress import Progress, silent
+from img.registry.auth import Keychain
+from img.registry.challenge import Scopes, scopes_for
+from img.registry.download import Download, Sink
+from img.registry.endpoint import origin, shown
+from img.registry.meter import Meter
+from img.registry.options import Options
+from img.registry.retry import Retriable
+from img.registry.stop import Stop
+from img.registry.upload import FileBody
+from img.registry.wire import Wire
+
+if TYPE_CHECKING:
+    from img.registry.transport import Reply
+
+__all__ = ["Options", "Registry", "Sink", "Upload"]
+
+T = TypeVar("T")
+
+_ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
+_MAX_DEPTH = 3
+_MAX_NESTED = 16
+_MAX_PAGES = 1000
+_PAGE = 1000
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
+_DIGEST_HEADER = "Docker-Content-Digest"
+
+
+class Upload(enum.Enum):
+    """How a blob came to be in a repository."""
+
+    PRESENT = "present"
+    MOUNTED = "mounted"
+    SENT = "sent"
+
+
+class Registry:
+    """Speaks to registries. Opens no connection before it must."""
+
+    def __init__(
+        self, *, keychain: Keychain | None, options: Options | None = None, progress: Progress = silent
+    ) -> None:
+        """Prepares.
+
+        Args:
+            keychain: Where credentials are found; None is always anonymous.
+            progress: Takes `Transfer` events, and a `Note` for each request that is tried again.
+        """
+        self._options = options or Options()
+        self._progress = progress
+        self._wire = Wire(keychain, self._options, progress)
+
+    def __enter__(self) -> Registry:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes idle connections. Calling it twice does nothing."""
+        self._wire.close()
+
+    # ---- down ---------------------------------------------------------------------------------
+
+    def manifest(self, ref: Reference, digest: str | None = None) -> Manifest | Index:
+        """Reads a manifest or an index.
+
+        Args:
+            digest: Which one of the repository; by default what the reference names.
+        Raises:
+            NotFound: there is none.
+            DigestMismatch: what came is not what was asked for.
+            InvalidDocument: it is none, or longer than `MAX_DOCUMENT_BYTES`.
+            Unauthorized, TooManyRequests, RegistryError: the registry did not give it.
+        """
+        wanted = digest or ref.digest
+        target = wanted or ref.tag
+        name = f"{ref.familiar_name}@{wanted}" if wanted else ref.familiar
+        what = f"image {name}"
+
+        def attempt() -> Manifest | Index:
+            with self._get(ref, f"manifests/{target}", what, accept=_ACCEPT) as reply:
+                raw = reply.document(MAX_DOCUMENT_BYTES, f"manifest of {name}")
+                stated = reply.headers.get(_DIGEST_HEADER, "")
+                expected = wanted or (stated if is_digest(stated) else "")
+                if expected and sha256(raw) != expected:
+                    raise DigestMismatch(f"manifest of {name}", expected, sha256(raw))
+                return parse(raw, reply.headers.get("Content-Type", ""), where=f"manifest of {name}")
+
+        return self._believed(attempt)
+
+    def head(self, ref: Reference) -> Descriptor | None:
+        """Asks what a reference stands for, without its document; None where there is nothing.
+
+        Raises:
+            RegistryError: as `manifest`.
+        """
+        what = f"image {ref.familiar}"
+        url = _url(ref, f"manifests/{ref.target}")
+
+        def attempt() -> Descriptor | None:
+            headers = {"Accept": _ACCEPT}
+            with self._wire.exchange("HEAD", ref, url, what=what, ok=(200, 404), headers=headers) as reply:
+                if reply.status == 404:
+                    return None
+                digest, size = reply.headers.get(_DIGEST_HEADER, ""), reply.length
+                kind = reply.headers.get("Content-Type", "").partition(";")[0].strip()
+            if is_digest(digest) and size is not None and kind and ref.digest in ("", digest):
+                return Descriptor(media_type=kind, digest=digest, size=size)
+            return self.manifest(ref).descriptor  # a registry that says too little in its head
+
+        return self._wire.run(attempt)
+
+    def resolve(self, ref: Reference, platform: Platform) -> Manifest:
+        """Reads the manifest of a reference for a platform, through an index where there is one.
+
+        Raises:
+            NotFound: no such image, or none for this platform; the hint lists those on offer.
+            As `manifest` otherwise.
+        """
+        document = self.manifest(ref)
+        if isinstance(document, Manifest):
+            return document
+        search = _Search(self, ref, platform)
+        found = search.within(document, _MAX_DEPTH)
+        if found:
+            return found
+        offered = ", ".join(sorted({str(p) for p in search.offered})) or "nothing that names its platform"
+        raise NotFound(f"{ref.familiar} has no image for {platform}", hint=f"on offer: {offered}")
+
+    def document(self, ref: Reference, descriptor: Descriptor) -> bytes:
+        """Reads a small blob, such as an image's config, into memory.
+
+        Raises:
+            InvalidDocument: it is longer than `MAX_DOCUMENT_BYTES`; nothing was read.
+            DigestMismatch, SizeMismatch: what came is not what was asked for.
+            RegistryError: as `manifest`.
+        """
+        what = _blob(ref, descriptor.digest)
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            raise InvalidDocument(what, f"longer than {MAX_DOCUMENT_BYTES} bytes")
+
+        def attempt() -> bytes:
+            with self._get(ref, f"blobs/{descriptor.digest}", what) as reply:
+                raw = reply.document(MAX_DOCUMENT_BYTES, what)
+            if len(raw) != descriptor.size:
+                raise SizeMismatch(descriptor.size, len(raw))
+            if sha256(raw) != descriptor.digest:
+                raise DigestMismatch("blob", descriptor.digest, sha256(raw))
+            return raw
+
+        return self._believed(attempt)
+
+    def blob(
+        self,
+        ref: Reference,
+        descriptor: Descriptor,
+        sink: Sink,
+        *,
+        stop: Stop | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Pours a blob into a sink, and leaves finishing or aborting it to the caller.
+
+        A broken connection is resumed from `sink.offset`; so is a sink that has some bytes already.
+
+        Args:
+            stop: Ends the transfer early.
+            progress: Where events go; by default where all of this registry's go.
+        Raises:
+            SizeMismatch: the registry's blob has another size.
+            RegistryError: as `manifest`.
+            Stopped: `stop` was set.
+            Whatever `sink.write` raises.
+        """
+        stop = stop or Stop()
+        meter = Meter(progress or self._progress, "pull", descriptor.digest, descriptor.size)
+        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+
+        def ask(headers: dict[str, str]) -> Reply:
+            # Without Range, 416 and 206 would be nonsense: let the wire refuse them.
+            ok = (200, 206, 416) if headers else (200,)
+            return self._wire.exchange("GET", ref, url, what=what, ok=ok, headers=headers)
+
+        Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+
+    def tags(self, ref: Reference) -> list[str]:
+        """Lists the tags of the reference's repository, all pages, in the registry's order.
+
+        Raises:
+            NotFound: there is no such repository.
+            InvalidDocument: the list is none.
+            RegistryError: as `manifest`.
+        """
+        what = f"repository {ref.familiar_name}"
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        url = _url(ref, f"tags/list?n={_PAGE}")
+        while url and url not in seen and len(seen) < _MAX_PAGES:
+            seen.add(url)
+
+            def attempt(page: str = url) -> tuple[list[str], str]:
+                with self._wire.exchange("GET", ref, page, what=what) as reply:
+                    names = _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
+                    return names, self._next(reply)
+
+            names, url = self._wire.run(attempt)
+            found.update(dict.fromkeys(names))
+        return list(found)
+
+    # ---- up -----------------------------------------------------------------------------------
+
+    def has_blob(self, ref: Reference, descriptor: Descriptor, *, stop: Stop | None = None) -> bool:
+        """Tells whether the reference's repository has a blob.
+
+        Raises:
+            RegistryError: as `manifest`.
+        """
+        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+
+        def attempt() -> bool:
+            ok, scopes = (200, 404), _pushing(ref)
+            with self._wire.exchange("HEAD", ref, url, what=what, ok=ok, scopes=scopes) as reply:
+                return reply.status == 200
+
+        return self._wire.run(attempt, stop)
+
+    def mount_blob(self, ref: Reference, descriptor: Descriptor, from_repository: str) -> bool:
+        """Makes a blob of another repository of the same registry one of this, without sending it.
+
+        Returns:
+            False where the registry would not; nothing has changed then.
+        Raises:
+            RegistryError: as `push_blob`.
+        """
+        location = self._mount(ref, descriptor, from_repository, Stop())
+        if location:
+            self._cancel(ref, location)
+        return location == ""
+
+    def push_blob(
+        self,
+        ref: Reference,
+        descriptor: Descriptor,
+        open: Callable[[], BinaryIO],
+        *,
+        mount_from: tuple[str, ...] = (),
+        stop: Stop | None = None,
+        progress: Progress | None = None,
+    ) -> Upload:
+        """Sees to it that the reference's repository has a blob: there already, mounted, or sent.
+
+        Args:
+            open: Opens the blob at its start; called again for each attempt.
+            mount_from: Repositories of the same registry that may have it.
+            stop: Ends the transfer early.
+            progress: Where events go; by default where all of this registry's go.
+        Raises:
+            Unauthorized: the registry allows no push here.
+            SizeMismatch: what `open` gives has another size than the descriptor.
+            RegistryError: as `manifest`.
+            Stopped: `stop` was set.
+        """
+        stop = stop or Stop()
+        meter = Meter(progress or self._progress, "push", descriptor.digest, descriptor.size)
+        if self.has_blob(ref, descriptor, stop=stop):
+            meter.finished()
+            return Upload.PRESENT
+        location: str | None = None
+        for repository in dict.fromkeys(mount_from):
+            if location:
+                self._cancel(ref, location)
+            location = self._mount(ref, descriptor, repository, stop)
+            if location == "":
+                meter.finished()
+                return Upload.MOUNTED
+        self._send(ref, descriptor, FileBody(open, descriptor.size, meter, stop), location, stop)
+        meter.finished()
+        return Upload.SENT
+
+    def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
+        """Stores a manifest or an index under the reference's tag, or under its digest where it has no tag.
+
+        Returns:
+            The document's digest.
+        Raises:
+            DigestMismatch: the reference names another digest, or the registry stored something else.
+            RegistryError: as `push_blob`.
+        """
+        digest = sha256(raw)
+        if ref.digest and ref.digest != digest:
+            raise DigestMismatch(f"manifest of {ref.familiar}", ref.digest, digest)
+        url = _url(ref, f"manifests/{ref.tag or digest}")
+        headers, scopes = {"Content-Type": media_type}, _pushing(ref)
+        what = f"image {ref.familiar}"
+
+        def attempt() -> str:
+            with self._wire.exchange(
+                "PUT", ref, url, what=what, ok=(200, 201, 202), scopes=scopes, headers=headers, body=raw
+            ) as reply:
+                stored = reply.headers.get(_DIGEST_HEADER, digest)
+            if is_digest(stored) and stored != digest:
+                raise DigestMismatch(f"manifest of {ref.familiar}", digest, stored)
+            return digest
+
+        return self._wire.run(attempt)
+
+    # ---- inside -------------------------------------------------------------------------------
+
+    def _get(self, ref: Reference, path: str, what: str, *, accept: str = "*/*") -> Reply:
+        return self._wire.exchange("GET", ref, _url(ref, path), what=what, headers={"Accept": accept})
+
+    def _believed(self, attempt: Callable[[], T]) -> T:
+        """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal."""
+        try:
+            return self._wire.run(attempt)
+        except (DigestMismatch, SizeMismatch):
+            return self._wire.run(attempt)
+
+    def _next(self, reply: Reply) -> str:
+        """The next page of a list; empty at its end. Never one of another server."""
+        match = _NEXT.search(reply.headers.get("Link", ""))
+        if not match:
+            return ""
+        url = self._wire.resolve(reply.url, match[1], "GET")
+        return url if origin(url) == origin(reply.url) else ""
+
+    def _start(self, ref: Reference, query: dict[str, str], scopes: Scopes, what: str) -> str:
+        """Opens an upload; gives its address, or an empty text where the blob was mounted."""
+        url = _url(ref, "blobs/uploads/") + (f"?{urlencode(query)}" if query else "")
+        ok = (201, 202)
+        with self._wire.exchange("POST", ref, url, what=what, ok=ok, scopes=scopes, body=b"") as reply:
+            if reply.status == 201 and query:
+                return ""
+            location = reply.headers.get("Location", "")
+            if not location:
+                raise RegistryError(
+                    f"{ref.registry} opens an upload without saying where",
+                    method="POST",
+                    url=shown(reply.url),
+                )
+            return self._wire.resolve(reply.url, location, "POST")
+
+    def _mount(self, ref: Reference, descriptor: Descriptor, repository: str, stop: Stop) -> str | None:
+        """Tries a mount; gives an open upload's address where the registry would rather have the bytes.
+
+        None: the registry does not let us near the other repository, which is no failure of the push.
+        """
+        scopes = _pushing(ref) | scopes_for(repository, "pull")
+        query = {"mount": descriptor.digest, "from": repository}
+        what = _blob(ref, descriptor.digest)
+        try:
+            return self._wire.run(lambda: self._start(ref, query, scopes, what), stop)
+        except (Unauthorized, NotFound):
+            return None
+
+    def _cancel(self, ref: Reference, location: str) -> None:
+        """Gives an open upload back. Registries sweep old ones themselves, so a failure is no matter."""
+        try:
+            what = f"upload to {ref.familiar_name}"
+            ok = (200, 202, 204, 404, 405)
+            self._wire.exchange("DELETE", ref, location, what=what, ok=ok, scopes=_pushing(ref)).close()
+        except (RegistryError, Retriable):
+            pass
+
+    def _send(
+        self, ref: Reference, descriptor: Descriptor, body: FileBody, location: str | None, stop: Stop
+    ) -> None:
+        """Sends a blob in one request; after a failure in the middle a fresh upload is opened."""
+        what, scopes = _blob(ref, descriptor.digest), _pushing(ref)
+        opened = [location] if location else []
+
+        def attempt() -> None:
+            url = opened.pop() if opened else self._start(ref, {}, scopes, what)
+            url += ("&" if "?" in url else "?") + urlencode({"digest": descriptor.digest})
+            headers = {"Content-Type": "application/octet-stream"}
+            given = body if len(body) else b""
+            try:
+                reply = self._wire.exchange(
+                    "PUT", ref, url, what=what, ok=(201, 204), scopes=scopes, headers=headers, body=given
+                )
+            except NotFound as gone:  # the registry forgot the upload, as one does that was started anew
+                raise Retriable(gone, cause=gone) from gone
+            with reply:
+                stored = reply.headers.get(_DIGEST_HEADER, "")
+            if is_digest(stored) and stored != descriptor.digest:
+                raise DigestMismatch("blob", descriptor.digest, stored)
+
+        self._wire.run(attempt, stop)
+
+
+class _Search:
+    """Looks for a platform in an index, and in the indexes within it, each once."""
+
+    def __init__(self, registry: Registry, ref: Reference, platform: Platform) -> None:
+        self._registry = registry
+        self._ref = ref
+        self._platform = platform
+        self._seen: set[str] = set()
+        self.offered: list[Platform] = []
+
+    def within(self, index: Index, depth: int) -> Manifest | None:
+        """Gives the first that fits; a choice that the index itself names comes before what is nested."""
+        self.offered += index.platforms
+        chosen = index.choose(self._platform)
+        nested = [d for d in index.manifests if d.media_type in INDEXES and d is not chosen]
+        if chosen is None and len(index.manifests) == 1 and index.manifests[0].platform is None:
+            chosen, nested = index.manifests[0], []
+        for descriptor in filter(None, [chosen, *nested]):
+            found = self._open(descriptor, depth)
+            if found:
+                return found
+        return None
+
+    def _open(self, descriptor: Descriptor, depth: int) -> Manifest | None:
+        if descriptor.digest in self._seen or len(self._seen) >= _MAX_NESTED:
+            return None
+        self._seen.add(descriptor.digest)
+        document = self._registry.manifest(self._ref, descriptor.digest)
+        if isinstance(document, Manifest):
+            return document
+        return self.within(document, depth - 1) if depth > 1 else None
+
+
+def _url(ref: Reference, path: str) -> str:
+    return f"/v2/{quote(ref.repository)}/{path}"
+
+
+def _blob(ref: Reference, digest: str) -> str:
+    return f"blob {digest} of {ref.familiar_name}"
+
+
+def _pushing(ref: Reference) -> Scopes:
+    return scopes_for(ref.repository, "pull", "push")
+
+
+def _tag_names(raw: bytes, ref: Reference) -> list[str]:
+    data = load_object(raw, f"tags of {ref.name}")
+    names = data.get("tags") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidDocument(f"tags of {ref.name}", "tags is not a list of names")
+    return names

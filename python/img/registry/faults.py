@@ -1,0 +1,107 @@
+"""`refusal`: turns an answer that is not what was hoped for into a typed error.
+
+Called by the wire. The body's codes and messages are read within bounds and cleaned: they come from outside.
+Source: distribution-spec v1.1, "Error Codes".
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from img.errors import InvalidDocument, NotFound, RegistryError, TooManyRequests, Unauthorized
+from img.registry.endpoint import shown
+from img.registry.retry import Retriable, retry_after
+
+if TYPE_CHECKING:
+    from img.registry.transport import Reply
+
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may be different the next time."""
+
+_MAX_BODY_BYTES = 64 << 10
+_MAX_TEXT = 300
+_KINDS: dict[int, type[RegistryError]] = {
+    401: Unauthorized,
+    403: Unauthorized,
+    404: NotFound,
+    429: TooManyRequests,
+}
+
+
+def refusal(
+    reply: Reply, method: str, what: str, *, host: str, secret: str = "", hint: str = ""
+) -> Exception:
+    """Makes the error for an answer; closes the answer.
+
+    Args:
+        what: What was asked for, e.g. `image alpine:3`.
+        host: The registry as people name it.
+        secret: The Authorization header that was sent: an answer that repeats it is not quoted.
+        hint: What to do about refused credentials.
+    Returns:
+        A `RegistryError`, or a `Retriable` around one where the status may pass.
+    """
+    codes, text = _body(reply, method)
+    value = secret.partition(" ")[2]
+    if value and (value in text or any(value in code for code in codes)):
+        codes, text = (), ""
+    asked = retry_after(reply.headers.get("Retry-After"))
+    says = f"; it says: {text}" if text else ""
+    error = _KINDS.get(reply.status, RegistryError)(
+        _sentence(reply.status, what, host) + says,
+        method=method,
+        url=shown(reply.url),
+        status=reply.status,
+        codes=codes,
+        hint=_hint(reply.status, hint, asked),
+    )
+    if reply.status in PASSING:
+        return Retriable(error, after_seconds=asked)
+    return error
+
+
+def _sentence(status: int, what: str, host: str) -> str:
+    if status in (401, 403):
+        return f"{host} refuses access to {what}"
+    if status == 404:
+        return f"{host} has no {what}"
+    if status == 429:
+        return f"{host} says: too many requests, for {what}"
+    if status >= 500:
+        return f"{host} fails for {what}"
+    return f"{host} refuses the request for {what}"
+
+
+def _hint(status: int, credentials: str, asked: float | None) -> str:
+    if status in (401, 403):
+        return credentials
+    if status == 404:
+        return "check the spelling of the repository and of the tag"
+    if status == 429:
+        wait = f"wait {asked:.0f} seconds" if asked else "wait a while"
+        return f"{wait}, or log in: a registry allows more to those it knows"
+    return "the registry has trouble; try again later" if status >= 500 else ""
+
+
+def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
+    """Codes and messages of an error body; nothing where it is none."""
+    if method == "HEAD":
+        reply.close()
+        return (), ""
+    try:
+        data = json.loads(reply.document(_MAX_BODY_BYTES, "error body"))
+    except (InvalidDocument, Retriable, ValueError, RecursionError):
+        return (), ""
+    finally:
+        reply.close()
+    errors = data.get("errors") if isinstance(data, dict) else None
+    entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
+    codes = tuple(clean(str(entry.get("code") or ""))[:60] for entry in entries[:8])
+    texts = [clean(str(entry.get("message") or "")) for entry in entries[:8]]
+    return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))[:_MAX_TEXT]
+
+
+def clean(text: str) -> str:
+    """Text from outside, without line ends and control characters that could fool a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()

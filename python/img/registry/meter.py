@@ -1,0 +1,36 @@
+"""`Meter`: turns the bytes of one transfer into `Transfer` events, some ten a second."""
+
+from __future__ import annotations
+
+import time
+
+from img.progress import Progress, Transfer
+
+_EVERY_SECONDS = 0.1
+
+
+class Meter:
+    """Counts one blob's bytes. Used by one thread at a time."""
+
+    def __init__(self, progress: Progress, action: str, digest: str, total_bytes: int) -> None:
+        self._progress = progress
+        self._action = action
+        self._digest = digest
+        self._total = total_bytes
+        self._last = 0.0
+
+    def at(self, done_bytes: int) -> None:
+        """Says where the transfer stands, unless it was said just before."""
+        now = time.monotonic()
+        if now - self._last >= _EVERY_SECONDS and done_bytes < self._total:
+            self._last = now
+            self._say(done_bytes)
+
+    def finished(self) -> None:
+        """Says that all bytes are there."""
+        self._say(self._total)
+
+    def _say(self, done_bytes: int) -> None:
+        self._progress(
+            Transfer(action=self._action, digest=self._digest, done_bytes=done_bytes, total_bytes=self._total)
+        )

@@ -1,0 +1,175 @@
+"""`Authorizer`: turns a registry's challenge and a keychain's credentials into an Authorization header.
+
+One for each registry, shared by all threads. It remembers the challenge and the tokens, so that only the
+first request of a scope is refused; tokens are kept in memory only, until shortly before they expire.
+Source: the distribution project's token and OAuth2 authentication specifications.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlencode, urlsplit
+
+from img.errors import RegistryError, Unauthorized
+from img.registry.auth import Credentials, Keychain
+from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
+from img.registry.endpoint import is_loopback, named, shown
+from img.registry.options import Options
+
+_LEAST_SECONDS = 60
+_MOST_SECONDS = 24 * 3600
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_CLIENT_ID = "img"
+
+
+class TokenRequest(Protocol):
+    """Sends a request to a token server and gives its body, with retries."""
+
+    def __call__(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    header: str
+    until: float
+
+
+class Authorizer:
+    """What one registry wants to see, and what it was shown."""
+
+    def __init__(
+        self,
+        registry: str,
+        keychain: Keychain | None,
+        options: Options,
+        request: TokenRequest,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._keychain = keychain
+        self._options = options
+        self._request = request
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._challenge: Challenge | None = None
+        self._tokens: dict[tuple[str, Scopes], _Token] = {}
+
+    def header(self, repository: str, scopes: Scopes) -> str:
+        """Gives the Authorization header for a request; empty where none is known to be wanted.
+
+        Raises:
+            Unauthorized: the token server refuses the credentials.
+            RegistryError: the token server cannot be reached, or does not answer as one.
+        """
+        with self._lock:
+            if self._challenge is None:
+                return ""
+            return self._header(self._challenge, repository, scopes)
+
+    def answer(self, challenges: str, repository: str, scopes: Scopes, *, refused: str) -> str:
+        """Gives the header to try after a 401; empty where there is nothing better than `refused`.
+
+        Args:
+            challenges: The answer's WWW-Authenticate.
+            refused: The Authorization header that was sent, or empty.
+        Raises:
+            As `header`.
+        """
+        offered = {challenge.scheme: challenge for challenge in reversed(read_challenges(challenges))}
+        challenge = offered.get("bearer") or offered.get("basic")
+        if challenge is None:
+            return ""
+        with self._lock:
+            self._challenge = challenge
+            self._tokens = {key: token for key, token in self._tokens.items() if token.header != refused}
+            header = self._header(challenge, repository, scopes | challenge.scopes)
+        return "" if header == refused else header
+
+    def credentials(self, repository: str) -> Credentials | None:
+        """What the keychain has for a repository."""
+        return self._keychain.get(self._registry, repository) if self._keychain else None
+
+    def hint(self, repository: str) -> str:
+        """Says where credentials were looked for, and what to do."""
+        source = str(getattr(self._keychain, "source", ""))
+        inside = f" in {source}" if source else ""
+        if self.credentials(repository):
+            return f"the credentials for {self._registry}{inside} do not open it; log in again"
+        return (
+            f"there are no credentials for {self._registry}{inside}; log in, or check the name: "
+            "a registry may say the same of what does not exist"
+        )
+
+    def _header(self, challenge: Challenge, repository: str, scopes: Scopes) -> str:
+        if challenge.scheme == "basic":
+            found = self.credentials(repository)
+            return found.basic if found else ""
+        now = self._clock()
+        # A token is not used for another repository: the keychain may hold other credentials for that.
+        for (owner, granted), token in self._tokens.items():
+            if owner == repository and scopes <= granted and now < token.until:
+                return token.header
+        token = self._fetch(challenge, repository, scopes, now)
+        self._tokens[repository, scopes] = token
+        return token.header
+
+    def _fetch(self, challenge: Challenge, repository: str, scopes: Scopes, now: float) -> _Token:
+        realm = self._realm(challenge)
+        fields = [("service", service)] if (service := challenge.parameters.get("service")) else []
+        found = self.credentials(repository)
+        headers: dict[str, str] = {"Accept": "application/json"}
+        try:
+            if found and found.identity_token:
+                fields += [("grant_type", "refresh_token"), ("refresh_token", found.identity_token)]
+                fields += [("client_id", _CLIENT_ID), ("scope", " ".join(write_scopes(scopes)))]
+                headers["Content-Type"] = "application/x-www-form-urlencoded"
+                raw = self._request("POST", realm, headers=headers, body=urlencode(fields).encode())
+            else:
+                if found and found.basic:
+                    headers["Authorization"] = found.basic
+                fields += [("scope", text) for text in write_scopes(scopes)]
+                url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(fields)
+                raw = self._request("GET", url, headers=headers, body=None)
+        except Unauthorized as error:
+            # The wire does not know whose credentials these were.
+            error.hint = self.hint(repository)
+            raise
+        return self._read(raw, realm, now)
+
+    def _realm(self, challenge: Challenge) -> str:
+        """The token server's address, where it may be given credentials at all."""
+        realm = challenge.parameters.get("realm", "")
+        parts = urlsplit(realm)
+        own_host = urlsplit(f"//{self._registry}").hostname or ""
+        near = is_loopback(parts.hostname or "") and is_loopback(own_host)
+        if parts.hostname and (
+            parts.scheme == "https"
+            or (parts.scheme == "http" and (near or named(realm, self._options.plain_http)))
+        ):
+            return realm.partition("#")[0]
+        raise RegistryError(
+            f"{self._registry} names a token server that is not reached by TLS; nothing was sent to it",
+            url=shown(realm),
+            hint="name its host as plain HTTP if you trust the network",
+        )
+
+    def _read(self, raw: bytes, realm: str, now: float) -> _Token:
+        try:
+            data = json.loads(raw)
+        except (ValueError, RecursionError):
+            data = None
+        values = data if isinstance(data, dict) else {}
+        text = values.get("token") or values.get("access_token")
+        if not isinstance(text, str) or not _VISIBLE.fullmatch(text):
+            raise RegistryError(f"the token server of {self._registry} gave no token", url=shown(realm))
+        given = values.get("expires_in")
+        known = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+        seconds = min(float(given), _MOST_SECONDS) if known else _LEAST_SECONDS
+        return _Token(header=f"Bearer {text}", until=now + seconds - min(30.0, seconds * 0.2))

@@ -1,0 +1,129 @@
+"""`BlobStore`: content-addressed blobs in an OCI image layout.
+
+A blob appears under its digest by rename, whole and verified, or not at all; it never changes
+afterwards. Source: OCI image-spec v1.1, image-layout.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from img import _core
+from img.errors import BlobNotFound, DiskFull
+from img.oci import Descriptor, sha256
+from img.oci.manifest import dump
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+
+
+class BlobStore:
+    """The blobs below one image layout; several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        """Opens the layout at `root`, creating an empty valid one where there is none."""
+        self.root = root
+        self._blobs = root / "blobs" / "sha256"
+        if not (root / "index.json").exists():
+            self._blobs.mkdir(parents=True, exist_ok=True)
+            write_atomic(root / "oci-layout", _LAYOUT)
+            write_atomic(root / "index.json", dump({"schemaVersion": 2, "manifests": []}))
+
+    def path(self, digest: str) -> Path:
+        """Where a blob stands, or would stand."""
+        return self._blobs / digest.partition(":")[2]
+
+    def has(self, digest: str) -> bool:
+        """Tells whether a blob is here; a blob that is asked for counts as used now."""
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read(self, digest: str) -> bytes:
+        """Reads a small blob (a manifest or a config) whole.
+
+        Raises:
+            BlobNotFound: it is not here.
+        """
+        try:
+            return self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+
+    def open(self, digest: str) -> BinaryIO:
+        """Opens a blob for reading.
+
+        Raises:
+            BlobNotFound: it is not here.
+        """
+        try:
+            return self.path(digest).open("rb")
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+
+    def put(self, data: bytes) -> str:
+        """Stores bytes in memory and gives their digest; storing them again changes nothing."""
+        digest = sha256(data)
+        if not self.has(digest):
+            write_atomic(self.path(digest), data)
+        return digest
+
+    def sink(
+        self, descriptor: Descriptor, *, extract_to: Path | None = None, diff_id: str | None = None
+    ) -> _core.BlobSink:
+        """Opens a verifying sink that publishes the blob, and extracts it on the way if asked."""
+        return _core.BlobSink(
+            str(self.path(descriptor.digest)),
+            digest=descriptor.digest,
+            size=descriptor.size,
+            extract_to=str(extract_to) if extract_to else None,
+            diff_id=diff_id,
+        )
+
+    def remove(self, digest: str) -> int:
+        """Removes a blob and gives the bytes of disk that came back."""
+        path = self.path(digest)
+        try:
+            freed = path.stat().st_blocks * 512
+            path.unlink()
+        except FileNotFoundError:
+            return 0
+        return freed
+
+    def all(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Walks over all blobs: digest and stat. Temporary files of live writers are left out."""
+        for entry in os.scandir(self._blobs):
+            if len(entry.name) == 64:
+                try:
+                    yield f"sha256:{entry.name}", entry.stat()
+                except FileNotFoundError:
+                    continue
+
+    def leftovers(self) -> Iterator[Path]:
+        """Walks over files that are no blobs: what writers left, dead or alive."""
+        for entry in os.scandir(self._blobs):
+            if len(entry.name) != 64:
+                yield Path(entry.path)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Writes a small file so that a reader sees the old one or the new one, never half of it.
+
+    Raises:
+        DiskFull: there is no space; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.write_bytes(data)
+        temporary.rename(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(str(path)) from error
+        raise

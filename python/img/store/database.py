@@ -1,0 +1,134 @@
+"""`Database`: the store's one SQLite file, its schema, and its errors in the store's own words.
+
+Called by the other modules of this floor only. One connection serves every thread of the process,
+one at a time; other processes are kept apart by SQLite (WAL). Nothing slow happens inside a
+transaction but a rename.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from img.errors import DiskFull, StoreError, StoreVersionError
+
+VERSION = 1
+"""Format of the whole store (folders and tables). A higher one on disk is refused."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE images (
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE layers (
+    diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
+    content TEXT NOT NULL, tar_bytes INTEGER NOT NULL,
+    created REAL NOT NULL, used REAL NOT NULL,
+    PRIMARY KEY (diff_id, parents)
+) WITHOUT ROWID;
+CREATE INDEX layers_by_content ON layers (content);
+CREATE TABLE layer_blobs (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
+    source TEXT NOT NULL, PRIMARY KEY (diff_id, digest)
+) WITHOUT ROWID;
+CREATE TABLE records (
+    key TEXT PRIMARY KEY, inputs TEXT NOT NULL, diff_id TEXT NOT NULL, content TEXT NOT NULL,
+    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+class Database:
+    """One connection, opened (and, the first time, created) by the constructor."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, creating the schema in a new one.
+
+        Raises:
+            StoreVersionError: a newer `img` wrote it.
+            StoreError: it is no database of a store.
+            DiskFull: it could not be created for want of space.
+        """
+        self._path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=60, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            version = self._version()
+        if version > VERSION:
+            self._connection.close()
+            raise StoreVersionError(f"format {version}", f"format {VERSION}", str(path.parent))
+        if version == 0:
+            self._create()
+
+    def _version(self) -> int:
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def _create(self) -> None:
+        """Makes the tables; several processes may come here at once, and one does it."""
+        with self._translated():
+            self._connection.execute("PRAGMA journal_mode=WAL")
+        with self.transaction():
+            if self._version() == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version={VERSION}")
+
+    def close(self) -> None:
+        """Closes the connection; safe to call twice."""
+        with self._lock:
+            self._connection.close()
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[tuple[object, ...]]:
+        """Runs one statement and gives all its rows."""
+        with self._lock, self._translated():
+            return self._connection.execute(sql, values).fetchall()
+
+    def change(self, sql: str, values: Sequence[object] = ()) -> int:
+        """Runs one changing statement and gives the number of rows that it changed."""
+        with self._lock, self._translated():
+            return self._connection.execute(sql, values).rowcount
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Holds the store's write lock; nests. An error inside undoes every change."""
+        with self._lock, self._translated():
+            if self._depth:
+                yield
+                return
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            else:
+                self._connection.execute("COMMIT")
+            finally:
+                self._depth -= 1
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns SQLite's errors into the store's."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "is full" in text or "disk I/O" in text:
+                raise DiskFull(str(self._path)) from error
+            if "locked" in text:
+                raise StoreError(
+                    f"another process has held {self._path} for a minute",
+                    hint="wait for it, or end it; a lock never outlives its process",
+                ) from error
+            raise StoreError(
+                f"{self._path} cannot be used: {text}",
+                hint="use another store with --state DIR, or remove this one",
+            ) from error

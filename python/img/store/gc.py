@@ -1,0 +1,122 @@
+"""Garbage collection: what may go, and how it goes.
+
+Kept are: what a named image needs; what a cache record used lately needs (the cache policy); what
+any running process may be using, that is, everything used since the oldest live lease began. A
+layer leaves by one rename inside the write lock and is deleted afterwards, so that a build never
+sees half a layer. What is reported as freed is what the disk gave back.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from img import _core
+from img.oci import Image, chain_id
+from img.store.blobs import BlobStore
+from img.store.database import Database
+from img.store.images import ImageStore
+from img.store.layers import LayerRecord, LayerStore
+from img.store.records import RecordStore
+from img.store.work import WorkArea, WorkFolder
+
+KEEP_SECONDS = 7 * 24 * 3600.0
+"""The cache policy: a record that was used within this time stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a collection did. `freed_bytes` is what the disk gave back."""
+
+    layers: tuple[LayerRecord, ...] = ()
+    blobs: int = 0
+    freed_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Needed:
+    """What named images need: layers as (diff ID, chain ID below) and blobs by digest."""
+
+    layers: set[tuple[str, str]] = field(default_factory=set)
+    blobs: set[str] = field(default_factory=set)
+
+    def add(self, image: Image) -> None:
+        """Adds all that an image needs."""
+        self.blobs |= {image.digest, image.id, *(layer.digest for layer in image.manifest.layers)}
+        ids = image.config.diff_ids
+        for position, diff_id in enumerate(ids):
+            self.layers.add((diff_id, ""))
+            if position:
+                self.layers.add((diff_id, chain_id(ids[:position])))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collector:
+    """The parts of a store that a collection looks at."""
+
+    database: Database
+    blobs: BlobStore
+    layers: LayerStore
+    records: RecordStore
+    images: ImageStore
+    work: WorkArea
+
+    def needed(self, *, unnamed: bool = True) -> Needed:
+        """What images need; `unnamed` counts those that only an ID names."""
+        needed = Needed()
+        for row in self.images.all():
+            if row.named or unnamed:
+                needed.add(self.images.load(row.manifest))
+        return needed
+
+    def prune(self, *, everything: bool = False, keep_seconds: float = KEEP_SECONDS) -> Pruned:
+        """Frees what nothing needs.
+
+        Args:
+            everything: Leaves named images only: the whole build cache goes too.
+            keep_seconds: The cache policy, where not `everything`.
+        """
+        freed = self.work.sweep()
+        in_use_since = self.work.oldest_lease()
+        self.images.drop_unnamed(updated_before=in_use_since)
+        with self.work.begin() as trash:
+            with self.database.transaction():
+                limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)
+                self.records.drop(unused_since=limit)
+                gone = self._retire(trash_since=in_use_since, trash=trash)
+            blobs, blob_bytes = self._drop_blobs(in_use_since)
+            freed += blob_bytes + _core.remove_tree(str(trash.path))
+        self._drop_leftovers(in_use_since)
+        return Pruned(layers=tuple(gone), blobs=blobs, freed_bytes=freed)
+
+    def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:
+        """Takes unneeded layers out of the store."""
+        needed = self.needed()
+        cached = self.records.layers_in_use()
+        gone = []
+        for record in self.layers.all():
+            kept = (record.diff_id, record.parents) in needed.layers or record.diff_id in cached
+            if not kept and record.used < trash_since:
+                self.layers.retire(record, trash)
+                gone.append(record)
+        return gone
+
+    def _drop_blobs(self, since: float) -> tuple[int, int]:
+        """Removes blobs that no image needs, if nobody used them since a time."""
+        needed = self.needed().blobs
+        count = freed = 0
+        for digest, stat in list(self.blobs.all()):
+            if digest not in needed and stat.st_mtime < since:
+                freed += self.blobs.remove(digest)
+                count += 1
+        return count, freed
+
+    def _drop_leftovers(self, since: float) -> None:
+        """Removes half-written blobs whose writers are dead."""
+        for path in list(self.blobs.leftovers()):
+            try:
+                if path.stat().st_mtime < since - 60 and not self.work.live():
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+

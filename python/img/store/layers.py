@@ -1,0 +1,191 @@
+"""`LayerStore`: extracted layers, each in a folder of its own, immutable once published.
+
+A layer stands under its diff ID alone; only one that had to be settled against the layers below it
+(`_core.settle_layer`) also carries the chain ID of those. Publication is one rename inside the
+database's write lock, so a layer that a row names is whole. Equal layers are kept once: the
+earlier one stays.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from img.oci import Descriptor, chain_id
+from img.store.database import Database
+from img.store.work import WorkFolder
+
+_LETTERS = string.ascii_lowercase + string.digits
+_COLUMNS = "diff_id, parents, dir, snapshot, content, tar_bytes, created, used"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRecord:
+    """One published layer.
+
+    Attributes:
+        parents: Chain ID of the layers below where it was settled against them, else empty.
+        path: Its folder, in overlay's own form.
+        snapshot: Identity shown to people: 25 letters and digits, or the diff ID if pulled.
+        content: `blake3:<hex>` of everything but times; the diff ID where it was never computed.
+        tar_bytes: Size of the uncompressed tar.
+        created: Seconds since the epoch.
+        used: When a build last read it, seconds since the epoch.
+    """
+
+    diff_id: str
+    parents: str
+    path: Path
+    snapshot: str
+    content: str
+    tar_bytes: int
+    created: float
+    used: float
+
+
+class LayerStore:
+    """The layers of one store; several processes may use it at once."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        """Uses the folder `root`, which exists."""
+        self._database = database
+        self.root = root
+
+    def find(self, diff_id: str, below: Sequence[str] = ()) -> LayerRecord | None:
+        """Looks a layer up, and counts it as used now.
+
+        Args:
+            below: Diff IDs of the layers below it, base first.
+        """
+        chain = chain_id(below) if below else ""
+        with self._database.transaction():
+            now = time.time()
+            self._database.change(
+                "UPDATE layers SET used=? WHERE diff_id=? AND parents IN ('', ?)", (now, diff_id, chain)
+            )
+            rows = self._database.rows(
+                f"SELECT {_COLUMNS} FROM layers WHERE diff_id=? AND parents IN ('', ?)", (diff_id, chain)
+            )
+        for row in rows:
+            record = self._record(row)
+            if record.path.is_dir():
+                return record
+            self._forget(record)
+        return None
+
+    def publish(
+        self,
+        folder: Path,
+        *,
+        diff_id: str,
+        tar_bytes: int,
+        content: str = "",
+        settled_on: str = "",
+        snapshot: str = "",
+        trash: WorkFolder,
+    ) -> LayerRecord:
+        """Moves a finished folder in place, or keeps the equal layer that is there already.
+
+        Args:
+            folder: On the store's file system; gone afterwards.
+            settled_on: Chain ID of the layers below, where it depends on them.
+            trash: Takes what is superfluous, to be removed later.
+        """
+        name = diff_id.partition(":")[2] + (f".{settled_on.partition(':')[2][:16]}" if settled_on else "")
+        target = self.root / name
+        now = time.time()
+        with self._database.transaction():
+            present = self.find(diff_id) if not settled_on else None
+            if present is not None:
+                folder.rename(trash.path / f"equal-{secrets.token_hex(4)}")
+                if content and present.content == diff_id:
+                    self._database.change(
+                        "UPDATE layers SET content=? WHERE diff_id=? AND parents=''", (content, diff_id)
+                    )
+                return present
+            if target.exists():  # left by a process that died between the rename and the row
+                target.rename(trash.path / f"orphan-{secrets.token_hex(4)}")
+            folder.rename(target)
+            self._database.change(
+                f"INSERT OR REPLACE INTO layers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                (diff_id, settled_on, name, snapshot or new_snapshot_id(), content or diff_id,
+                 tar_bytes, now, now),
+            )  # fmt: skip
+            rows = self._database.rows(
+                f"SELECT {_COLUMNS} FROM layers WHERE diff_id=? AND parents=?", (diff_id, settled_on)
+            )
+        return self._record(rows[0])
+
+    def by_content(self, content: str) -> LayerRecord | None:
+        """Finds an earlier layer of the same content (DESIGN D6: that one is kept)."""
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM layers WHERE content=? AND parents='' ORDER BY created LIMIT 1",
+            (content,),
+        )
+        return self.find(self._record(rows[0]).diff_id) if rows else None
+
+    def all(self) -> list[LayerRecord]:
+        """Every published layer, oldest first; counts none as used."""
+        return [
+            self._record(row)
+            for row in self._database.rows(f"SELECT {_COLUMNS} FROM layers ORDER BY created")
+        ]
+
+    def retire(self, record: LayerRecord, trash: WorkFolder) -> None:
+        """Takes a layer out of the store into `trash`; call it inside a transaction."""
+        self._forget(record)
+        if record.path.exists():
+            record.path.rename(trash.path / f"layer-{secrets.token_hex(6)}")
+
+    def remember_blob(self, diff_id: str, descriptor: Descriptor, *, source: str) -> None:
+        """Records that a blob is this layer's compressed form.
+
+        Args:
+            source: `registry/repository` it came from or went to, for cross-repository mounts; may be empty.
+        """
+        self._database.change(
+            "INSERT OR REPLACE INTO layer_blobs VALUES (?,?,?,?,?)",
+            (diff_id, descriptor.digest, descriptor.media_type, descriptor.size, source),
+        )
+
+    def blobs_of(self, diff_id: str) -> list[tuple[Descriptor, str]]:
+        """The known compressed forms of a layer, each with where it was seen."""
+        rows = self._database.rows(
+            "SELECT media_type, digest, size, source FROM layer_blobs WHERE diff_id=?", (diff_id,)
+        )
+        return [
+            (Descriptor(media_type=str(m), digest=str(d), size=int(str(n))), str(s)) for m, d, n, s in rows
+        ]
+
+    def sources_of(self, digest: str) -> list[str]:
+        """The repositories in which a blob was seen."""
+        return [str(s) for (s,) in self._database.rows(
+            "SELECT DISTINCT source FROM layer_blobs WHERE digest=? AND source<>''", (digest,)
+        )]  # fmt: skip
+
+    def _forget(self, record: LayerRecord) -> None:
+        self._database.change(
+            "DELETE FROM layers WHERE diff_id=? AND parents=?", (record.diff_id, record.parents)
+        )
+
+    def _record(self, row: tuple[object, ...]) -> LayerRecord:
+        diff_id, parents, name, snapshot, content, tar_bytes, created, used = row
+        return LayerRecord(
+            diff_id=str(diff_id),
+            parents=str(parents),
+            path=self.root / str(name),
+            snapshot=str(snapshot),
+            content=str(content),
+            tar_bytes=int(str(tar_bytes)),
+            created=float(str(created)),
+            used=float(str(used)),
+        )
+
+
+def new_snapshot_id() -> str:
+    """A new identity for a snapshot: 25 letters and digits."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(25))

@@ -1,0 +1,77 @@
+"""`RecordStore`: what the build cache remembers: a cache key, all its inputs, and its result.
+
+The inputs are kept as canonical JSON so that a miss can be explained field by field (DESIGN D6).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from img.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRecord:
+    """One remembered step.
+
+    Attributes:
+        key: sha256 of `inputs`.
+        inputs: Canonical JSON of everything that may change the result.
+        diff_id: The layer, or empty for a step that changed nothing.
+        content: Content digest of that layer, or empty.
+        tar_bytes: Size of the layer's tar.
+        created: RFC 3339 time at which the step ran: it goes into the image, so that a hit gives
+            the same image again.
+    """
+
+    key: str
+    inputs: str
+    diff_id: str = ""
+    content: str = ""
+    tar_bytes: int = 0
+    created: str = ""
+
+
+class RecordStore:
+    """The cache records of one store."""
+
+    def __init__(self, database: Database) -> None:
+        """Uses the store's database."""
+        self._database = database
+
+    def find(self, key: str) -> CacheRecord | None:
+        """Looks a record up by its key, and counts it as used now."""
+        rows = self._database.rows(
+            "SELECT key, inputs, diff_id, content, tar_bytes, created FROM records WHERE key=?", (key,)
+        )
+        if not rows:
+            return None
+        self._database.change("UPDATE records SET used=? WHERE key=?", (time.time(), key))
+        _, inputs, diff_id, content, tar_bytes, created = rows[0]
+        return CacheRecord(
+            key=key,
+            inputs=str(inputs),
+            diff_id=str(diff_id),
+            content=str(content),
+            tar_bytes=int(str(tar_bytes)),
+            created=str(created),
+        )
+
+    def put(self, record: CacheRecord) -> None:
+        """Remembers a step; an earlier record under the same key is replaced."""
+        self._database.change(
+            "INSERT OR REPLACE INTO records VALUES (?,?,?,?,?,?,?)",
+            (record.key, record.inputs, record.diff_id, record.content, record.tar_bytes,
+             record.created, time.time()),
+        )  # fmt: skip
+
+    def drop(self, *, unused_since: float) -> int:
+        """Forgets records not used since a time (seconds since the epoch); gives their number."""
+        return self._database.change("DELETE FROM records WHERE used<?", (unused_since,))
+
+    def layers_in_use(self) -> set[str]:
+        """Diff IDs that some record names."""
+        return {
+            str(d) for (d,) in self._database.rows("SELECT DISTINCT diff_id FROM records WHERE diff_id<>''")
+        }

@@ -1,0 +1,114 @@
+"""`WorkArea`: folders of work in progress, each held by a lock that dies with its process.
+
+`work/<token>/` belongs to whoever holds the flock on `work/<token>.lock`. A folder whose lock can
+be taken has no owner any more, and is swept. A lease is a work folder too: its lock file's mtime
+says since when its process has been using the store (`store.gc` spares what was used since then).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+from img import _core
+
+
+class WorkFolder:
+    """One folder, ours until `close` (or the end of the process)."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        """Takes over a locked descriptor; `WorkArea.begin` is the way to one."""
+        self.path = path
+        self._lock = lock
+
+    def folder(self, name: str) -> Path:
+        """Makes an empty folder inside."""
+        path = self.path / name
+        path.mkdir()
+        return path
+
+    def close(self) -> None:
+        """Removes the folder and gives up the lock; safe to call twice."""
+        if self._lock < 0:
+            return
+        _core.remove_tree(str(self.path))
+        self.path.with_suffix(".lock").unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = -1
+
+    def __enter__(self) -> WorkFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WorkArea:
+    """All work folders of one store."""
+
+    def __init__(self, root: Path) -> None:
+        """Uses `root`, which exists."""
+        self.root = root
+
+    def begin(self) -> WorkFolder:
+        """Makes a new folder of our own."""
+        token = secrets.token_hex(8)
+        path = self.root / token
+        lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        path.mkdir()
+        return WorkFolder(path, lock)
+
+    def oldest_lease(self) -> float:
+        """Since when the longest-running live process has been using the store; now, if none."""
+        oldest = time.time()
+        for lock, alive in self._locks():
+            if alive:
+                try:
+                    oldest = min(oldest, lock.stat().st_mtime)
+                except FileNotFoundError:
+                    continue
+        return oldest
+
+    def live(self) -> list[Path]:
+        """The folders of processes that are at work now."""
+        return [lock.with_suffix("") for lock, alive in self._locks() if alive]
+
+    def sweep(self) -> int:
+        """Removes what dead processes left. Gives bytes of disk that came back."""
+        freed = 0
+        for lock, alive in self._locks():
+            if not alive:
+                freed += _core.remove_tree(str(lock.with_suffix("")))
+                lock.unlink(missing_ok=True)
+        held = {path.name for path in self.live()}
+        for entry in os.scandir(self.root):
+            if not entry.name.endswith(".lock") and entry.name.partition(".")[0] not in held:
+                if not (self.root / f"{entry.name.partition('.')[0]}.lock").exists():
+                    freed += _core.remove_tree(entry.path)
+        return freed
+
+    def _locks(self) -> Iterator[tuple[Path, bool]]:
+        """Walks over the lock files and tells which have a living owner."""
+        for entry in os.scandir(self.root):
+            if not entry.name.endswith(".lock"):
+                continue
+            try:
+                descriptor = os.open(entry.path, os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                alive = False
+            except BlockingIOError:
+                alive = True
+            finally:
+                os.close(descriptor)
+            yield Path(entry.path), alive
