@@ -1,1 +1,67 @@
-"""(to be written)"""
+"""Plans and solves a build. `build` is the whole of it: a parsed Dockerfile in, an image out.
+
+    dockerfile -> plan.make_plan -> BuildGraph -> solver.Solver -> results -> assemble -> Image
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from img.builder.assemble import assemble
+from img.builder.graph import BuildGraph, SourceOp
+from img.builder.plan import PlanOptions, make_plan, needed_bases
+from img.builder.site import Images, Result, Site
+from img.builder.solver import Solver
+from img.oci import Image
+
+__all__ = [
+    "BuildGraph",
+    "Images",
+    "PlanOptions",
+    "Result",
+    "Site",
+    "Solved",
+    "make_plan",
+    "needed_bases",
+    "solve",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solved:
+    """What a build gave.
+
+    Attributes:
+        steps: Instructions carried out or found in the cache.
+        cached_steps: Those found in the cache, and those that touch the config alone.
+    """
+
+    image: Image
+    results: Mapping[int, Result]
+    steps: int
+    cached_steps: int
+
+
+def solve(
+    graph: BuildGraph, site: Site, *, memo: Any = None, jobs: int, use_cache: bool, created: str | None
+) -> Solved:
+    """Carries a plan out.
+
+    Args:
+        memo: Digests of context files from earlier builds (`_core.DigestMemo`), or None.
+        jobs: Steps at work at once, at the most.
+        created: Time to write into the image in place of the steps' own.
+    Raises:
+        BuildError: a step's process failed.
+        DockerfileError: a step cannot be done as the Dockerfile has it.
+    """
+    results = Solver(graph, site, memo=memo, jobs=jobs, use_cache=use_cache).solve()
+    done = [n.number for n in graph.nodes if n.number in results and not isinstance(n.op, SourceOp)]
+    return Solved(
+        image=assemble(graph, results, created=created),
+        results=results,
+        steps=len(done),
+        cached_steps=sum(1 for number in done if results[number].cached),
+    )

@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 
 from img.dockerfile.faults import fault
 from img.dockerfile.instructions import Span
+from img.dockerfile.patterns import replace, trim
 from img.dockerfile.words import GO_SPACES
 
 _SPECIAL = "@*#?-$!"
+_DEEPEST = 50
 
 
 class ExpandError(ValueError):
@@ -160,6 +162,7 @@ class _Reader:
         self.escape = escape
         self.quotes = quotes
         self.position = 0
+        self.depth = 0
 
     def read(self) -> _Output:
         """Reads to the end of the text."""
@@ -171,10 +174,14 @@ class _Reader:
     def _until(self, stop: str, keep_escapes: str = "") -> str:
         """Reads an operand up to the character `stop`, which is taken too."""
         start = self.position
+        if self.depth == _DEEPEST:
+            raise ExpandError(f"${{…}} nested more than {_DEEPEST} deep", start + 1)
+        self.depth += 1
         output = _Output()
         while self.position < len(self.text):
             if self.text[self.position] == stop:
                 self.position += 1
+                self.depth -= 1
                 return output.text
             self._piece(output, keep_escapes)
         raise ExpandError(f"${{ without its closing {stop!r}", start, "close it, or escape the $")
@@ -259,24 +266,29 @@ class _Reader:
                 return operand
             why = operand or ("has no value" if value is None else "is empty")
             raise ExpandError(f"{name}: {why}", start + 1, f"give it with --build-arg {name}=…, ARG or ENV")
-        if operator in ("#", "%"):
-            pattern = self._until("}", self.escape)
-            return _trim(self._value(name) or "", operator, pattern, start)
-        if operator == "/" and not colon:
-            return self._replace(name, start)
+        if operator in ("#", "%") or (operator == "/" and not colon):
+            return self._match(name, operator, start)
         if not operator:
             raise ExpandError("${ without its closing '}'", start + 1, "close it, or escape the $")
         shown = (":" if colon else "") + operator
         hint = "the operators are - + ? # ## % %% / //"
         raise ExpandError(f"${{{name}…}} knows no operator {shown!r}", start + 1, hint)
 
-    def _replace(self, name: str, start: int) -> str:
-        everywhere = self.text.startswith("/", self.position)
-        self.position += everywhere
-        pattern = _pattern(self._until("/", self.escape), "*", start)
-        replacement = self._until("}", self.escape)
+    def _match(self, name: str, operator: str, start: int) -> str:
+        """Does what an operator with a pattern asks for."""
+        count = 1
+        if operator == "/" and self.text.startswith("/", self.position):
+            self.position += 1
+            count = 0
+        glob = self._until("/" if operator == "/" else "}", self.escape)
+        replacement = self._until("}", self.escape) if operator == "/" else ""
         value = self._value(name) or ""
-        return pattern.sub(lambda _: replacement, value, count=0 if everywhere else 1)
+        try:
+            if operator == "/":
+                return replace(value, glob, replacement, count=count)
+            return trim(value, operator, glob)
+        except ValueError as error:
+            raise ExpandError(str(error), start + 1) from error
 
     def _take(self) -> str:
         char = self.text[self.position : self.position + 1]
@@ -297,37 +309,3 @@ class _Reader:
 
 
 _NAME = re.compile(rf"\d+|[{re.escape(_SPECIAL)}]|\w+")
-
-
-def _pattern(glob: str, kind: str, start: int) -> re.Pattern[str]:
-    """Makes the expression for a shell pattern. `kind`: `*` greedy, `*?` lazy."""
-    expression = ""
-    position = 0
-    while position < len(glob):
-        char = glob[position]
-        position += 1
-        if char == "\\":
-            escaped = glob[position : position + 1]
-            if not escaped or escaped not in "*?\\}/":
-                raise ExpandError(f"a pattern cannot hold the escape \\{escaped}", start + 1)
-            expression += re.escape(escaped)
-            position += 1
-        elif char == "*":
-            expression += "." + kind
-        else:
-            expression += "." if char == "?" else re.escape(char)
-    return re.compile(expression)
-
-
-def _trim(value: str, operator: str, glob: str, start: int) -> str:
-    """`#` takes the shortest match off the front, `##` the longest; `%` and `%%` off the end."""
-    longest = glob.startswith(operator)
-    pattern = _pattern(glob[longest:], "*" if longest else "*?", start)
-    if operator == "#":
-        match = pattern.match(value)
-        return value[match.end() :] if match else value
-    ends = range(len(value) + 1) if longest else range(len(value), -1, -1)
-    for end in ends:
-        if pattern.fullmatch(value, end):
-            return value[:end]
-    return value

@@ -27,7 +27,7 @@ _WITH_HEREDOC = ("RUN", "COPY", "ADD")
 _GUARD = "\ud800"
 _ODD_BLANKS = "\x1c\x1d\x1e\x1f" + "".join(c for c in GO_SPACES if c > "\x7f")
 _HIDE = {ord(char): chr(0xD801 + n) for n, char in enumerate(_ODD_BLANKS)}
-_SHOW = {ord(hidden): chr(char) for char, hidden in _HIDE.items()} | {ord(_GUARD): None}
+_SHOW = {ord(hidden): chr(char) for char, hidden in _HIDE.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +118,12 @@ class _Rewriting:
         self.directives: dict[str, str] = {}
         self.warnings: list[Finding] = []
         self.escape = "\\"
+        self.continues = _continuation(self.escape)
 
     def run(self) -> None:
         """Fills `rewritten`, `statements`, `directives` and `warnings`."""
         position = self._read_directives()
-        self._continues = _continuation(self.escape)
+        self.continues = _continuation(self.escape)
         while position < len(self.lines):
             line = self.lines[position].lstrip(GO_SPACES)
             if not line or line.startswith("#"):
@@ -180,7 +181,7 @@ class _Rewriting:
             elif not bare or bare.startswith("#"):
                 blank = blank or not bare
                 continue
-            match = self._continues.search(line)
+            match = self.continues.search(line)
             going = match is not None
             parts.append((number, line[: match.start()] if match else line))
         if blank:
@@ -195,10 +196,10 @@ class _Rewriting:
         # The keyword and the blank after it must stand on one line.
         while rest and not BLANKS.search(text.lstrip(GO_SPACES)):
             text += rest.pop(0)[1]
-        head = text.lstrip(GO_SPACES).translate(_HIDE)
+        head = _hide(text.lstrip(GO_SPACES))
         if not BLANKS.search(head):
             head += " "
-        rows = [(first, head), *((number, text.translate(_HIDE)) for number, text in rest)]
+        rows = [(first, head), *((number, _hide(text)) for number, text in rest)]
         for index, (number, row) in enumerate(rows):
             end = self.escape if index < len(rows) - 1 else ""
             self.rewritten[number] = row + _GUARD + end
@@ -233,6 +234,17 @@ class _Rewriting:
     def span(self, statement: _Statement) -> Span:
         """Where a statement stands, here-documents included."""
         return self._span(statement.start, statement.end)
+
+
+def _hide(text: str) -> str:
+    """Gives blanks that only one of Go and Python takes for such a shape that neither does."""
+    return text if text.isascii() and text.isprintable() else text.translate(_HIDE)
+
+
+def _show(text: str) -> str:
+    """Takes the guards out, and `_hide` back."""
+    text = text.replace(_GUARD, "")
+    return text if text.isascii() else text.translate(_SHOW)
 
 
 def _continuation(escape: str) -> re.Pattern[str]:
@@ -270,10 +282,10 @@ def _tokenize(rewriting: _Rewriting) -> Iterator[Line]:
         statement = rewriting.statements.get(found["startline"])
         if statement is None:
             continue  # a comment, or a line blanked out above
-        keyword, blanks, _ = _cut(statement.head.translate(_SHOW))
-        value = found["value"].translate(_SHOW)
+        keyword, blanks, _ = _cut(_show(statement.head))
+        value = _show(found["value"])
         yield Line(
-            keyword=keyword.upper(),
+            keyword=keyword.strip(GO_SPACES).upper(),
             value=value.strip(GO_SPACES),
             original=(keyword + blanks + value).strip(GO_SPACES),
             span=rewriting.span(statement),

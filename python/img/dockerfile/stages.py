@@ -10,13 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from img.dockerfile.faults import fault
-from img.dockerfile.grammar import instruction
+from img.dockerfile.grammar import NOT_TRIGGERS, instruction
 from img.dockerfile.instructions import Arg, Dockerfile, From, Instruction, Span, Stage
 from img.dockerfile.near import did_you_mean
 from img.dockerfile.source import parse_source
 from img.errors import DockerfileError
-
-_NOT_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
 
 
 def parse(data: bytes, *, path: str = "Dockerfile") -> Dockerfile:
@@ -73,7 +71,7 @@ def parse_trigger(text: str, *, where: Span) -> Instruction:
         DockerfileError: it is not one instruction, or one that no trigger can be.
     """
     source = parse_source(text.encode("utf-8", "surrogateescape"), where.path)
-    if len(source.lines) != 1 or source.lines[0].keyword in _NOT_TRIGGERS:
+    if len(source.lines) != 1 or source.lines[0].keyword in NOT_TRIGGERS:
         hint = "the base image was built with a trigger that cannot run"
         raise fault(where, f"the base image's ONBUILD trigger {text!r} is not an instruction", hint=hint)
     try:

@@ -16,7 +16,8 @@ GO_SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """What Go's `unicode.IsSpace` takes for a blank (Python's `str.isspace` takes four more)."""
 
 BLANKS = re.compile(r"[\t\v\f\r ]+")
-_MARK = re.compile(r"(\d*)<<(-?)([^<]+)", re.DOTALL)
+_MARK = re.compile(r"(\d*)<<(-?)[\t\r ]*([^<]*)", re.DOTALL)
+_SPACES = re.compile(f"[{GO_SPACES}]+")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _QUOTES = "\"'"
 
@@ -57,12 +58,20 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
         flags.append(word)
 
 
+_PLAIN = re.compile(rf"[^{GO_SPACES}\"'\\]+")
+
+
 def _flag_word(text: str, position: int) -> tuple[str, int]:
     word: list[str] = []
     quote = ""
     end = len(text)
     while position < end:
         char = text[position]
+        plain = None if quote else _PLAIN.match(text, position)
+        if plain:
+            word.append(plain.group())
+            position = plain.end()
+            continue
         if char == "\\":
             position += 1
             word.append(text[position : position + 1])
@@ -73,10 +82,8 @@ def _flag_word(text: str, position: int) -> tuple[str, int]:
                 word.append(char)
         elif char in GO_SPACES:
             break
-        elif char in _QUOTES:
-            quote = char
         else:
-            word.append(char)
+            quote = char
         position += 1
     return "".join(word), min(position, end)
 
@@ -115,6 +122,8 @@ def quoted_words(text: str, escape: str) -> tuple[str, ...]:
 
     An escape that ends the text is dropped; a quote that is never closed takes the rest.
     """
+    if escape not in text and '"' not in text and "'" not in text:
+        return tuple(word for word in _SPACES.split(text) if word)
     words: list[str] = []
     word: list[str] = []
     quote = ""
@@ -158,6 +167,20 @@ def heredoc_marks(line: str) -> tuple[HeredocMark, ...]:
 
     A line whose quotes do not close has none: its `<<` is the shell's business.
     """
+    marks = (heredoc_mark(word) for word in _shell_words(line))
+    return tuple(mark for mark in marks if mark is not None)
+
+
+def file_words(text: str) -> tuple[str, ...]:
+    """`blank_words`, but with each here-document's mark in one piece (COPY and ADD that have some)."""
+    words: list[str] = []
+    for word in _shell_words(text):
+        words.extend((word,) if heredoc_mark(word) else blank_words(word))
+    return tuple(words)
+
+
+def _shell_words(line: str) -> tuple[str, ...]:
+    """Parts a line as a shell would, quotes kept, a `<<` and its name together; none if a quote is open."""
     words: list[str] = []
     word = ""
     for piece in _PIECE.finditer(line):
@@ -168,17 +191,20 @@ def heredoc_marks(line: str) -> tuple[HeredocMark, ...]:
             word = ""
         else:
             word += piece.group()
-    marks = (heredoc_mark(word) for word in (*words, word))
-    return tuple(mark for mark in marks if mark is not None)
+    return tuple(word for word in (*words, word) if word)
 
 
+# Arithmetic is one piece, so that the shift in $((1 << 2)) is no mark.
 _PIECE = re.compile(
     rf"""(?P<blank> [{GO_SPACES}]+ )
     | '(?P<single> [^']* )'
     | "(?P<double> (?: [^"\\] | \\. )* )"
     | (?P<open> ["'] )
     | \\(?P<escaped> .? )
-    | (?P<plain> [^{GO_SPACES}"'\\]+ )""",
+    | (?P<plain> << [\t\r ]*
+        | \$\(\( (?: [^()"'\\] | \( [^()"'\\]* \) ){{0,1000}} \)\)
+        | [<$]
+        | [^{GO_SPACES}"'\\<$]+ )""",
     re.VERBOSE | re.DOTALL,
 )
 

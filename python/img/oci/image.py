@@ -75,9 +75,7 @@ class Image:
         return chain_id(self.config.diff_ids) if self.config.diff_ids else ""
 
     @classmethod
-    def make(
-        cls, config: ImageConfig, layers: tuple[Descriptor, ...]
-    ) -> Image:
+    def make(cls, config: ImageConfig, layers: tuple[Descriptor, ...]) -> Image:
         """Puts an image together from a config and the descriptors of its layers."""
         raw = config.to_bytes()
         manifest = Manifest.make(config.descriptor(OCI_CONFIG), layers)

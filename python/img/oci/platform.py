@@ -51,9 +51,7 @@ class Platform:
     @classmethod
     def from_json(cls, data: Mapping[object, object]) -> Platform:
         """Reads the document form; what is missing is empty."""
-        return cls(
-            str(data.get("os", "")), str(data.get("architecture", "")), str(data.get("variant") or "")
-        )
+        return cls(str(data.get("os", "")), str(data.get("architecture", "")), str(data.get("variant") or ""))
 
     @classmethod
     def parse(cls, text: str) -> Platform:

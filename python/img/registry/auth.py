@@ -120,7 +120,9 @@ class ConfigFile:
         return UsageError(f"the credentials file {self._path} is broken: {reason}", hint="mend or remove it")
 
     def _section(self, config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-        section = config.get(name) or {}
+        section = config.get(name)
+        if section is None:
+            return {}
         if not isinstance(section, dict):
             raise self._broken(f"{name!r} is not an object")
         return section

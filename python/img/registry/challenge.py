@@ -16,6 +16,7 @@ Scopes = frozenset[tuple[str, str]]
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=[\s,]|$)")
+_MAX_HEADER = 8192
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -40,7 +41,7 @@ class Challenge:
 def read_challenges(header: str) -> tuple[Challenge, ...]:
     """Reads the header, several challenges in one included; what cannot be read ends the list."""
     found: list[tuple[str, dict[str, str]]] = []
-    at = 0
+    at, header = 0, header[:_MAX_HEADER]
     while at < len(header):
         if found and (match := _PARAMETER.match(header, at)):
             name, quoted, bare = match.groups()

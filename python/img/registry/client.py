@@ -26,6 +26,7 @@ from img.registry.endpoint import origin, shown
 from img.registry.meter import Meter
 from img.registry.options import Options
 from img.registry.retry import Retriable
+from img.registry.search import Search
 from img.registry.stop import Stop
 from img.registry.upload import FileBody
 from img.registry.wire import Wire
@@ -38,10 +39,9 @@ __all__ = ["Options", "Registry", "Sink", "Upload"]
 T = TypeVar("T")
 
 _ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
-_MAX_DEPTH = 3
-_MAX_NESTED = 16
 _MAX_PAGES = 1000
 _PAGE = 1000
+_MAX_LINK = 4096
 _NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
 
@@ -141,8 +141,8 @@ class Registry:
         document = self.manifest(ref)
         if isinstance(document, Manifest):
             return document
-        search = _Search(self, ref, platform)
-        found = search.within(document, _MAX_DEPTH)
+        search = Search(platform, lambda digest: self.manifest(ref, digest))
+        found = search.within(document)
         if found:
             return found
         offered = ", ".join(sorted({str(p) for p in search.offered})) or "nothing that names its platform"
@@ -339,7 +339,7 @@ class Registry:
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""
-        match = _NEXT.search(reply.headers.get("Link", ""))
+        match = _NEXT.search(reply.headers.get("Link", "")[:_MAX_LINK])
         if not match:
             return ""
         url = self._wire.resolve(reply.url, match[1], "GET")
@@ -407,39 +407,6 @@ class Registry:
                 raise DigestMismatch("blob", descriptor.digest, stored)
 
         self._wire.run(attempt, stop)
-
-
-class _Search:
-    """Looks for a platform in an index, and in the indexes within it, each once."""
-
-    def __init__(self, registry: Registry, ref: Reference, platform: Platform) -> None:
-        self._registry = registry
-        self._ref = ref
-        self._platform = platform
-        self._seen: set[str] = set()
-        self.offered: list[Platform] = []
-
-    def within(self, index: Index, depth: int) -> Manifest | None:
-        """Gives the first that fits; a choice that the index itself names comes before what is nested."""
-        self.offered += index.platforms
-        chosen = index.choose(self._platform)
-        nested = [d for d in index.manifests if d.media_type in INDEXES and d is not chosen]
-        if chosen is None and len(index.manifests) == 1 and index.manifests[0].platform is None:
-            chosen, nested = index.manifests[0], []
-        for descriptor in filter(None, [chosen, *nested]):
-            found = self._open(descriptor, depth)
-            if found:
-                return found
-        return None
-
-    def _open(self, descriptor: Descriptor, depth: int) -> Manifest | None:
-        if descriptor.digest in self._seen or len(self._seen) >= _MAX_NESTED:
-            return None
-        self._seen.add(descriptor.digest)
-        document = self._registry.manifest(self._ref, descriptor.digest)
-        if isinstance(document, Manifest):
-            return document
-        return self.within(document, depth - 1) if depth > 1 else None
 
 
 def _url(ref: Reference, path: str) -> str:

@@ -91,8 +91,6 @@ class Download:
                 self._ranges = False
                 if reply.status != 200:
                     return  # asked again, without Range
-            elif reply.status != 200 and not ranged:
-                raise SizeMismatch(self._size, 0)
             whole = reply.status == 200
             expected = self._size if whole else self._size - offset
             if reply.length is not None and reply.length != expected:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from img.errors import InvalidReference
 from img.oci.reference import DEFAULT_REGISTRY
 from img.registry.options import Options
 
@@ -25,8 +26,17 @@ class Endpoint:
     """
 
     def __init__(self, registry: str, options: Options) -> None:
+        """Works the address out; nothing is asked.
+
+        Raises:
+            InvalidReference: the registry's name is none that can be connected to.
+        """
         self.registry = registry
         self.host = _DEFAULT_HOST if registry == DEFAULT_REGISTRY else registry
+        try:
+            origin(f"https://{self.host}")
+        except ValueError as error:
+            raise InvalidReference(registry, str(error)) from error
         plain = may_be_plain(f"//{self.host}", options)
         self.scheme = "http" if plain else "https"
         self.settled = not plain
@@ -44,6 +54,11 @@ class Endpoint:
         """Notes that this address speaks TLS after all."""
         self.scheme = "https"
         self.settled = True
+
+    def switch_back(self) -> None:
+        """Notes that it does not, or not just now."""
+        self.scheme = "http"
+        self.settled = False
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

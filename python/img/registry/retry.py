@@ -27,7 +27,7 @@ class Retriable(Exception):
         error: What to raise if it does not.
         cause: What `error` is raised from, or None.
         after_seconds: The wait that the registry asked for, or None.
-        garbled: The answer was not HTTP at all, as from an address that speaks TLS.
+        garbled: There was a connection, but no HTTP answer, as from an address that speaks TLS.
     """
 
     def __init__(

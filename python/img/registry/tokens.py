@@ -19,10 +19,10 @@ from urllib.parse import urlencode, urlsplit
 from img.errors import RegistryError, Unauthorized
 from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
-from img.registry.endpoint import is_loopback, named, shown
+from img.registry.endpoint import is_loopback, named, origin, shown
 from img.registry.options import Options
 
-_LEAST_SECONDS = 60
+_USUAL_SECONDS = 60
 _MOST_SECONDS = 24 * 3600
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
 _CLIENT_ID = "img"
@@ -146,13 +146,14 @@ class Authorizer:
     def _realm(self, challenge: Challenge) -> str:
         """The token server's address, where it may be given credentials at all."""
         realm = challenge.parameters.get("realm", "")
-        parts = urlsplit(realm)
         own_host = urlsplit(f"//{self._registry}").hostname or ""
-        near = is_loopback(parts.hostname or "") and is_loopback(own_host)
-        if parts.hostname and (
-            parts.scheme == "https"
-            or (parts.scheme == "http" and (near or named(realm, self._options.plain_http)))
-        ):
+        try:
+            scheme, host, _ = origin(realm)
+        except ValueError:
+            scheme, host, realm = "", "", ""
+        near = is_loopback(host) and is_loopback(own_host)
+        plain_allowed = near or named(realm, self._options.plain_http)
+        if host and (scheme == "https" or (scheme == "http" and plain_allowed)):
             return realm.partition("#")[0]
         raise RegistryError(
             f"{self._registry} names a token server that is not reached by TLS; nothing was sent to it",
@@ -170,6 +171,7 @@ class Authorizer:
         if not isinstance(text, str) or not _VISIBLE.fullmatch(text):
             raise RegistryError(f"the token server of {self._registry} gave no token", url=shown(realm))
         given = values.get("expires_in")
-        known = isinstance(given, int | float) and not isinstance(given, bool) and given > 0
-        seconds = min(float(given), _MOST_SECONDS) if known else _LEAST_SECONDS
+        seconds = float(_USUAL_SECONDS)
+        if isinstance(given, int | float) and given > 0:
+            seconds = min(float(given), _MOST_SECONDS)
         return _Token(header=f"Bearer {text}", until=now + seconds - min(30.0, seconds * 0.2))

@@ -111,7 +111,7 @@ class Transport:
 
 
 class Reply:
-    """An answer: its status and headers, and its body as it arrives. Used by one thread, `shutdown` by any."""
+    """An answer: its status and headers, and its body as it arrives. One thread reads; any may `shutdown`."""
 
     def __init__(self, response: requests.Response, method: str, url: str, options: Options) -> None:
         self._response = response
@@ -283,10 +283,7 @@ def _failure(error: BaseException, method: str, url: str, options: Options) -> E
     if any(isinstance(one, _NO_ADDRESS) for one in chain):
         return registry_error(f"{where} is no address to connect to", "")
     reason, hint = _reason(chain, options)
-    garbled = any(
-        isinstance(one, http.client.BadStatusLine) and not isinstance(one, http.client.RemoteDisconnected)
-        for one in chain
-    )
+    garbled = any(isinstance(one, http.client.BadStatusLine | ConnectionResetError) for one in chain)
     return Retriable(registry_error(f"{where}: {reason}", hint), cause=_root(error), garbled=garbled)
 
 
@@ -299,23 +296,28 @@ def _place(url: str) -> str:
 
 
 def _reason(chain: list[BaseException], options: Options) -> tuple[str, str]:
+    """What went wrong, and what to do; the system's own errors say it better than the wrappers."""
+
+    def first(*kinds: type[BaseException]) -> BaseException | None:
+        return next((one for one in chain if isinstance(one, kinds)), None)
+
     down = "is the registry running, and is its name right?"
-    for one in chain:
-        if isinstance(one, socket.gaierror):
-            return "no such host", "check the registry's name and this machine's name server"
-        if isinstance(one, urllib3.exceptions.ConnectTimeoutError):
-            return f"no connection within {options.connect_seconds:g} seconds", down
-        if isinstance(one, urllib3.exceptions.ReadTimeoutError | TimeoutError):
-            return f"silent for {options.read_seconds:g} seconds", "the registry or the network has trouble"
-        if isinstance(one, ConnectionRefusedError):
-            return "connection refused", down
-        if isinstance(one, urllib3.exceptions.ProxyError):
-            return "the proxy gave no connection", "check the proxy's address"
-        if isinstance(one, ssl.SSLError):
-            text = (one.reason or "handshake failed").replace("_", " ").lower()
-            return f"TLS failed: {text}", "does the registry speak TLS? name it as plain HTTP if it does not"
-    broken = "the connection broke"
+    trouble = "the registry or the network has trouble"
+    if first(socket.gaierror):
+        return "no such host", "check the registry's name and this machine's name server"
+    if first(ConnectionRefusedError):
+        return "connection refused", down
+    if isinstance(handshake := first(ssl.SSLError), ssl.SSLError):
+        text = (handshake.reason or "handshake failed").replace("_", " ").lower()
+        return f"TLS failed: {text}", "does the registry speak TLS? name it as plain HTTP if it does not"
+    new = first(urllib3.exceptions.NewConnectionError)
+    if not new and first(urllib3.exceptions.ConnectTimeoutError):
+        return f"no connection within {options.connect_seconds:g} seconds", down
+    if first(urllib3.exceptions.ReadTimeoutError, TimeoutError):
+        return f"silent for {options.read_seconds:g} seconds", trouble
     for one in chain:
         if isinstance(one, OSError) and one.errno in errno.errorcode:
-            return f"{broken}: {one.strerror}", "the registry or the network has trouble"
-    return broken, "the registry or the network has trouble"
+            return f"{'no connection' if new else 'the connection broke'}: {one.strerror}", trouble
+    if first(urllib3.exceptions.ProxyError):
+        return "the proxy gave no connection", "check the proxy's address"
+    return "the connection broke", trouble

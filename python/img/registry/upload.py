@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from img.errors import SizeMismatch
+from img.errors import SizeMismatch, StoreError
 from img.registry.meter import Meter
 from img.registry.stop import Stop
 
@@ -31,12 +31,13 @@ class FileBody:
         """Gives the pieces.
 
         Raises:
+            StoreError: the file cannot be read.
             SizeMismatch: the file is longer or shorter than the descriptor says.
             Stopped: the work was stopped.
         """
         sent = 0
-        with self._open() as file:
-            while piece := file.read(PIECE_BYTES):
+        with _reading(self._open) as file:
+            while piece := _read(file):
                 self._stop.check()
                 if sent + len(piece) > self._size:
                     raise SizeMismatch(self._size, sent + len(piece))
@@ -45,3 +46,23 @@ class FileBody:
                 self._meter.at(sent)
         if sent != self._size:
             raise SizeMismatch(self._size, sent)
+
+
+def _reading(open_blob: Callable[[], BinaryIO]) -> BinaryIO:
+    try:
+        return open_blob()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        return file.read(PIECE_BYTES)
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> StoreError:
+    """The disk's failure, told apart from the network's, which the HTTP library also calls OSError."""
+    name = f" ({error.filename})" if error.filename else ""
+    return StoreError(f"cannot read a blob that is to be pushed: {error.strerror}{name}")

@@ -155,13 +155,24 @@ class Wire:
         except Retriable as fault:
             if not fault.garbled:
                 raise
-        else:
-            if not _wants_tls(reply):
-                endpoint.settled = True
-                return reply, authorization
-            reply.close()
+            return self._try_tls(endpoint, once, fault)
+        if not _wants_tls(reply):
+            endpoint.settled = True
+            return reply, authorization
+        reply.close()
         endpoint.switch_to_tls()
         return once()
+
+    def _try_tls(
+        self, endpoint: Endpoint, once: Callable[[], tuple[Reply, str]], fault: Retriable
+    ) -> tuple[Reply, str]:
+        """After an answer that was not HTTP: either TLS is spoken here, or the connection merely broke."""
+        endpoint.switch_to_tls()
+        try:
+            return once()
+        except Retriable:
+            endpoint.switch_back()
+            raise fault from fault.cause
 
     def follow(self, request: Request, authorization: str) -> Reply:
         """Sends, and follows redirects. Authorization stays with the origin that it was meant for.

@@ -71,7 +71,7 @@ class Store:
         self._lease: WorkFolder | None = None
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
-        self.images = ImageStore(self._database, self.blobs)
+        self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         if mapping is not None:
             self._adopt(mapping)
@@ -104,15 +104,15 @@ class Store:
             blobs=self.blobs,
             layers=self.layers,
             records=self.records,
-            images=self.images,
+            names=self.names,
             work=self.work,
         )
 
-    def named_images(self) -> Iterator[tuple[str, Image]]:
+    def images(self) -> Iterator[tuple[str, Image]]:
         """Walks over all named images: full name, and the image."""
-        for row in self.images.all():
+        for row in self.names.all():
             if row.named:
-                yield row.name, self.images.load(row.manifest)
+                yield row.name, self.names.load(row.manifest)
 
     def close(self) -> None:
         """Gives up the lease and closes the database; safe to call twice."""

@@ -26,7 +26,7 @@ CREATE TABLE images (
 CREATE TABLE layers (
     diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
     content TEXT NOT NULL, tar_bytes INTEGER NOT NULL,
-    created REAL NOT NULL, used REAL NOT NULL,
+    clamp INTEGER, created REAL NOT NULL, used REAL NOT NULL,
     PRIMARY KEY (diff_id, parents)
 ) WITHOUT ROWID;
 CREATE INDEX layers_by_content ON layers (content);

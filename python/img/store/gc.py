@@ -58,15 +58,15 @@ class Collector:
     blobs: BlobStore
     layers: LayerStore
     records: RecordStore
-    images: ImageStore
+    names: ImageStore
     work: WorkArea
 
     def needed(self, *, unnamed: bool = True) -> Needed:
         """What images need; `unnamed` counts those that only an ID names."""
         needed = Needed()
-        for row in self.images.all():
+        for row in self.names.all():
             if row.named or unnamed:
-                needed.add(self.images.load(row.manifest))
+                needed.add(self.names.load(row.manifest))
         return needed
 
     def prune(self, *, everything: bool = False, keep_seconds: float = KEEP_SECONDS) -> Pruned:
@@ -78,7 +78,7 @@ class Collector:
         """
         freed = self.work.sweep()
         in_use_since = self.work.oldest_lease()
-        self.images.drop_unnamed(updated_before=in_use_since)
+        self.names.drop_unnamed(updated_before=in_use_since)
         with self.work.begin() as trash:
             with self.database.transaction():
                 limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)

@@ -63,7 +63,9 @@ class ImageStore:
     def find(self, name: Reference) -> Image | None:
         """Gives the image of exactly this name (by digest, where it has one), or None."""
         if name.digest:
-            rows = self._database.rows("SELECT name, manifest FROM images WHERE manifest=?", (name.digest,))
+            rows = self._database.rows(
+                "SELECT name, manifest FROM images WHERE manifest=? OR name=?", (name.digest, str(name))
+            )
         else:
             rows = self._database.rows("SELECT name, manifest FROM images WHERE name=?", (str(name),))
         return self.load(str(rows[0][1])) if rows else None

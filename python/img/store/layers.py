@@ -20,7 +20,7 @@ from img.store.database import Database
 from img.store.work import WorkFolder
 
 _LETTERS = string.ascii_lowercase + string.digits
-_COLUMNS = "diff_id, parents, dir, snapshot, content, tar_bytes, created, used"
+_COLUMNS = "diff_id, parents, dir, snapshot, content, tar_bytes, clamp, created, used"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,8 @@ class LayerRecord:
         snapshot: Identity shown to people: 25 letters and digits, or the diff ID if pulled.
         content: `blake3:<hex>` of everything but times; the diff ID where it was never computed.
         tar_bytes: Size of the uncompressed tar.
+        clamp: Times later than this (seconds since the epoch) are this in the tar, though not on
+            disk; None where the tar has the times that the disk has.
         created: Seconds since the epoch.
         used: When a build last read it, seconds since the epoch.
     """
@@ -43,6 +45,7 @@ class LayerRecord:
     snapshot: str
     content: str
     tar_bytes: int
+    clamp: int | None
     created: float
     used: float
 
@@ -84,6 +87,7 @@ class LayerStore:
         diff_id: str,
         tar_bytes: int,
         content: str = "",
+        clamp: int | None = None,
         settled_on: str = "",
         snapshot: str = "",
         trash: WorkFolder,
@@ -111,9 +115,9 @@ class LayerStore:
                 target.rename(trash.path / f"orphan-{secrets.token_hex(4)}")
             folder.rename(target)
             self._database.change(
-                f"INSERT OR REPLACE INTO layers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?)",
+                f"INSERT OR REPLACE INTO layers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",
                 (diff_id, settled_on, name, snapshot or new_snapshot_id(), content or diff_id,
-                 tar_bytes, now, now),
+                 tar_bytes, clamp, now, now),
             )  # fmt: skip
             rows = self._database.rows(
                 f"SELECT {_COLUMNS} FROM layers WHERE diff_id=? AND parents=?", (diff_id, settled_on)
@@ -173,7 +177,7 @@ class LayerStore:
         )
 
     def _record(self, row: tuple[object, ...]) -> LayerRecord:
-        diff_id, parents, name, snapshot, content, tar_bytes, created, used = row
+        diff_id, parents, name, snapshot, content, tar_bytes, clamp, created, used = row
         return LayerRecord(
             diff_id=str(diff_id),
             parents=str(parents),
@@ -181,6 +185,7 @@ class LayerStore:
             snapshot=str(snapshot),
             content=str(content),
             tar_bytes=int(str(tar_bytes)),
+            clamp=None if clamp is None else int(str(clamp)),
             created=float(str(created)),
             used=float(str(used)),
         )

@@ -1,0 +1,433 @@
+"""`make_plan`: from a parsed Dockerfile to a `BuildGraph`. Pure, but for the bases it is handed.
+
+Stages are planned from the target backwards, so a stage that nothing needs is never looked at and its
+base never resolved. Variables are expanded here, and only here; after this, nobody reads Dockerfile
+text again.
+Source: Dockerfile reference; the semantics of each instruction in the section of its name.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from img.builder.configure import configure
+from img.builder.graph import (
+    BuildGraph,
+    ConfigOp,
+    CopyOp,
+    HistoryLine,
+    InlineFile,
+    Node,
+    Op,
+    RunOp,
+    SourceOp,
+    WorkdirOp,
+)
+from img.builder.scope import PROXIES, Scope, platform_args
+from img.dockerfile import find_stage, parse_trigger, stage_named
+from img.dockerfile import instructions as ins
+from img.dockerfile.expand import expand_at, expand_heredoc
+from img.dockerfile.faults import fault
+from img.errors import InvalidReference, UsageError
+from img.oci import Image, ImageConfig, Platform, Reference
+from img.oci.config import DEFAULT_PATH
+
+SCRATCH = "scratch"
+
+Resolve = Callable[[Reference, Platform], Image]
+"""Gives the image of a name, pinned; raises RegistryError or StoreError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the caller asks for, besides the Dockerfile."""
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform = field(default_factory=Platform.host)
+    build_platform: Platform = field(default_factory=Platform.host)
+
+
+@dataclass(slots=True)
+class StageState:
+    """A stage as far as it is planned; `node` is what it stands on now."""
+
+    scope: Scope
+    config: ImageConfig
+    node: int
+    platform: Platform
+    history: list[HistoryLine] = field(default_factory=list)
+    command_set: bool = False
+
+
+def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> BuildGraph:
+    """Plans a build.
+
+    Args:
+        resolve: Called for each base that the target needs, once.
+    Raises:
+        DockerfileError: something in the Dockerfile makes no sense; with its place.
+    """
+    return _Planner(dockerfile, options, resolve).plan()
+
+
+def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
+    """The images that planning will ask for, as far as can be told without having them.
+
+    For fetching them side by side; ONBUILD triggers of a base may add to them.
+    """
+    planner = _Planner(dockerfile, options, _no_resolver)
+    wanted: dict[tuple[Reference, Platform], None] = {}
+    pending = [planner.target]
+    seen: set[int] = set()
+    while pending:
+        stage = pending.pop()
+        if stage.index in seen:
+            continue
+        seen.add(stage.index)
+        name, platform = planner.base_of(stage)
+        below = stage_named(dockerfile, name, before=stage.index)
+        if below is not None:
+            pending.append(below)
+        elif name != SCRATCH:
+            wanted[planner.reference(stage.from_.span, name), platform] = None
+        for instruction in stage.instructions:
+            if isinstance(instruction, ins.Copy) and instruction.from_:
+                source = planner.stage_at(instruction.from_, before=stage.index)
+                if source is not None:
+                    pending.append(source)
+                elif instruction.from_ != SCRATCH:
+                    reference = planner.reference(instruction.span, instruction.from_)
+                    wanted[reference, options.platform] = None
+    return list(wanted)
+
+
+def _no_resolver(reference: Reference, platform: Platform) -> Image:
+    raise AssertionError("needed_bases resolves nothing")
+
+
+class _Planner:
+    """Carries the nodes and the finished stages while one plan is made."""
+
+    def __init__(self, dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> None:
+        self.dockerfile = dockerfile
+        self.options = options
+        self.resolve = resolve
+        self.nodes: list[Node] = []
+        self.states: dict[int, StageState] = {}
+        self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
+        self.warnings: list[str] = []
+        self.used: set[str] = set()
+        self.outer = self._outer()
+        self.target = (
+            find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
+        )
+
+    def plan(self) -> BuildGraph:
+        state = self.stage(self.target)
+        config = state.config
+        if self.options.labels:
+            config = config.with_run(Labels={**config.labels, **self.options.labels})
+        unused = set(self.options.build_args) - self.used - PROXIES
+        unused = {name for name in unused if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
+        if unused:
+            self.warnings.append(f"build arguments that no ARG takes: {', '.join(sorted(unused))}")
+        return BuildGraph(
+            nodes=tuple(self.nodes),
+            target=state.node,
+            config=config,
+            history=tuple(state.history),
+            warnings=tuple(self.warnings),
+        )
+
+    # ---- names -------------------------------------------------------------------------------
+
+    def _outer(self) -> dict[str, str]:
+        """ARGs before the first FROM, and the automatic ones."""
+        automatic = platform_args(self.options.platform, self.options.build_platform)
+        automatic["TARGETSTAGE"] = self.options.target or "default"
+        values = {k: self.options.build_args.get(k, v) for k, v in automatic.items()}
+        for arg in self.dockerfile.args:
+            for name, default in arg.pairs:
+                if name in self.options.build_args:
+                    values[name] = self.options.build_args[name]
+                    self.used.add(name)
+                elif default is not None:
+                    values[name] = self.expand(arg, default, values)
+        return values
+
+    def expand(self, instruction: ins.Instruction, word: str, variables: Mapping[str, str]) -> str:
+        """Expands a word; a mistake points at the instruction."""
+        return expand_at(instruction.span, word, variables, self.dockerfile.escape)
+
+    def base_of(self, stage: ins.Stage) -> tuple[str, Platform]:
+        """What a FROM names, variables in place, and for which platform."""
+        from_ = stage.from_
+        name = self.expand(from_, from_.image, self.outer)
+        if not name:
+            raise fault(
+                from_.span,
+                f"the name of the base is empty once {from_.image!r} is expanded",
+                at=from_.image,
+                hint="give the ARG a default before FROM, or a value with --build-arg",
+            )
+        platform = self.options.platform
+        if from_.platform:
+            text = self.expand(from_, from_.platform, self.outer)
+            try:
+                platform = Platform.parse(text)
+            except UsageError as error:
+                raise fault(from_.span, error.message, at=from_.platform, hint=error.hint) from error
+        return name, platform
+
+    def reference(self, span: ins.Span, name: str) -> Reference:
+        """Reads an image's name; a mistake points at it."""
+        try:
+            return Reference.parse(name)
+        except InvalidReference as error:
+            raise fault(span, f"{name!r} is no image: {error.reason}", at=name) from error
+
+    def stage_at(self, name: str, *, before: int) -> ins.Stage | None:
+        """The earlier stage that `--from` names or numbers; None where it must be an image."""
+        found = stage_named(self.dockerfile, name, before=before)
+        if found is None and name.isascii() and name.isdecimal() and int(name) < before:
+            return self.dockerfile.stages[int(name)]
+        return found
+
+    # ---- stages ------------------------------------------------------------------------------
+
+    def stage(self, stage: ins.Stage) -> StageState:
+        """Plans a stage, once."""
+        if stage.index not in self.states:
+            state = self._begin(stage)
+            for trigger in state.config.words("OnBuild") or ():
+                self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
+            state.config = state.config.with_run(OnBuild=None)
+            for instruction in stage.instructions:
+                self._step(stage, state, instruction)
+            self.used |= state.scope.used
+            self.states[stage.index] = state
+        return self.states[stage.index]
+
+    def _begin(self, stage: ins.Stage) -> StageState:
+        name, platform = self.base_of(stage)
+        below = stage_named(self.dockerfile, name, before=stage.index)
+        if below is not None:
+            parent = self.stage(below)
+            return StageState(
+                scope=parent.scope.inherit(),
+                config=parent.config,
+                node=parent.node,
+                platform=parent.platform,
+                history=list(parent.history),
+            )
+        if name == SCRATCH:
+            config = ImageConfig.scratch(platform).with_run(Env=[f"PATH={DEFAULT_PATH}"], WorkingDir="/")
+            node = self._add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
+        else:
+            node, image = self._image(stage, stage.from_, name, platform)
+            config = image.config
+            wanted = config.platform
+            if wanted.os and wanted.architecture and not platform.accepts(wanted):
+                self.warnings.append(
+                    f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}"
+                )
+        scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
+        return StageState(scope=scope, config=config, node=node, platform=platform)
+
+    def _image(
+        self, stage: ins.Stage, at: ins.Instruction, name: str, platform: Platform
+    ) -> tuple[int, Image]:
+        """A node for an image, once for each name and platform."""
+        reference = self.reference(at.span, name)
+        if (reference, platform) not in self.images:
+            image = self.resolve(reference, platform)
+            op = SourceOp(image=image, name=str(reference))
+            node = self._add(stage, op, (), f"FROM {reference.familiar}", at)
+            self.images[reference, platform] = (node, image)
+        return self.images[reference, platform]
+
+    def _add(
+        self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction
+    ) -> int:
+        number = len(self.nodes)
+        label = stage.name or str(stage.index)
+        self.nodes.append(
+            Node(number=number, op=op, inputs=inputs, title=title, stage=label, span=at.span)
+        )
+        return number
+
+    # ---- instructions ------------------------------------------------------------------------
+
+    def _step(self, stage: ins.Stage, state: StageState, instruction: ins.Instruction) -> None:
+        """Plans one instruction: its node, its config, its line of history."""
+        created_by = instruction.original
+        inputs: tuple[int, ...] = (state.node,)
+        op: Op = ConfigOp()
+        title = instruction.original
+        if isinstance(instruction, ins.Run):
+            op, created_by = self._run(state, instruction)
+            title = f"RUN [{' '.join(op.args)}]"
+        elif isinstance(instruction, ins.Copy):
+            op, inputs = self._copy(stage, state, instruction)
+            title = _copy_title(op)
+        elif isinstance(instruction, ins.Workdir):
+            path = self._absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
+            op = WorkdirOp(path=path, user=state.config.user)
+            state.config = state.config.with_run(WorkingDir=path)
+        elif isinstance(instruction, ins.Arg):
+            self._arg(state, instruction)
+        else:
+            self._configure(state, instruction)
+        state.node = self._add(stage, op, inputs, title, instruction)
+        state.history.append(HistoryLine(created_by=created_by, node=state.node))
+
+    def _configure(self, state: StageState, instruction: ins.Instruction) -> None:
+        def expand(word: str) -> str:
+            return self.expand(instruction, word, state.scope.variables)
+
+        state.config = configure(state.config, instruction, expand, command_set=state.command_set)
+        if isinstance(instruction, ins.Cmd):
+            state.command_set = True
+        if isinstance(instruction, ins.Env):
+            state.scope.env = dict(state.config.env)
+
+    def _arg(self, state: StageState, instruction: ins.Arg) -> None:
+        variables = state.scope.variables
+        for name, default in instruction.pairs:
+            value = None if default is None else self.expand(instruction, default, variables)
+            state.scope.declare(name, value)
+
+    def _run(self, state: StageState, run: ins.Run) -> tuple[RunOp, str]:
+        self._only_known(run)
+        if run.exec_form:
+            args = run.words
+        else:
+            args = (*(state.config.words("Shell") or ("/bin/sh", "-c")), _script(run))
+        op = RunOp(
+            args=args,
+            env=state.scope.run_env(),
+            hidden_env=state.scope.proxies(),
+            cwd=state.config.working_dir,
+            user=state.config.user,
+            network=run.network or "default",
+            platform=state.platform,
+        )
+        shown = {k: v for k, v in state.scope.args.items() if k not in PROXIES and k not in state.scope.env}
+        prefix = f"|{len(shown)} {' '.join(f'{k}={v}' for k, v in shown.items())} " if shown else ""
+        return op, f"RUN {prefix}{' '.join(args)}"
+
+    def _only_known(self, run: ins.Run) -> None:
+        """Refuses what this version parses but does not carry out; nothing is ignored silently."""
+        refused = ""
+        if run.mounts:
+            refused = "--mount"
+        elif run.security not in ("", "sandbox"):
+            refused = f"--security={run.security}"
+        elif run.devices:
+            refused = "--device"
+        elif run.network not in ("", "default", "none", "host"):
+            refused = f"--network={run.network}"
+        if refused:
+            raise fault(run.span, f"RUN {refused} is not supported yet", at=refused.partition("=")[0])
+
+    def _copy(
+        self, stage: ins.Stage, state: StageState, copy: ins.Copy
+    ) -> tuple[CopyOp, tuple[int, ...]]:
+        variables = state.scope.variables
+        sources = tuple(self.expand(copy, word, variables) for word in copy.sources)
+        self._refuse_copy(copy, sources)
+        inputs: tuple[int, ...] = (state.node,)
+        if copy.from_:
+            inputs = (state.node, self._copy_source(stage, copy))
+        dest = self.expand(copy, copy.dest, variables)
+        slash = "/" if dest.endswith(("/", "/.")) or dest in (".", "") else ""
+        absolute = self._absolute(state, dest)
+        op = CopyOp(
+            sources=sources,
+            dest=absolute + (slash if absolute != "/" else ""),
+            inline=tuple(
+                InlineFile(
+                    name=h.name, content=self._body(copy, h, variables)
+                ) for h in copy.heredocs
+            ),
+            chown=self.expand(copy, copy.chown, variables),
+            chmod=self.expand(copy, copy.chmod, variables),
+            exclude=tuple(self.expand(copy, word, variables) for word in copy.exclude),
+            unpack=copy.add if copy.unpack is None else copy.unpack,
+            from_name=copy.from_,
+        )
+        return op, inputs
+
+    def _body(self, copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) -> str:
+        if not heredoc.expand:
+            return heredoc.content
+        try:
+            return expand_heredoc(heredoc.content, variables)
+        except ValueError as error:
+            raise fault(copy.span, f"in the here-document {heredoc.name}: {error}") from error
+
+    def _refuse_copy(self, copy: ins.Copy, sources: tuple[str, ...]) -> None:
+        name = "ADD" if copy.add else "COPY"
+        for word, source in zip(copy.sources, sources, strict=True):
+            if copy.add and (_is_remote(source)):
+                raise fault(
+                    copy.span,
+                    "ADD of a remote file or repository is not supported yet",
+                    at=word,
+                    hint="fetch it in a RUN, or before the build, and COPY it",
+                )
+        for flag, given in (("--parents", copy.parents), ("--checksum", copy.checksum)):
+            if given:
+                raise fault(copy.span, f"{name} {flag} is not supported yet", at=flag)
+
+    def _copy_source(self, stage: ins.Stage, copy: ins.Copy) -> int:
+        source = self.stage_at(copy.from_, before=stage.index)
+        if source is not None:
+            return self.stage(source).node
+        if copy.from_.isdecimal() or copy.from_.lower() == stage.name:
+            raise fault(
+                copy.span,
+                f"--from={copy.from_} names no earlier stage",
+                at=copy.from_,
+                hint=f"stages are numbered from 0; this is stage {stage.index}",
+            )
+        if copy.from_ == SCRATCH:
+            return self._add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", copy)
+        return self._image(stage, copy, copy.from_, self.options.platform)[0]
+
+    def _absolute(self, state: StageState, path: str) -> str:
+        """A path made absolute from the working folder, `..` clamped at the root."""
+        joined = posixpath.normpath(posixpath.join("/", state.config.working_dir, path or "."))
+        return "/" + joined.lstrip("/")
+
+
+def _is_remote(source: str) -> bool:
+    return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
+
+
+def _script(run: ins.Run) -> str:
+    """The shell's script. Source: Dockerfile reference, "Here-documents"."""
+    text = run.words[0]
+    if run.lone_heredoc:
+        body = run.heredocs[0].content
+        if not body.startswith("#!"):
+            return body
+    for heredoc in run.heredocs:
+        text += f"\n{heredoc.content}{heredoc.name}"
+    return text
+
+
+def _copy_title(op: CopyOp) -> str:
+    """The line that the first img showed for a copy."""
+    source = "/".join(["/src-0", *op.sources[:1]]).replace("/./", "/").rstrip("/.") or "/src-0"
+    names = [source, *op.sources[1:], *(f"<<{file.name}" for file in op.inline)]
+    if not op.sources:
+        names = names[1:]
+    return f"RUN [copy {' '.join(names)} /dest{op.dest}]"
+
+
+__all__ = ["PlanOptions", "Resolve", "make_plan", "needed_bases"]

@@ -1,0 +1,326 @@
+"""`solve`: carries a `BuildGraph` out, every node whose inputs are ready at the same time.
+
+For each node: a cache key; a record under it is a hit; else the work is done, its layer published
+(or the earlier, equal layer kept, DESIGN D6) and recorded. The first failure stops what has not
+begun, ends the containers that run, and is raised once every thread has come home.
+The solver never reads Dockerfile text, and no op knows of the cache.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from img.builder import perform
+from img.builder.graph import BuildGraph, ConfigOp, CopyOp, Node, RunOp, SourceOp, WorkdirOp
+from img.builder.key import EMPTY, CacheKey, stacked
+from img.builder.perform import Made, Sources, Step
+from img.builder.site import BuiltLayer, Result, Site
+from img.errors import BuildError
+from img.oci import Descriptor, chain_id
+from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
+from img.progress import StepDone, StepStarted
+from img.store import CacheRecord, LayerRecord
+
+
+@dataclass(slots=True)
+class Solver:
+    """One solution in the making.
+
+    Attributes:
+        memo: File digests of the context, or None.
+        jobs: Nodes at work at once, at the most.
+        use_cache: False runs everything (and records it).
+    """
+
+    graph: BuildGraph
+    site: Site
+    memo: Any = None
+    jobs: int = 2
+    use_cache: bool = True
+    results: dict[int, Result] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _running: set[int] = field(default_factory=set)
+    _failure: BaseException | None = None
+
+    def solve(self) -> dict[int, Result]:
+        """Solves every node; gives the results by node number.
+
+        Raises:
+            BuildError, DockerfileError, CopyError, StoreError, …: of the first node that failed.
+        """
+        wanted = self._reachable()
+        try:
+            with self._changed:
+                while self._failure is None and len(self.results) < len(wanted):
+                    self._start_ready(wanted)
+                    if self._failure is None and self._running:
+                        # A slice, not for ever: a signal's handler runs between two waits.
+                        self._changed.wait(0.2)
+        except BaseException as error:
+            self._failure = self._failure or error
+            raise
+        finally:
+            self._come_home()
+        if self._failure is not None:
+            raise self._failure
+        return self.results
+
+    def _reachable(self) -> set[int]:
+        """The nodes that the target needs."""
+        wanted: set[int] = set()
+        pending = [self.graph.target]
+        while pending:
+            number = pending.pop()
+            if number not in wanted:
+                wanted.add(number)
+                pending.extend(self.graph.nodes[number].inputs)
+        return wanted
+
+    def _start_ready(self, wanted: set[int]) -> None:
+        """Starts what can start. Nodes that touch nothing are done at once, in this thread."""
+        progressed = True
+        while progressed and self._failure is None:
+            progressed = False
+            for node in self.graph.nodes:
+                if node.number not in wanted or node.number in self.results or node.number in self._running:
+                    continue
+                if any(number not in self.results for number in node.inputs):
+                    continue
+                if isinstance(node.op, (SourceOp, ConfigOp)):
+                    self.results[node.number] = self._at_once(node)
+                    progressed = True
+                elif len(self._running) < self.jobs:
+                    self._running.add(node.number)
+                    threading.Thread(target=self._work, args=(node,), daemon=True).start()
+
+    def _at_once(self, node: Node) -> Result:
+        if isinstance(node.op, SourceOp):
+            return source_result(node.op)
+        below = self.results[node.inputs[0]]
+        result = replace(below, own_layer=False, cached=True)
+        self.site.progress(_done(node, result, started=time.monotonic()))
+        return result
+
+    def _work(self, node: Node) -> None:
+        """One thread: one node."""
+        try:
+            result = self._node(node)
+        except BaseException as error:
+            with self._changed:
+                first = self._failure is None
+                self._failure = self._failure or error
+                self._running.discard(node.number)
+                self._changed.notify()
+            if first:
+                self._report(node, error)
+                self.site.executor.kill_all()
+            return
+        with self._changed:
+            self.results[node.number] = result
+            self._running.discard(node.number)
+            self._changed.notify()
+
+    def _report(self, node: Node, error: BaseException) -> None:
+        code = error.exit_code_of_step if isinstance(error, BuildError) else 1
+        text = f"exit code {code}" if isinstance(error, BuildError) else str(error)
+        self.site.progress(
+            StepDone(
+                step=node.number, title=node.title, exit_code=code, error=text, where=node.where,
+                stage=node.stage,
+            )
+        )  # fmt: skip
+
+    def _come_home(self) -> None:
+        """Waits for every thread; what still runs after a failure is ended first."""
+        while True:
+            with self._changed:
+                if not self._running:
+                    return
+                if self._failure is not None:
+                    self.site.executor.kill_all()
+                self._changed.wait(0.1)
+
+    # ---- one node ------------------------------------------------------------------------------
+
+    def _node(self, node: Node) -> Result:
+        step = Step(self.site, node, [self.results[number] for number in node.inputs])
+        with step.located():
+            if isinstance(node.op, RunOp):
+                return self._run(step, node.op)
+            if isinstance(node.op, WorkdirOp):
+                return self._workdir(step, node.op)
+            assert isinstance(node.op, CopyOp)
+            return self._copy(step, node.op)
+
+    def _run(self, step: Step, op: RunOp) -> Result:
+        key = perform.run_key(step, op)
+        hit = self._hit(step, key)
+        if hit is not None:
+            return hit
+        started = self._announce(step)
+        return self._keep(step, [key], perform.run(step, op), started)
+
+    def _workdir(self, step: Step, op: WorkdirOp) -> Result:
+        key = perform.workdir_key(step, op)
+        hit = self._hit(step, key)
+        if hit is not None:
+            return hit
+        started = self._announce(step)
+        return self._keep(step, [key], perform.workdir(step, op), started)
+
+    def _copy(self, step: Step, op: CopyOp) -> Result:
+        """A COPY from a stage is first asked for by that stage's stack, which needs no mount."""
+        keys: list[CacheKey] = []
+        if len(step.inputs) > 1:
+            stack = step.inputs[1].content
+            keys.append(
+                perform.copy_key(step, op, stage=stack, sources=list(op.sources), exclude=list(op.exclude))
+            )
+            hit = self._hit(step, keys[0])
+            if hit is not None:
+                return hit
+        sources = perform.open_sources(step, op)
+        try:
+            return self._copy_opened(step, op, sources, keys)
+        finally:
+            sources.close()
+
+    def _copy_opened(self, step: Step, op: CopyOp, sources: Sources, keys: list[CacheKey]) -> Result:
+        digests = sources.digests(None if len(step.inputs) > 1 else self.memo)
+        keys.append(perform.copy_key(step, op, content=digests))
+        hit = self._hit(step, keys[-1])
+        if hit is not None:
+            for key in keys[:-1]:
+                self._record_again(key, keys[-1])
+            return hit
+        started = self._announce(step)
+        return self._keep(step, keys, perform.copy(step, op, sources), started)
+
+    def _announce(self, step: Step) -> float:
+        node = step.node
+        self.site.progress(
+            StepStarted(step=node.number, title=node.title, where=node.where, stage=node.stage)
+        )
+        return time.monotonic()
+
+    # ---- the cache -------------------------------------------------------------------------------
+
+    def _hit(self, step: Step, key: CacheKey) -> Result | None:
+        """What the cache has under a key, if its layer is still here."""
+        if not self.use_cache:
+            return None
+        store = self.site.store
+        record = store.records.find(key.digest)
+        if record is None:
+            return None
+        layer = None
+        if record.diff_id:
+            layer = store.layers.find(record.diff_id)
+            if layer is None:
+                return None
+        result = _stack(step.inputs[0], record, cached=True)
+        snapshot = layer.snapshot if layer else ""
+        self.site.progress(_done(step.node, result, started=time.monotonic(), snapshot=snapshot))
+        return result
+
+    def _record_again(self, key: CacheKey, known: CacheKey) -> None:
+        record = self.site.store.records.find(known.digest)
+        if record is not None:
+            self.site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+
+    def _keep(self, step: Step, keys: list[CacheKey], made: Made, started: float) -> Result:
+        """Publishes what a step made, records it, and gives its result."""
+        site = self.site
+        try:
+            layer = self._publish(made) if made.packed.entries else None
+        finally:
+            made.discard()
+        record = CacheRecord(
+            key="",
+            inputs="",
+            diff_id=layer.diff_id if layer else "",
+            content=layer.content if layer else "",
+            tar_bytes=layer.tar_bytes if layer else 0,
+            created=site.now(),
+        )
+        for key in keys:
+            site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+        result = _stack(step.inputs[0], record, cached=False)
+        snapshot = layer.snapshot if layer else ""
+        site.progress(_done(step.node, result, started=started, snapshot=snapshot))
+        return result
+
+    def _publish(self, made: Made) -> LayerRecord:
+        """Moves a layer into the store, or keeps an earlier one of the same content.
+
+        With SOURCE_DATE_EPOCH the times count as well: the same input must give the same digest on
+        any machine, whatever its store holds already.
+        """
+        layers = self.site.store.layers
+        if self.site.epoch is None:
+            earlier = layers.by_content(made.packed.content_digest)
+            if earlier is not None:
+                return earlier
+        return layers.publish(
+            made.upper,
+            diff_id=made.packed.diff_id,
+            tar_bytes=made.packed.uncompressed_size,
+            content=made.packed.content_digest,
+            clamp=self.site.epoch,
+            trash=self.site.store.lease(),
+        )
+
+
+def source_result(op: SourceOp) -> Result:
+    """A base as a result: named by its chain ID, since nothing of it need be here."""
+    if op.image is None:
+        return Result()
+    image = op.image
+    layers = tuple(
+        BuiltLayer(diff_id=layer.diff_id, content=layer.diff_id, descriptor=_as_oci(layer.descriptor))
+        for layer in image.layers
+    )
+    content = f"chain:{chain_id(image.config.diff_ids)}" if layers else EMPTY
+    return Result(layers=layers, content=content, base=image, created=image.config.created, cached=True)
+
+
+def _as_oci(descriptor: Descriptor) -> Descriptor:
+    """A base's layer under its OCI media type: the manifest that it goes into is an OCI one."""
+    kind = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}.get(descriptor.media_type)
+    return replace(descriptor, media_type=kind) if kind else descriptor
+
+
+def _stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:
+    """The result of a step: the stack below, and its own layer on top, if it has one."""
+    if not record.diff_id:
+        return replace(below, created=record.created, own_layer=False, cached=cached)
+    layer = BuiltLayer(
+        diff_id=record.diff_id,
+        content=record.content,
+        descriptor=Descriptor(media_type=OCI_LAYER, digest=record.diff_id, size=record.tar_bytes),
+    )
+    return Result(
+        layers=(*below.layers, layer),
+        content=stacked(below.content, record.content),
+        base=below.base,
+        created=record.created,
+        own_layer=True,
+        cached=cached,
+    )
+
+
+def _done(node: Node, result: Result, *, started: float, snapshot: str = "") -> StepDone:
+    own = result.layers[-1].descriptor.size if result.own_layer else 0
+    return StepDone(
+        step=node.number,
+        title=node.title,
+        cached=result.cached,
+        snapshot=snapshot,
+        seconds=time.monotonic() - started,
+        size_bytes=own,
+        where=node.where,
+        stage=node.stage,
+    )

@@ -1,0 +1,103 @@
+"""`Context`: the folder that COPY and ADD read, with what `.dockerignore` takes away.
+
+A context comes from a folder, from an archive, or is empty (a Dockerfile on standard input). Nothing
+is copied out of a folder: COPY reads it in place. What must be unpacked lies in a folder of the caller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from img import _core
+from img.errors import DockerfileError, UsageError
+from img.oci.descriptor import MAX_DOCUMENT_BYTES
+
+DEFAULT_NAMES = ("Dockerfile", "dockerfile")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Where a build's files come from.
+
+    Attributes:
+        root: The folder.
+        name: What people call it, for messages.
+        ignore: Patterns of `.dockerignore`, in order.
+        ignore_name: The file that they came from; empty where there is none.
+    """
+
+    root: Path
+    name: str
+    ignore: tuple[str, ...] = ()
+    ignore_name: str = ""
+
+    def select(self, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> _core.Selection:
+        """Chooses files for one COPY.
+
+        Raises:
+            CopyError: a pattern names nothing.
+        """
+        return _core.Selection(str(self.root), patterns, ignore=self.ignore, exclude=exclude)
+
+
+def open_folder(path: str | Path) -> Path:
+    """Checks that a context folder is one.
+
+    Raises:
+        UsageError: it is missing, or not a folder.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise UsageError(f"the build context {path} does not exist", hint="img build [OPTIONS] PATH")
+    if not root.is_dir():
+        raise UsageError(
+            f"the build context {path} is a file",
+            hint=f"name its folder, and the file with -f: img build -f {path} {root.parent}",
+        )
+    return root.resolve()
+
+
+def unpack(archive: Path, into: Path) -> bool:
+    """Unpacks a context archive; False where the file is no archive (it may be a Dockerfile)."""
+    return _core.unpack_archive(str(archive), str(into))
+
+
+def read_dockerfile(root: Path, file: str | None, *, cwd: Path) -> tuple[bytes, str]:
+    """Reads the Dockerfile; gives its bytes and the name that messages use.
+
+    Args:
+        file: What `-f` says: a path from `cwd`, else from the context; None for the default names.
+    Raises:
+        DockerfileError: there is none, or it is too long.
+    """
+    candidates = [cwd / file, root / file] if file else [root / name for name in DEFAULT_NAMES]
+    for path in candidates:
+        if path.is_file():
+            if path.stat().st_size > MAX_DOCUMENT_BYTES:
+                raise DockerfileError(f"longer than {MAX_DOCUMENT_BYTES} bytes", path=str(file or path.name))
+            return path.read_bytes(), file or path.name
+        if path.is_dir():
+            raise DockerfileError("it is a folder, not a file", path=str(file or path.name))
+    if file:
+        raise DockerfileError(f"no such file, neither here nor in {root}", path=file)
+    raise DockerfileError(
+        f"{root} has no Dockerfile",
+        path=str(root / DEFAULT_NAMES[0]),
+        hint="name it with -f FILE, or give another PATH",
+    )
+
+
+def read_ignore(root: Path, names: tuple[str, ...], *, beside: Path | None = None) -> tuple[bytes, str]:
+    """Reads the first ignore file that exists; empty bytes and an empty name where none does.
+
+    Args:
+        names: Candidates in order, as `dockerfile.ignore_names` gives them.
+        beside: The Dockerfile's folder, where it is not the context's.
+    """
+    for name in names:
+        for folder in (beside, root):
+            path = folder / name if folder else None
+            if path and path.is_file() and (folder == root or name != ".dockerignore"):
+                return path.read_bytes(), name
+    return b"", ""

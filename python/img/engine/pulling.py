@@ -1,0 +1,255 @@
+"""`Puller`: brings images and layers to the store: resolves names, fetches blobs, extracts layers.
+
+Layers are fetched, verified and extracted side by side, each into a folder of its own; those
+that depend on the layers below them are settled afterwards, in order, and then published.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from img import _core
+from img.errors import InvalidDocument, StoreError, Unsupported
+from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference, chain_id
+from img.oci.descriptor import LAYERS, OCI_LAYER
+from img.progress import Note, Progress, Transfer
+from img.registry import Registry, fetch
+from img.store import LayerRecord, Store, WorkFolder
+
+OpenRegistry = Callable[[], Registry]
+"""Gives the client; called only when the network is needed."""
+
+
+class Puller:
+    """Brings things to one store. Safe for several threads."""
+
+    def __init__(self, store: Store, registry: OpenRegistry, progress: Progress, *, jobs: int) -> None:
+        """Touches neither disk nor network yet."""
+        self._store = store
+        self._registry = registry
+        self._progress = progress
+        self._jobs = jobs
+        self._origins: dict[str, Reference] = {}
+        self._lock = threading.Lock()
+
+    # ---- images ------------------------------------------------------------------------------
+
+    def resolve(self, reference: Reference, platform: Platform, *, policy: str = "missing") -> Image:
+        """Gives the image of a name, from the store or from its registry; fetches no layer.
+
+        Args:
+            policy: `missing` asks the registry only for what is not here, `always` asks it first,
+                `never` does not ask.
+        Raises:
+            RegistryError: it cannot be had. StoreError: `never`, and it is not here.
+        """
+        if policy != "always":
+            image = self._store.names.find(reference)
+            if image is not None and platform.accepts(image.platform):
+                self._origins.setdefault(image.id, reference)
+                return image
+        if policy == "never":
+            raise StoreError(f"{reference.familiar} is not in the store, and pulling is off")
+        registry = self._registry()
+        manifest = registry.resolve(reference, platform)
+        raw = registry.document(reference, manifest.config)
+        config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidDocument(
+                str(reference),
+                f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
+            )
+        image = Image(manifest=manifest, config=config, config_raw=raw)
+        self._store.names.put(image, reference)
+        self._origins[image.id] = reference
+        for layer in image.layers:
+            self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
+        return image
+
+    def extract(self, image: Image) -> list[Path]:
+        """Gives the folders of an image's layers, base first; fetches and extracts what is missing."""
+        return [record.path for record in self.layers(image)]
+
+    def layers(self, image: Image) -> list[LayerRecord]:
+        """Like `extract`, but gives the records."""
+        with self._lock:
+            records = self._present(image)
+            if any(record is None for record in records):
+                self._bring(image, records)
+                records = self._present(image)
+        missing = [i for i, r in zip(image.config.diff_ids, records, strict=True) if r is None]
+        if missing:
+            raise StoreError(f"layer {missing[0]} went missing while it was in use")
+        return [record for record in records if record is not None]
+
+    def blobs(self, image: Image, wanted: Sequence[Descriptor]) -> None:
+        """Fetches blobs of an image that are not here, without extracting them."""
+        missing = {d.digest: d for d in wanted if not self._store.blobs.has(d.digest)}
+        if missing:
+            fetch(
+                self._registry(),
+                self._origin(image, next(iter(missing))),
+                list(missing.values()),
+                self._store.blobs.sink,
+                jobs=self._jobs,
+                progress=self._progress,
+            )
+
+    # ---- layers ------------------------------------------------------------------------------
+
+    def _present(self, image: Image) -> list[LayerRecord | None]:
+        ids = image.config.diff_ids
+        return [self._store.layers.find(diff_id, ids[:n]) for n, diff_id in enumerate(ids)]
+
+    def _bring(self, image: Image, records: Sequence[LayerRecord | None]) -> None:
+        """Extracts the layers that have no record, each once."""
+        missing = {
+            layer.diff_id: layer
+            for layer, record in zip(image.layers, records, strict=True)
+            if record is None
+        }
+        with self._store.work.begin() as work:
+            extraction = _Extraction(self._store, work, self._progress)
+            local = [layer for layer in missing.values() if self._store.blobs.has(layer.digest)]
+            remote = [layer for layer in missing.values() if layer not in local]
+            self._refuse_foreign(remote)
+            extraction.from_store(local, jobs=self._jobs)
+            if remote:
+                by_digest = {layer.digest: layer for layer in remote}
+                fetch(
+                    self._registry(),
+                    self._origin(image, remote[0].digest),
+                    [layer.descriptor for layer in by_digest.values()],
+                    lambda descriptor: extraction.sink(by_digest[descriptor.digest]),
+                    jobs=self._jobs,
+                    progress=self._progress,
+                )
+            extraction.publish(image)
+
+    def _refuse_foreign(self, layers: Sequence[Layer]) -> None:
+        for layer in layers:
+            if layer.descriptor.media_type not in LAYERS:
+                raise Unsupported(f"a layer of type {layer.descriptor.media_type}", layer.digest)
+
+    def _origin(self, image: Image, digest: str) -> Reference:
+        """Where an image's blobs can be fetched from."""
+        if image.id in self._origins:
+            return self._origins[image.id]
+        for source in self._store.layers.sources_of(digest):
+            return Reference.parse(source)
+        raise StoreError(
+            f"blob {digest} is not in the store, and no registry is known to have it",
+            hint="pull the image again",
+        )
+
+
+class _LayerSink:
+    """A sink that remembers where its layer went, once it is finished."""
+
+    def __init__(self, sink: _core.BlobSink, done: Callable[[_core.ApplyStats], None]) -> None:
+        self._sink = sink
+        self._done = done
+
+    @property
+    def offset(self) -> int:
+        return self._sink.offset
+
+    def write(self, data: bytes) -> None:
+        self._sink.write(data)
+
+    def finish(self) -> object:
+        stats = self._sink.finish()
+        if stats is not None:
+            self._done(stats)
+        return stats
+
+    def abort(self) -> None:
+        self._sink.abort()
+
+
+class _Extraction:
+    """Layers of one image on their way into the store."""
+
+    def __init__(self, store: Store, work: WorkFolder, progress: Progress) -> None:
+        self._store = store
+        self._work = work
+        self._progress = progress
+        self._count = 0
+        self._lock = threading.Lock()
+        self._ready: dict[str, tuple[Path, _core.ApplyStats]] = {}
+
+    def _folder(self) -> Path:
+        with self._lock:
+            self._count += 1
+            return self._work.folder(f"layer-{self._count}")
+
+    def sink(self, layer: Layer) -> _LayerSink:
+        """A sink for a download; a second try gets a new, empty folder."""
+        folder = self._folder()
+        sink = self._store.blobs.sink(layer.descriptor, extract_to=folder, diff_id=layer.diff_id)
+        return _LayerSink(sink, lambda stats: self._keep(layer, folder, stats))
+
+    def _keep(self, layer: Layer, folder: Path, stats: _core.ApplyStats) -> None:
+        self._ready[layer.diff_id] = (folder, stats)
+
+    def from_store(self, layers: Sequence[Layer], *, jobs: int) -> None:
+        """Extracts blobs that are here already, several at once."""
+        if not layers:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(jobs, len(layers))) as pool:
+            for future in [pool.submit(self._apply, layer) for layer in layers]:
+                future.result()
+
+    def _apply(self, layer: Layer) -> None:
+        folder = self._folder()
+        blob = self._store.blobs.path(layer.digest)
+        stats = _core.apply_layer(str(blob), str(folder), diff_id=layer.diff_id)
+        self._keep(layer, folder, stats)
+        self._progress(
+            Transfer(action="extract", digest=layer.digest, done_bytes=layer.size, total_bytes=layer.size)
+        )
+
+    def publish(self, image: Image) -> None:
+        """Settles what depends on the layers below, and publishes everything, base first."""
+        ids = image.config.diff_ids
+        below: list[str] = []
+        for position, layer in enumerate(image.layers):
+            record = self._store.layers.find(layer.diff_id, ids[:position])
+            if record is None:
+                folder, stats = self._ready.pop(layer.diff_id)
+                depends = bool(stats.pending and below)
+                if stats.pending:
+                    _core.settle_layer(str(folder), below)
+                record = self._store.layers.publish(
+                    folder,
+                    diff_id=layer.diff_id,
+                    tar_bytes=stats.uncompressed_size,
+                    settled_on=chain_id(ids[:position]) if depends else "",
+                    snapshot=layer.diff_id,
+                    trash=self._work,
+                )
+            below.append(str(record.path))
+
+
+def plain_layer(layer: Layer) -> bool:
+    """Tells a layer that was built here and never compressed: its descriptor names the plain tar."""
+    return layer.descriptor.media_type == OCI_LAYER and layer.digest == layer.diff_id
+
+
+def warn_single(namespace: _core.Namespace, progress: Progress) -> None:
+    """Says once that one id has to do for all, and how to get more."""
+    if namespace.kind == "single":
+        progress(
+            Note(
+                level="warning",
+                text=f"one user id only: other owners are recorded in the image where they are "
+                f"copied or extracted, and 0 where a RUN changes them. {namespace.reason}",
+            )
+        )
+
+
+__all__ = ["Puller", "plain_layer", "warn_single"]

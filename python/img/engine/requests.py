@@ -1,0 +1,121 @@
+"""What goes into the engine and what comes out: `Settings`, `BuildRequest`, the results.
+
+All are frozen and made of plain values, so that they cross a process boundary as JSON
+(`worker`). The client and the command line fill them in; nothing below reads the environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+PullPolicy = Literal["missing", "always", "never"]
+Compression = Literal["gzip", "zstd", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where things are and how the outside is spoken to.
+
+    Attributes:
+        state: The store's root.
+        docker_config: Path of docker's `config.json` for credentials; empty for none.
+        plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
+        jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
+        single_id: Use one id even where a range is at hand.
+    """
+
+    state: str
+    docker_config: str = ""
+    plain_http: tuple[str, ...] = ()
+    jobs: int = 0
+    single_id: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """One build.
+
+    Attributes:
+        context: Folder of the build context, or `-`: an archive or a Dockerfile on `stdin`.
+        dockerfile: What `-f` says, or empty; `-` reads it from `stdin`.
+        cwd: Folder that `dockerfile` is relative to.
+        stdin: File that holds what came on standard input; empty where nothing did.
+        tags: Names for the image.
+        platform: `os/arch[/variant]`, or empty for this machine's.
+        epoch: SOURCE_DATE_EPOCH, seconds since 1970, or None.
+        push: Push every tag once the image is built.
+    """
+
+    context: str
+    dockerfile: str = ""
+    cwd: str = "."
+    stdin: str = ""
+    tags: tuple[str, ...] = ()
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
+    platform: str = ""
+    pull: PullPolicy = "missing"
+    no_cache: bool = False
+    push: bool = False
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildResult:
+    """What a build gave.
+
+    Attributes:
+        digest: Digest of the manifest.
+        id: Image ID: digest of the config.
+        tags: Full names that it has now.
+        steps: Instructions of the plan.
+        cached_steps: Those for which nothing ran.
+        seconds: Wall-clock time of the whole build.
+        pushed: Digest in the registry for each tag, where it was pushed.
+        warnings: Findings for people.
+    """
+
+    digest: str
+    id: str
+    tags: tuple[str, ...]
+    steps: int
+    cached_steps: int
+    seconds: float
+    pushed: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullResult:
+    """What a pull gave. `size` is in bytes of the blobs; `snapshot` is the top layer's identity."""
+
+    reference: str
+    digest: str
+    id: str
+    snapshot: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PruneResult:
+    """What a collection freed, in bytes that the disk gave back."""
+
+    layers: tuple[Mapping[str, object], ...]
+    blobs: int
+    freed_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Real bytes on disk, by what holds them."""
+
+    layers: tuple[Mapping[str, object], ...]
+    layers_bytes: int
+    blobs_bytes: int
+    work_bytes: int
+    other_bytes: int
+    total_bytes: int
+    reclaimable_bytes: int

@@ -1,0 +1,141 @@
+"""Tokens: bought once a scope, kept until shortly before they expire."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from img.errors import RegistryError
+from img.registry import Credentials, Options
+from img.registry.challenge import scopes_for
+from img.registry.tokens import Authorizer
+
+CHALLENGE = 'Bearer realm="https://auth.example/token?of=r",service="r.example"'
+PULL = scopes_for("a", "pull")
+PUSH = scopes_for("a", "pull", "push")
+
+
+class Desk:
+    """A token server without a network: it notes what it was asked and sells `t0`, `t1`, …"""
+
+    def __init__(self, **paper: object) -> None:
+        self.paper = paper
+        self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
+        self.now = 1000.0
+
+    def __call__(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> bytes:
+        self.asked.append((method, url, headers, body))
+        return json.dumps({"token": f"t{len(self.asked) - 1}", **self.paper}).encode()
+
+
+class Keys:
+    def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
+
+    def get(self, registry: str, repository: str) -> Credentials:
+        return self.credentials
+
+
+def authorizer(
+    desk: Desk, credentials: Credentials | None = None, options: Options | None = None
+) -> Authorizer:
+    keychain = Keys(credentials) if credentials else None
+    return Authorizer("r.example", keychain, options or Options(), desk, clock=lambda: desk.now)
+
+
+def test_nothing_is_sent_before_it_is_asked_for() -> None:
+    desk = Desk()
+    assert authorizer(desk, Credentials(username="ali")).header("a", PULL) == ""
+    assert not desk.asked
+
+
+def test_a_token_serves_its_scope_and_what_is_within() -> None:
+    desk = Desk(expires_in=300)
+    known = authorizer(desk)
+    assert known.answer(CHALLENGE, "a", PUSH, refused="") == "Bearer t0"
+    assert known.header("a", PUSH) == known.header("a", PULL) == "Bearer t0"
+    assert known.header("b", scopes_for("b", "pull")) == "Bearer t1"
+
+
+@pytest.mark.parametrize(
+    ("paper", "seconds"), [({"expires_in": 300}, 300), ({}, 60), ({"expires_in": "x"}, 60)]
+)
+def test_a_token_is_replaced_shortly_before_it_expires(paper: dict[str, object], seconds: int) -> None:
+    desk = Desk(**paper)
+    known = authorizer(desk)
+    known.answer(CHALLENGE, "a", PULL, refused="")
+    desk.now += seconds * 0.75
+    assert known.header("a", PULL) == "Bearer t0"
+    desk.now += seconds * 0.24
+    assert known.header("a", PULL) == "Bearer t1"
+
+
+def test_a_refused_token_is_not_shown_again() -> None:
+    desk = Desk(expires_in=300)
+    known = authorizer(desk)
+    first = known.answer(CHALLENGE, "a", PULL, refused="")
+    assert known.answer(CHALLENGE, "a", PULL, refused=first) == "Bearer t1"
+
+
+def test_a_password_goes_to_the_token_server_as_basic() -> None:
+    desk = Desk()
+    authorizer(desk, Credentials(username="ali", password="sesame")).answer(CHALLENGE, "a", PULL, refused="")
+    ((method, url, headers, body),) = desk.asked
+    assert (method, body) == ("GET", None)
+    assert headers["Authorization"] == "Basic YWxpOnNlc2FtZQ=="
+    assert parse_qs(urlsplit(url).query) == {
+        "of": ["r"],
+        "service": ["r.example"],
+        "scope": ["repository:a:pull"],
+    }
+
+
+def test_an_identity_token_buys_in_the_body_and_never_in_the_address() -> None:
+    desk = Desk()
+    authorizer(desk, Credentials(identity_token="id3ntity")).answer(CHALLENGE, "a", PUSH, refused="")
+    ((method, url, headers, body),) = desk.asked
+    assert method == "POST" and "id3ntity" not in url and "Authorization" not in headers
+    assert parse_qs((body or b"").decode()) == {
+        "grant_type": ["refresh_token"],
+        "refresh_token": ["id3ntity"],
+        "service": ["r.example"],
+        "client_id": ["img"],
+        "scope": ["repository:a:pull,push"],
+    }
+
+
+def test_basic_is_answered_once() -> None:
+    desk = Desk()
+    known = authorizer(desk, Credentials(username="ali", password="sesame"))
+    header = known.answer('Basic realm="x"', "a", PULL, refused="")
+    assert header == "Basic YWxpOnNlc2FtZQ==" == known.header("a", PULL)
+    assert known.answer('Basic realm="x"', "a", PULL, refused=header) == ""
+    assert not desk.asked
+
+
+def test_basic_without_credentials_has_no_answer() -> None:
+    assert authorizer(Desk()).answer('Basic realm="x"', "a", PULL, refused="") == ""
+
+
+def test_a_way_in_that_is_not_known_has_no_answer() -> None:
+    assert authorizer(Desk()).answer('Negotiate x="y"', "a", PULL, refused="") == ""
+
+
+@pytest.mark.parametrize(
+    "realm",
+    ["http://auth.example/token", "http://127.0.0.1/token", "ftp://auth.example/", "token", "", "http://["],
+)
+def test_a_token_server_without_tls_is_sent_nothing(realm: str) -> None:
+    desk = Desk()
+    known = authorizer(desk, Credentials(username="ali", password="sesame"))
+    with pytest.raises(RegistryError, match="nothing was sent"):
+        known.answer(f'Bearer realm="{realm}"', "a", PULL, refused="")
+    assert not desk.asked
+
+
+def test_a_token_server_told_to_be_plain_is_asked() -> None:
+    desk = Desk()
+    known = authorizer(desk, options=Options(plain_http=frozenset({"auth.example"})))
+    assert known.answer('Bearer realm="http://auth.example/t"', "a", PULL, refused="") == "Bearer t0"
