@@ -96,7 +96,7 @@ class Index:
         """Gives the manifest for a platform: an exact variant first, then any that it accepts."""
         fitting = [d for d in self.manifests if d.platform is not None and platform.accepts(d.platform)]
         exact = [d for d in fitting if d.platform == platform]
-        return (exact or fitting or [None])[0]
+        return next(iter(exact or fitting), None)
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
