@@ -49,7 +49,8 @@ def test_img_alone_and_help_list_every_verb(args: list[str], img: Img) -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str, img: Img) -> None:
     text = img.ok(verb, "--help").text
-    assert f"$ img {verb}" in text, text
+    assert "Example:" in text, text
+    assert f"  img {verb}" in text, text
     assert text == img.ok("help", verb).text
 
 

@@ -28,15 +28,15 @@ class Outcome:
 
     @property
     def text(self) -> str:
-        """All that was written."""
-        return self.stdout + self.stderr
+        """All that was written: what was said on the way, then the result."""
+        return self.stderr + self.stdout
 
     def json(self) -> Any:
         """Standard output, parsed."""
         return json.loads(self.stdout)
 
     def __str__(self) -> str:
-        return f"$ img {' '.join(self.args)}\nexit code {self.code}\n{self.stdout}{self.stderr}"
+        return f"$ img {' '.join(self.args)}\nexit code {self.code}\n{self.text}"
 
 
 class Img:
@@ -135,5 +135,7 @@ class Img:
 
 def steps_run(outcome: Outcome) -> list[str]:
     """The steps that a plain build did not take from the cache, as titled."""
-    lines = outcome.text.splitlines()
-    return [lines[i - 1] for i, line in enumerate(lines) if line.strip() == "--->" and i]
+    lines = outcome.stderr.splitlines()
+    return [
+        lines[i - 1] for i, line in enumerate(lines[:-1]) if line == "--->" and lines[i + 1] != "Using cache"
+    ]
