@@ -1,0 +1,1 @@
+"""Whole-command benches: `python -m benches.run` makes its inputs and prints one table."""
