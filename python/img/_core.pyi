@@ -192,6 +192,7 @@ class Selection:
         *,
         ignore: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        owners: bool = False,
     ) -> None:
         """Walks the tree.
 
@@ -202,6 +203,8 @@ class Selection:
                 `filepath.Match` globs. A folder means its contents.
             ignore: Lines of `.dockerignore`, comments and blanks removed, last match wins.
             exclude: `--exclude` patterns, same matcher, relative to each source.
+            owners: True takes the files' owners (a stage's root; `copy_layer` with `keep_owner`);
+                otherwise all are 0:0 (a context's).
         Raises:
             CopyError: a pattern without a wildcard names nothing (`not_found`), or nothing matched.
         """
