@@ -33,8 +33,9 @@ const STORED_MAX: usize = 0xffff;
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty last deflate block.
 const DEFLATE_END: [u8; 2] = [3, 0];
-/// Within 5 % of `gzip -6` on images' content, at about twice its speed on one core.
-const GZIP_LEVEL: i32 = 3;
+/// On 150 MB of programs, libraries and documents: 3.6 % over `gzip -6` in size (level 3: 6.6 %),
+/// at 2.5 times its speed for each core.
+const GZIP_LEVEL: i32 = 4;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -562,7 +563,7 @@ mod tests {
 
     #[test]
     fn levels_are_checked() {
-        assert_eq!(Compression::parse("gzip", None), Some(Compression::Gzip(3)));
+        assert_eq!(Compression::parse("gzip", None), Some(Compression::Gzip(4)));
         assert_eq!(Compression::parse("gzip", Some(10)), None);
         assert_eq!(Compression::parse("zstd", Some(0)), None);
         assert_eq!(Compression::parse("none", None), Some(Compression::None));

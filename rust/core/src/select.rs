@@ -28,7 +28,7 @@ use crate::explore::{explore, thread_count, Found};
 use crate::ignore::{Ignore, Matched};
 use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
-use crate::source::{join, SourceRoot};
+use crate::source::SourceRoot;
 use crate::Error;
 
 /// Files that one thread digests at once.
@@ -266,6 +266,16 @@ impl Selection {
         start..self.arena.len()
     }
 
+    fn remember_in(&mut self, folder: &[u8], name: &[u8]) -> Range<usize> {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(folder);
+        if !folder.is_empty() {
+            self.arena.push(b'/');
+        }
+        self.arena.extend_from_slice(name);
+        start..self.arena.len()
+    }
+
     fn push(&mut self, child: &Child, path: Range<usize>, dest: Range<usize>, target: &[u8]) {
         let target = self.remember(target);
         self.picked.push(Picked {
@@ -286,6 +296,8 @@ impl Selection {
         let Some(own) = nodes.first().map(|node| node.own.clone()) else {
             return;
         };
+        self.picked
+            .reserve_exact(nodes.iter().map(|node| node.children.len()).sum::<usize>() + 1);
         let path = self.remember(source);
         let dest = path.end..path.end;
         self.push(&own, path, dest, &[]);
@@ -307,17 +319,17 @@ impl Selection {
         let children = std::mem::take(&mut nodes[id].children);
         let names = std::mem::take(&mut nodes[id].names);
         for child in children {
-            let path = join([folder, &names[child.name.clone()]]);
             let (arena, count) = (self.arena.len(), self.picked.len());
-            let place = self.remember(&path);
+            let place = self.remember_in(folder, &names[child.name.clone()]);
             let dest = place.start + prefix..place.end;
             let Some(below) = child.folder else {
                 self.push(&child, place, dest, &names[child.target.clone()]);
                 continue;
             };
             let own = nodes[below].own.clone();
-            self.push(&own, place, dest, &[]);
+            self.push(&own, place.clone(), dest, &[]);
             self.add_xattrs(count, &mut nodes[below]);
+            let path = self.arena[place].to_vec();
             self.add_children(&path, prefix, nodes, below);
             if child.hidden && self.picked.len() == count + 1 {
                 self.picked.truncate(count);
