@@ -123,7 +123,7 @@ impl Seccomp {
 
 /// Calls that need no condition: those that an unprivileged program of any distribution makes, with
 /// what the default capabilities open up (`chroot`). Left out are the ones that reach past the
-/// container: mounts and namespaces, modules, keys, tracing by other users, io_uring, clocks, bpf.
+/// container: mounts and namespaces, modules, keys, tracing by other users, `io_uring`, clocks, bpf.
 const ALLOWED: &str = "\
     accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget chdir chmod chroot \
     clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64 \
@@ -199,6 +199,12 @@ fn test(index: u32, op: Compare, value: u64, value_two: u64) -> Condition {
         value_two,
         op,
     }
+}
+
+/// `default_profile` as runtime-spec JSON.
+pub fn default_json(emulate_owners: bool) -> String {
+    // Strings and numbers only: there is nothing in it that JSON cannot say.
+    serde_json::to_string(&default_profile(emulate_owners)).unwrap_or_default()
 }
 
 /// The default list of container engines for the default capabilities.
@@ -346,7 +352,9 @@ pub fn compile(profile: &Seccomp) -> Result<Vec<Instruction>> {
     if conditions.any(|condition| condition.index > 5)
         || profile.syscalls.iter().any(|rule| rule.args.len() > 6)
     {
-        return Err(refused("a system call of more than six arguments".to_owned()));
+        return Err(refused(
+            "a system call of more than six arguments".to_owned(),
+        ));
     }
     let mut program = vec![op(LOAD, AT_ARCH)];
     for (position, arch) in MACHINE.iter().enumerate() {
@@ -363,7 +371,10 @@ pub fn compile(profile: &Seccomp) -> Result<Vec<Instruction>> {
     }
     program.push(op(RETURN, returned(Action::Errno, Some(ENOSYS))));
     if program.len() > LONGEST {
-        return Err(refused(format!("a filter of {} instructions", program.len())));
+        return Err(refused(format!(
+            "a filter of {} instructions",
+            program.len()
+        )));
     }
     Ok(program)
 }
@@ -607,16 +618,37 @@ mod tests {
 
     fn ask(profile: &Seccomp, name: &str, args: [u64; 6]) -> u32 {
         let arch = &MACHINE[0];
-        run(&compile(profile).unwrap(), arch.audit, number(arch, name), args)
+        run(
+            &compile(profile).unwrap(),
+            arch.audit,
+            number(arch, name),
+            args,
+        )
     }
 
     #[test]
     fn ordinary_calls_pass_and_the_hosts_doors_are_shut() {
         let profile = default_profile(false);
-        for name in ["read", "openat", "execve", "fchownat", "setresuid", "mknodat", "chroot"] {
+        for name in [
+            "read",
+            "openat",
+            "execve",
+            "fchownat",
+            "setresuid",
+            "mknodat",
+            "chroot",
+        ] {
             assert_eq!(ask(&profile, name, [0; 6]), ALLOW, "{name}");
         }
-        for name in ["mount", "unshare", "setns", "bpf", "keyctl", "init_module", "io_uring_setup"] {
+        for name in [
+            "mount",
+            "unshare",
+            "setns",
+            "bpf",
+            "keyctl",
+            "init_module",
+            "io_uring_setup",
+        ] {
             assert_eq!(ask(&profile, name, [0; 6]), ERRNO | EPERM, "{name}");
         }
         assert_eq!(ask(&profile, "clone3", [0; 6]), ERRNO | ENOSYS);
@@ -629,13 +661,21 @@ mod tests {
         let allowed = words(&format!("{ALLOWED} {OWNERS} mknod mknodat"));
         let conditional = ["clone", "clone3", "socket", "personality"];
         for arch in MACHINE {
-            for (name, number) in arch.numbers().filter(|(name, _)| !conditional.contains(name)) {
+            for (name, number) in arch
+                .numbers()
+                .filter(|(name, _)| !conditional.contains(name))
+            {
                 let want = if allowed.iter().any(|known| known == name) {
                     ALLOW
                 } else {
                     ERRNO | EPERM
                 };
-                assert_eq!(run(&program, arch.audit, number, [0; 6]), want, "{name} {}", arch.name);
+                assert_eq!(
+                    run(&program, arch.audit, number, [0; 6]),
+                    want,
+                    "{name} {}",
+                    arch.name
+                );
             }
         }
     }
@@ -644,7 +684,10 @@ mod tests {
     fn a_clone_with_namespace_flags_is_refused() {
         let profile = default_profile(false);
         assert_eq!(ask(&profile, "clone", [17, 0, 0, 0, 0, 0]), ALLOW);
-        assert_eq!(ask(&profile, "clone", [0x1000_0011, 0, 0, 0, 0, 0]), ERRNO | EPERM);
+        assert_eq!(
+            ask(&profile, "clone", [0x1000_0011, 0, 0, 0, 0, 0]),
+            ERRNO | EPERM
+        );
     }
 
     #[test]
@@ -677,8 +720,17 @@ mod tests {
     #[test]
     fn comparisons_are_64_bits_wide() {
         let big = 0x1_0000_0002;
-        let values = [0, 2, 0x1_0000_0001, big, 0x1_0000_0003, 0x2_0000_0000, u64::MAX];
-        let cases: [(Compare, fn(u64, u64) -> bool); 6] = [
+        let values = [
+            0,
+            2,
+            0x1_0000_0001,
+            big,
+            0x1_0000_0003,
+            0x2_0000_0000,
+            u64::MAX,
+        ];
+        type Truth = fn(u64, u64) -> bool;
+        let cases: [(Compare, Truth); 6] = [
             (Compare::Equal, |a, b| a == b),
             (Compare::NotEqual, |a, b| a != b),
             (Compare::Less, |a, b| a < b),
@@ -691,8 +743,16 @@ mod tests {
             let condition = test(3, compare, big, 0);
             profile.syscalls = vec![rule("read", Action::Allow, None, vec![condition])];
             for value in values {
-                let want = if truth(value, big) { ALLOW } else { ERRNO | EPERM };
-                assert_eq!(ask(&profile, "read", [0, 0, 0, value, 0, 0]), want, "{compare:?} {value:#x}");
+                let want = if truth(value, big) {
+                    ALLOW
+                } else {
+                    ERRNO | EPERM
+                };
+                assert_eq!(
+                    ask(&profile, "read", [0, 0, 0, value, 0, 0]),
+                    want,
+                    "{compare:?} {value:#x}"
+                );
             }
         }
     }
