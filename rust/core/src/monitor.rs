@@ -232,35 +232,24 @@ fn set_up(spec: &Spec) -> Result<Vec<rootfs::Made>> {
     rootfs::enter(spec)
 }
 
-/// Forks the program and waits until it is executed; the pipe closes itself at exec.
+/// Starts the program and waits until it is executed. The child shares this process's memory until
+/// then, so that an error need not be sent: it is simply there.
 fn start_program(
     spec: &Spec,
     filter: Option<&[Instruction]>,
     output: &OwnedFd,
 ) -> Result<libc::pid_t> {
     let failed = step("start the program");
-    let (news, voice) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(|error| failed(error.into()))?;
-    match kernel::fork().map_err(&failed)? {
-        Fork::Child => {
-            drop(news);
-            let error = match redirect(output) {
-                Ok(()) => payload::become_program(spec, filter),
-                Err(error) => failed(error),
-            };
-            let report = serde_json::to_vec(&Report::from_error(&error)).unwrap_or_default();
-            let _ = rustix::io::write(&voice, &report);
-            kernel::exit_now(1)
-        }
-        Fork::Parent(pid) => {
-            drop(voice);
-            let mut report = Vec::new();
-            let _ = std::fs::File::from(news).read_to_end(&mut report);
-            if report.is_empty() {
-                return Ok(pid);
-            }
-            Err(sandbox::error_of(&report))
-        }
+    let mut refused = None;
+    let pid = kernel::fork_for_exec(&mut || {
+        refused = Some(match redirect(output) {
+            Ok(()) => payload::become_program(spec, filter),
+            Err(error) => failed(error),
+        });
+    });
+    match refused {
+        None => pid.map_err(&failed),
+        Some(error) => Err(error),
     }
 }
 

@@ -143,6 +143,7 @@ fn with_fsconfig(lowers: &[&Path], upper: Option<(&Path, &Path)>) -> Result<Owne
     let context = sys::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(silent)?;
     let mut held = Vec::new();
     let configured = (|| {
+        sys::fsconfig_set_string(context.as_fd(), "source", "overlay")?;
         for lower in lowers {
             let value = value_for(lower, &mut held)?;
             sys::fsconfig_set_string(context.as_fd(), "lowerdir+", value)?;

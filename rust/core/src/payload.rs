@@ -1,6 +1,6 @@
 //! The last steps before the image's own program: identity, privileges, filter, exec.
 //!
-//! Runs in a fork of the container's process 1, which waits meanwhile. The order matters:
+//! Runs in a child that shares the memory of the container's process 1, which waits meanwhile. The order matters:
 //! bounding set while `CAP_SETPCAP` is there, groups before users, the filter last, because it may
 //! refuse or fake any of the earlier steps. A program that cannot be executed is no error of the
 //! sandbox: the line that a shell would print goes to the output, with exit code 127 or 126.

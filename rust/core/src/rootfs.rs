@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::{
     self, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY,
+    ATTR_STRICTATIME,
 };
 use crate::spec::{Mount, Spec};
 use crate::{Error, Result};
@@ -421,6 +422,8 @@ fn new_filesystem(kind: &str, data: &[(&str, Option<&str>)]) -> Result<OwnedFd, 
     let context = sys::fsopen(kind, sys::FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|error| Refusal(error, String::new()))?;
     let made = (|| {
+        // What `df` and /proc/mounts show.
+        sys::fsconfig_set_string(context.as_fd(), "source", kind)?;
         for (key, value) in data {
             match value {
                 Some(value) => sys::fsconfig_set_string(context.as_fd(), *key, *value)?,
@@ -483,6 +486,7 @@ impl Options {
                 "nodev" => options.attributes |= ATTR_NODEV,
                 "noexec" => options.attributes |= ATTR_NOEXEC,
                 "noatime" => options.attributes |= ATTR_NOATIME,
+                "strictatime" => options.attributes |= ATTR_STRICTATIME,
                 "nodiratime" => options.attributes |= ATTR_NODIRATIME,
                 "rbind" => options.recursive = true,
                 "bind" | "rw" | "suid" | "dev" | "exec" | "atime" | "diratime" | "relatime"
