@@ -19,19 +19,25 @@ pub mod explore;
 pub mod flatten;
 pub mod idmap;
 pub mod ignore;
+mod kernel;
 pub mod memo;
+mod monitor;
 pub mod mounts;
 pub mod pack;
+mod payload;
 pub mod pipeline;
 pub mod place;
 pub mod root;
+mod rootfs;
 pub mod sandbox;
 pub mod seccomp;
 pub mod select;
 pub mod source;
+pub mod spec;
 pub mod stack;
 pub mod tar_read;
 pub mod tar_write;
 pub mod tree;
+
 
 pub use error::{Error, Result};

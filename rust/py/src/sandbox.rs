@@ -1,8 +1,131 @@
-//! (to be written)
+//! Namespaces, mounts and containers: the `sandbox.rs` part of `_core.pyi`.
 
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use img_core::{idmap, mounts, sandbox, seccomp};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use crate::door::to_python;
+
+/// How long a wait may keep a signal's handler from running.
+const SLICE: Duration = Duration::from_millis(100);
+
+/// What this process runs as, once `enter_namespace` returned.
+#[pyclass(frozen, get_all, module = "img._core")]
+struct Namespace {
+    kind: &'static str,
+    uid_map: Vec<(u32, u32, u32)>,
+    gid_map: Vec<(u32, u32, u32)>,
+    reason: String,
+}
+
+/// Makes this process root over its own ids, with private mounts.
+#[pyfunction]
+#[pyo3(signature = (*, single=false))]
+fn enter_namespace(py: Python<'_>, single: bool) -> PyResult<Namespace> {
+    // The interpreter stays held: forks are made, and no other thread may exist.
+    let entered = idmap::enter(single).map_err(|error| to_python(py, error))?;
+    Ok(Namespace {
+        kind: entered.kind.as_str(),
+        uid_map: entered.uid_map,
+        gid_map: entered.gid_map,
+        reason: entered.reason,
+    })
+}
+
+/// Mounts layer directories, base first, at `target`; read-only without `upper`.
+#[pyfunction]
+#[pyo3(signature = (target, *, lowers, upper=None, work=None))]
+fn mount_overlay(
+    py: Python<'_>,
+    target: PathBuf,
+    lowers: Vec<PathBuf>,
+    upper: Option<PathBuf>,
+    work: Option<PathBuf>,
+) -> PyResult<()> {
+    let writable = match (&upper, &work) {
+        (Some(upper), Some(work)) => Some((upper.as_path(), work.as_path())),
+        (None, None) => None,
+        _ => return Err(PyValueError::new_err("upper and work come together")),
+    };
+    py.detach(|| mounts::mount_overlay(&target, &lowers, writable))
+        .map_err(|error| to_python(py, error))
+}
+
+/// Detaches a mount and all below it.
+#[pyfunction]
+fn unmount(py: Python<'_>, target: PathBuf) -> PyResult<()> {
+    py.detach(|| mounts::unmount(&target))
+        .map_err(|error| to_python(py, error))
+}
+
+/// One container of the build.
+#[pyclass(frozen, module = "img._core")]
+struct Container {
+    inner: sandbox::Container,
+}
+
+#[pymethods]
+impl Container {
+    #[getter]
+    fn pid(&self) -> i32 {
+        self.inner.pid()
+    }
+
+    /// Waits for its end; a signal's handler that raises kills the container first.
+    fn wait(&self, py: Python<'_>) -> PyResult<i32> {
+        loop {
+            let ended = py.detach(|| self.inner.wait_slice(SLICE));
+            if let Some(code) = ended.map_err(|error| to_python(py, error))? {
+                return Ok(code);
+            }
+            if let Err(raised) = py.check_signals() {
+                self.inner.kill();
+                py.detach(|| self.inner.wait())
+                    .map_err(|error| to_python(py, error))?;
+                return Err(raised);
+            }
+        }
+    }
+
+    /// Ends every process of it at once.
+    fn kill(&self) {
+        self.inner.kill();
+    }
+}
+
+/// Starts a container from runtime-spec JSON.
+#[pyfunction]
+#[pyo3(signature = (spec, *, output))]
+fn spawn(py: Python<'_>, spec: &str, output: i32) -> PyResult<Container> {
+    if output < 0 {
+        return Err(PyValueError::new_err("output is not a file descriptor"));
+    }
+    // SAFETY: the caller's descriptor; it is only duplicated into the sandbox process, within this
+    // call, and a closed one is answered with EBADF.
+    let output = unsafe { BorrowedFd::borrow_raw(output) };
+    py.detach(|| sandbox::spawn(spec, output))
+        .map(|inner| Container { inner })
+        .map_err(|error| to_python(py, error))
+}
+
+/// The default system-call list as runtime-spec JSON.
+#[pyfunction]
+#[pyo3(signature = (*, emulate_owners=false))]
+fn default_seccomp(emulate_owners: bool) -> String {
+    seccomp::default_json(emulate_owners)
+}
+
 /// Adds this family to the module.
-pub fn register(_module: &Bound<'_, PyModule>) -> PyResult<()> {
-    Ok(())
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Namespace>()?;
+    module.add_class::<Container>()?;
+    module.add_function(wrap_pyfunction!(enter_namespace, module)?)?;
+    module.add_function(wrap_pyfunction!(mount_overlay, module)?)?;
+    module.add_function(wrap_pyfunction!(unmount, module)?)?;
+    module.add_function(wrap_pyfunction!(spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(default_seccomp, module)?)
 }
