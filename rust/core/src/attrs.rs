@@ -130,6 +130,7 @@ fn device_or_plain(file_type: FileType, major: u32, minor: u32) -> Option<Kind> 
 }
 
 /// Puts together what `stat` and the extended attributes say.
+#[allow(clippy::useless_conversion)] // st_nlink is 32 bits wide on some architectures
 fn assemble(stat: &Stat, kind: Kind, raw: Vec<Xattr>) -> Attrs {
     let is_file = kind == Kind::File;
     let mark = match kind {
