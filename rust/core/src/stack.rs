@@ -1,1 +1,494 @@
-//! (to be written)
+//! [`Stack`]: the directories of several layers looked at as one tree, without a mount.
+//!
+//! Copies ask it where a destination leads and which attributes a folder has; `layers` asks it
+//! where a hard link's target is. It reads names only, never writes, and never lets the kernel
+//! follow a symlink: layers come from strangers, and an absolute link means the image's root.
+//! Source: OCI image-spec v1.1, layer.md, "Whiteouts"; overlay's on-disk form (kernel
+//! documentation, filesystems/overlayfs.rst, "whiteouts and opaque directories").
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::entry::XATTR_OPAQUE;
+use crate::error::{IoContext, Result};
+use crate::Error;
+
+/// Links followed in one resolution before it is called a loop; the kernel's own figure.
+const MAX_LINKS: usize = 40;
+
+/// Layer directories, base first, seen as one tree.
+#[derive(Debug, Clone)]
+pub struct Stack {
+    dirs: Vec<PathBuf>,
+}
+
+/// What stands at a path of the stack: the uppermost object of that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Where it is on disk.
+    pub path: PathBuf,
+    /// Index of its layer in the stack, 0 is the base.
+    pub layer: usize,
+    /// Its type on disk (a symlink is not followed).
+    pub file_type: FileType,
+}
+
+impl Found {
+    /// True for a directory.
+    pub fn is_dir(&self) -> bool {
+        self.file_type == FileType::Directory
+    }
+
+    /// True for a symbolic link.
+    pub fn is_symlink(&self) -> bool {
+        self.file_type == FileType::Symlink
+    }
+
+    /// True for a regular file.
+    pub fn is_file(&self) -> bool {
+        self.file_type == FileType::RegularFile
+    }
+}
+
+/// A folder of the merged tree: the layers in which its content lives, uppermost first.
+#[derive(Debug, Clone)]
+struct Folder {
+    path: PathBuf,
+    layers: Vec<usize>,
+}
+
+impl Stack {
+    /// Makes a stack of existing layer directories, base first. Reads nothing yet.
+    pub fn new(dirs: Vec<PathBuf>) -> Self {
+        Self { dirs }
+    }
+
+    /// The layer directories, base first.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
+    /// Finds what stands at `path` (relative to the stack's root; a leading `/` is dropped).
+    ///
+    /// No symlink is followed, neither at the end nor on the way: a path that leads through one
+    /// names nothing. `..` does not occur in a name, so a path with one names nothing either.
+    /// The root is found in the uppermost layer.
+    pub fn lookup(&self, path: &Path) -> Result<Option<Found>> {
+        let Some(mut folder) = self.root()? else {
+            return Ok(None);
+        };
+        let mut found = self.found_folder(&folder);
+        let mut components = names(path).into_iter().peekable();
+        while let Some(step) = components.next() {
+            let Step::Down(name) = step else {
+                return Ok(None);
+            };
+            let Some((object, below)) = self.child(&folder, &name)? else {
+                return Ok(None);
+            };
+            found = object;
+            match below {
+                Some(next) => folder = next,
+                None if components.peek().is_some() => return Ok(None),
+                None => {}
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Follows every symlink of `path` inside the stack and returns where it leads, relative to
+    /// the stack's root (empty is the root itself).
+    ///
+    /// Absolute targets start again at the root, `..` stops there. What does not exist is taken
+    /// as it is written, so the path of something still to be made can be asked for.
+    pub fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        let mut todo = names(path);
+        todo.reverse();
+        // Folders from the root down to where we stand; None from the first missing name on.
+        let mut trail: Vec<Option<Folder>> = vec![self.root()?];
+        let mut real: Vec<OsString> = Vec::new();
+        let mut links = 0;
+        while let Some(step) = todo.pop() {
+            let name = match step {
+                Step::Root => {
+                    trail.truncate(1);
+                    real.clear();
+                    continue;
+                }
+                Step::Up => {
+                    if real.pop().is_some() {
+                        trail.pop();
+                    }
+                    continue;
+                }
+                Step::Down(name) => name,
+            };
+            let child = match trail.last() {
+                Some(Some(folder)) => self.child(folder, &name)?,
+                _ => None,
+            };
+            match child {
+                Some((object, _)) if object.is_symlink() => {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Error::Copy {
+                            path: path.display().to_string(),
+                            reason: "too many levels of symbolic links".to_owned(),
+                            not_found: false,
+                        });
+                    }
+                    let target = rustix::fs::readlink(&object.path, Vec::new())
+                        .at("readlink", &object.path)?;
+                    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                    if target.is_absolute() {
+                        todo.extend(names(&target).into_iter().rev());
+                        todo.push(Step::Root);
+                    } else {
+                        todo.extend(names(&target).into_iter().rev());
+                    }
+                }
+                other => {
+                    real.push(name);
+                    trail.push(other.and_then(|(_, below)| below));
+                }
+            }
+        }
+        Ok(real.iter().collect())
+    }
+
+    /// The merged root: every layer, down to the first opaque one.
+    fn root(&self) -> Result<Option<Folder>> {
+        let mut layers = Vec::with_capacity(self.dirs.len());
+        for index in (0..self.dirs.len()).rev() {
+            layers.push(index);
+            if is_opaque(&self.dirs[index])? {
+                break;
+            }
+        }
+        Ok((!layers.is_empty()).then(|| Folder {
+            path: PathBuf::new(),
+            layers,
+        }))
+    }
+
+    fn found_folder(&self, folder: &Folder) -> Found {
+        let layer = folder.layers[0];
+        Found {
+            path: self.dirs[layer].join(&folder.path),
+            layer,
+            file_type: FileType::Directory,
+        }
+    }
+
+    /// Looks one name up in a merged folder: the object, and the merged folder where it is one.
+    ///
+    /// Every parent is known to be a real directory in each of the folder's layers, so joining the
+    /// name cannot leave the layer.
+    fn child(&self, folder: &Folder, name: &OsString) -> Result<Option<(Found, Option<Folder>)>> {
+        let path = folder.path.join(name);
+        let mut layers = Vec::new();
+        for &index in &folder.layers {
+            let on_disk = self.dirs[index].join(&path);
+            let stat = match rustix::fs::lstat(&on_disk) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno).at("stat", on_disk),
+            };
+            let file_type = FileType::from_raw_mode(stat.st_mode);
+            if file_type == FileType::Directory {
+                layers.push(index);
+                if is_opaque(&on_disk)? {
+                    break;
+                }
+                continue;
+            }
+            if layers.is_empty() && !is_whiteout(file_type, stat.st_rdev) {
+                let found = Found {
+                    path: on_disk,
+                    layer: index,
+                    file_type,
+                };
+                return Ok(Some((found, None)));
+            }
+            // A whiteout, or a file that a folder above replaced: nothing below it shows.
+            break;
+        }
+        if layers.is_empty() {
+            return Ok(None);
+        }
+        let below = Folder { path, layers };
+        Ok(Some((self.found_folder(&below), Some(below))))
+    }
+}
+
+/// True for overlay's whiteout: a character device 0:0.
+pub fn is_whiteout(file_type: FileType, rdev: u64) -> bool {
+    file_type == FileType::CharacterDevice && rdev == 0
+}
+
+/// True where a directory hides everything of the layers below.
+pub fn is_opaque(dir: &Path) -> Result<bool> {
+    let mut value = [0_u8; 8];
+    match rustix::fs::lgetxattr(dir, XATTR_OPAQUE, &mut value[..]) {
+        Ok(length) => Ok(&value[..length] == b"y"),
+        Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
+        Err(errno) => Err(errno).at("getxattr", dir),
+    }
+}
+
+/// One step of a path.
+enum Step {
+    Root,
+    Up,
+    Down(OsString),
+}
+
+fn names(path: &Path) -> Vec<Step> {
+    path.components()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(Step::Down(name.to_os_string())),
+            Component::ParentDir => Some(Step::Up),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}
+
+/// Reads one small file of a stack of layers, symlinks resolved inside it; None where there is no
+/// regular file of that name. More than `limit` bytes is an error, not a truncated answer.
+pub fn read_in_layers(layers: &[PathBuf], path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let stack = Stack::new(layers.to_vec());
+    let Some(found) = stack.lookup(&stack.resolve(path)?)? else {
+        return Ok(None);
+    };
+    if !found.is_file() {
+        return Ok(None);
+    }
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&found.path, flags, Mode::empty()).at("open", &found.path)?;
+    let mut content = Vec::new();
+    File::from(file)
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut content)
+        .at("read", &found.path)?;
+    if content.len() as u64 > limit {
+        return Err(Error::Layer {
+            entry: String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned(),
+            reason: format!("larger than {limit} bytes"),
+        });
+    }
+    Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        stack: Stack,
+    }
+
+    fn layers(count: usize) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs: Vec<PathBuf> = (0..count)
+            .map(|index| dir.path().join(index.to_string()))
+            .collect();
+        for layer in &dirs {
+            fs::create_dir(layer).unwrap();
+        }
+        Fixture {
+            stack: Stack::new(dirs),
+            dir,
+        }
+    }
+
+    impl Fixture {
+        fn at(&self, layer: usize, path: &str) -> PathBuf {
+            let on_disk = self.dir.path().join(layer.to_string()).join(path);
+            fs::create_dir_all(on_disk.parent().unwrap()).unwrap();
+            on_disk
+        }
+
+        fn file(&self, layer: usize, path: &str) {
+            fs::write(self.at(layer, path), format!("{layer}:{path}")).unwrap();
+        }
+
+        fn link(&self, layer: usize, path: &str, target: &str) {
+            symlink(target, self.at(layer, path)).unwrap();
+        }
+
+        fn whiteout(&self, layer: usize, path: &str) {
+            let on_disk = self.at(layer, path);
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                on_disk,
+                FileType::CharacterDevice,
+                Mode::empty(),
+                0,
+            )
+            .unwrap();
+        }
+
+        fn opaque(&self, layer: usize, path: &str) {
+            let on_disk = self.at(layer, path);
+            fs::create_dir_all(&on_disk).unwrap();
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::lsetxattr(on_disk, XATTR_OPAQUE, b"y", flags).unwrap();
+        }
+
+        fn layer_of(&self, path: &str) -> Option<usize> {
+            self.stack
+                .lookup(Path::new(path))
+                .unwrap()
+                .map(|found| found.layer)
+        }
+
+        fn resolve(&self, path: &str) -> String {
+            let real = self.stack.resolve(Path::new(path)).unwrap();
+            real.to_str().unwrap().to_owned()
+        }
+    }
+
+    #[test]
+    fn the_uppermost_file_wins_and_folders_merge() {
+        let tree = layers(3);
+        tree.file(0, "etc/passwd");
+        tree.file(0, "etc/group");
+        tree.file(2, "etc/passwd");
+        assert_eq!(tree.layer_of("/etc/passwd"), Some(2));
+        assert_eq!(tree.layer_of("etc/group"), Some(0));
+        assert_eq!(tree.layer_of("etc"), Some(2));
+        assert_eq!(tree.layer_of("/"), Some(2));
+        assert_eq!(tree.layer_of("etc/shadow"), None);
+        assert_eq!(tree.layer_of("etc/passwd/below"), None);
+    }
+
+    #[test]
+    fn a_whiteout_hides_what_is_below() {
+        let tree = layers(3);
+        tree.file(0, "a/b/c");
+        tree.whiteout(1, "a/b");
+        assert_eq!(tree.layer_of("a/b"), None);
+        assert_eq!(tree.layer_of("a/b/c"), None);
+        tree.file(2, "a/b/d");
+        assert_eq!(tree.layer_of("a/b"), Some(2));
+        assert_eq!(tree.layer_of("a/b/c"), None);
+        assert_eq!(tree.layer_of("a/b/d"), Some(2));
+    }
+
+    #[test]
+    fn an_opaque_folder_hides_what_is_below() {
+        let tree = layers(2);
+        tree.file(0, "a/old");
+        tree.opaque(1, "a");
+        tree.file(1, "a/new");
+        assert_eq!(tree.layer_of("a/old"), None);
+        assert_eq!(tree.layer_of("a/new"), Some(1));
+    }
+
+    #[test]
+    fn a_file_over_a_folder_hides_it_and_a_folder_over_a_file_starts_anew() {
+        let tree = layers(3);
+        tree.file(0, "a/x");
+        tree.file(1, "a");
+        assert_eq!(tree.layer_of("a"), Some(1));
+        assert_eq!(tree.layer_of("a/x"), None);
+        tree.file(2, "a/y");
+        assert_eq!(tree.layer_of("a"), Some(2));
+        assert_eq!(tree.layer_of("a/x"), None);
+    }
+
+    #[test]
+    fn lookup_follows_no_symlink() {
+        let tree = layers(1);
+        tree.file(0, "real/x");
+        tree.link(0, "link", "real");
+        tree.link(0, "host", "/etc");
+        assert!(tree
+            .stack
+            .lookup(Path::new("link"))
+            .unwrap()
+            .unwrap()
+            .is_symlink());
+        assert_eq!(tree.layer_of("link/x"), None);
+        assert_eq!(tree.layer_of("host/passwd"), None);
+        assert_eq!(tree.layer_of("real/../real/x"), None);
+    }
+
+    #[test]
+    fn a_symlink_of_one_layer_is_not_followed_in_another() {
+        let tree = layers(2);
+        tree.link(0, "lib", "/etc");
+        tree.file(1, "lib/x");
+        assert_eq!(tree.layer_of("lib/passwd"), None);
+        assert_eq!(tree.layer_of("lib/x"), Some(1));
+    }
+
+    #[test]
+    fn resolve_restarts_absolute_targets_at_the_root() {
+        let tree = layers(2);
+        tree.file(0, "usr/lib/x");
+        tree.link(0, "lib", "/usr/lib");
+        tree.link(1, "usr/lib/up", "../lib/x");
+        assert_eq!(tree.resolve("/lib/x"), "usr/lib/x");
+        assert_eq!(tree.resolve("/lib/up"), "usr/lib/x");
+        assert_eq!(tree.resolve("/lib"), "usr/lib");
+    }
+
+    #[test]
+    fn resolve_clamps_parent_steps() {
+        let tree = layers(1);
+        tree.link(0, "out", "../../../../etc");
+        assert_eq!(tree.resolve("/out/passwd"), "etc/passwd");
+        assert_eq!(tree.resolve("../../x"), "x");
+        assert_eq!(tree.resolve("/"), "");
+        assert_eq!(tree.resolve("a/./b/../c"), "a/c");
+    }
+
+    #[test]
+    fn resolve_takes_missing_tails_as_written() {
+        let tree = layers(1);
+        tree.file(0, "opt/x");
+        tree.link(0, "app", "opt/app");
+        assert_eq!(tree.resolve("/app/new/deep"), "opt/app/new/deep");
+        assert_eq!(tree.resolve("/opt/x/y"), "opt/x/y");
+        assert_eq!(tree.resolve("/new/../opt/z"), "opt/z");
+    }
+
+    #[test]
+    fn resolve_ends_loops() {
+        let tree = layers(1);
+        tree.link(0, "a", "b");
+        tree.link(0, "b", "a");
+        let error = tree.stack.resolve(Path::new("/a/x")).unwrap_err();
+        assert!(error.to_string().contains("symbolic links"), "{error}");
+    }
+
+    #[test]
+    fn reading_in_layers_stays_inside_and_is_bounded() {
+        let tree = layers(2);
+        tree.file(0, "usr/etc/passwd");
+        tree.link(0, "etc", "/usr/etc");
+        tree.link(1, "esc", "/nowhere/else");
+        let read = |path: &str, limit| read_in_layers(tree.stack.dirs(), Path::new(path), limit);
+        assert_eq!(
+            read("/etc/passwd", 100).unwrap().unwrap(),
+            b"0:usr/etc/passwd"
+        );
+        assert_eq!(read("/esc", 100).unwrap(), None);
+        assert_eq!(read("/etc", 100).unwrap(), None);
+        assert!(read("/etc/passwd", 3).is_err());
+        assert_eq!(read_in_layers(&[], Path::new("/etc"), 3).unwrap(), None);
+    }
+}
