@@ -292,6 +292,11 @@ impl Writer {
         }
     }
 
+    /// The ids that new objects have from birth.
+    pub fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
+    }
+
     /// How many attributes could neither be set nor recorded (a symlink's owner with one id; a
     /// file system without extended attributes).
     pub fn dropped(&self) -> u64 {
