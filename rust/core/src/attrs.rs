@@ -130,6 +130,7 @@ fn device_or_plain(file_type: FileType, major: u32, minor: u32) -> Option<Kind> 
 }
 
 /// Puts together what `stat` and the extended attributes say.
+#[allow(clippy::useless_conversion)] // st_nlink is 32 bits wide on some architectures
 fn assemble(stat: &Stat, kind: Kind, raw: Vec<Xattr>) -> Attrs {
     let is_file = kind == Kind::File;
     let mark = match kind {
@@ -289,6 +290,11 @@ impl Writer {
             owners,
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// The ids that new objects have from birth.
+    pub fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
     }
 
     /// How many attributes could neither be set nor recorded (a symlink's owner with one id; a

@@ -8,17 +8,20 @@
 pub mod apply;
 pub mod archive;
 pub mod attrs;
+pub mod batch;
 pub mod blob;
 pub mod cancel;
 pub mod chmod;
 pub mod compress;
 pub mod copy;
+pub mod copy_object;
 pub mod entry;
 pub mod error;
 pub mod explore;
 pub mod flatten;
 pub mod idmap;
 pub mod ignore;
+pub mod inflate;
 mod kernel;
 pub mod memo;
 mod monitor;
@@ -32,12 +35,12 @@ mod rootfs;
 pub mod sandbox;
 pub mod seccomp;
 pub mod select;
+pub mod settle;
 pub mod source;
 pub mod spec;
 pub mod stack;
 pub mod tar_read;
 pub mod tar_write;
 pub mod tree;
-
 
 pub use error::{Error, Result};
