@@ -7,6 +7,7 @@ reads a Dockerfile or knows of layers: the caller hands over a root that is moun
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
@@ -176,7 +177,7 @@ def prepare_stub(path: str | os.PathLike[str]) -> None:
 
 
 def to_oci(spec: RunSpec, *, emulate_owners: bool) -> dict[str, object]:
-    """Writes the OCI runtime-spec of a run; a pure function, the same for every runtime.
+    """Writes the OCI runtime-spec of a run, the same for every runtime. Parts of it are shared: read only.
 
     Args:
         emulate_owners: With one id only, changes of owner and identity report success and do nothing.
@@ -216,6 +217,7 @@ def to_oci(spec: RunSpec, *, emulate_owners: bool) -> dict[str, object]:
     }
 
 
+@functools.cache
 def _seccomp(*, insecure: bool, emulate_owners: bool) -> dict[str, object] | None:
     if insecure and not emulate_owners:
         return None
