@@ -7,8 +7,10 @@ reads a Dockerfile or knows of layers: the caller hands over a root that is moun
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ from typing import Literal, Protocol
 
 from img import _core
 
-__all__ = ["Executor", "Mount", "RunSpec", "SandboxExecutor", "to_oci"]
+__all__ = ["Executor", "Mount", "RunSpec", "SandboxExecutor", "prepare_stub", "to_oci"]
 
 RUNTIME_SPEC_VERSION = "1.1.0"
 
@@ -158,8 +160,24 @@ class Executor(Protocol):
         """Ends every container that runs, and every one that is still started. Idempotent."""
 
 
+def prepare_stub(path: str | os.PathLike[str]) -> None:
+    """Fills a folder that goes under all layers, so that mount points never enter a layer.
+
+    An empty file or folder for everything that a container has mounted by default. What the
+    image has at these paths covers it. Doing it again changes nothing.
+    """
+    for name in STUB_FOLDERS:
+        os.makedirs(os.path.join(path, name), mode=0o755, exist_ok=True)
+    for name in STUB_FILES:
+        descriptor = os.open(os.path.join(path, name), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        os.close(descriptor)
+    # A container sees these times where the image has nothing there: the same on every machine.
+    for name in (*STUB_FILES, *reversed(STUB_FOLDERS), "."):
+        os.utime(os.path.join(path, name), (0, 0))
+
+
 def to_oci(spec: RunSpec, *, emulate_owners: bool) -> dict[str, object]:
-    """Writes the OCI runtime-spec of a run; a pure function, the same for every runtime.
+    """Writes the OCI runtime-spec of a run, the same for every runtime. Parts of it are shared: read only.
 
     Args:
         emulate_owners: With one id only, changes of owner and identity report success and do nothing.
@@ -199,6 +217,7 @@ def to_oci(spec: RunSpec, *, emulate_owners: bool) -> dict[str, object]:
     }
 
 
+@functools.cache
 def _seccomp(*, insecure: bool, emulate_owners: bool) -> dict[str, object] | None:
     if insecure and not emulate_owners:
         return None
@@ -266,14 +285,20 @@ class SandboxExecutor:
     It belongs to one build: once `kill_all` was called, whatever it starts is ended at once.
     """
 
-    def __init__(self, scratch: str, *, emulate_owners: bool = False) -> None:
+    def __init__(
+        self, scratch: str | os.PathLike[str] | None = None, *, emulate_owners: bool = False
+    ) -> None:
         """Makes an executor.
 
         Args:
-            scratch: Existing folder for small files that containers see (`/etc/hosts`); the caller
-                removes it after the build. Two executors never share one.
+            scratch: Existing folder for small files that containers see (`/etc/hosts`), which the
+                caller removes after the build; two executors never share one. None makes a
+                temporary one, gone with the executor.
             emulate_owners: True where the namespace's kind is `single`.
         """
+        if scratch is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="img-run-")
+            scratch = self._temporary.name
         self._scratch = os.path.abspath(scratch)
         self._emulate_owners = emulate_owners
         self._lock = threading.Lock()
@@ -302,22 +327,6 @@ class SandboxExecutor:
             self._stopped = True
             for container in self._running:
                 container.kill()
-
-    @staticmethod
-    def prepare_stub(path: str) -> None:
-        """Fills a folder that goes under all layers, so that mount points never enter a layer.
-
-        An empty file or folder for everything that a container has mounted by default. What the
-        image has at these paths covers it. Doing it again changes nothing.
-        """
-        for name in STUB_FOLDERS:
-            os.makedirs(os.path.join(path, name), mode=0o755, exist_ok=True)
-        for name in STUB_FILES:
-            descriptor = os.open(os.path.join(path, name), os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-            os.close(descriptor)
-        # A container sees these times where the image has nothing there: the same on every machine.
-        for name in (*STUB_FILES, *reversed(STUB_FOLDERS), "."):
-            os.utime(os.path.join(path, name), (0, 0))
 
     def _with_private_files(self, spec: RunSpec) -> RunSpec:
         """Adds the files that are made for the run alone, unless the run brings its own."""

@@ -31,10 +31,9 @@ pub fn unpack_archive(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<
     let mut head = [0; 512];
     match reader.read_exact(&mut head) {
         Ok(()) if looks_like_tar(&head) => {}
-        Ok(()) => return Ok(false),
-        // A disk's own failure is one; a decoder's means that this only begins like its format.
+        // A decoder's failure means that the file only begins like its format; a disk's is one.
         Err(error) if error.raw_os_error().is_some() => return Err(failed(error)),
-        Err(_) => return Ok(false),
+        _ => return Ok(false),
     }
     let stream = BufReader::with_capacity(CHUNK, io::Cursor::new(head).chain(reader));
     let (_, mut rest) = extract(stream, dest, Form::Archive, stop)?;
@@ -48,4 +47,100 @@ pub fn unpack_archive(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<
         other => other,
     })?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tar_read::build::{file, tar};
+    use std::fs;
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    fn fixture(content: &[u8]) -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (archive, dest) = (dir.path().join("archive"), dir.path().join("dest"));
+        fs::write(&archive, content).unwrap();
+        fs::create_dir(&dest).unwrap();
+        (dir, archive, dest)
+    }
+
+    fn unpack(content: &[u8]) -> Result<Option<String>> {
+        let (_dir, archive, dest) = fixture(content);
+        let done = unpack_archive(&archive, &dest, &AtomicBool::new(false))?;
+        let found = fs::read_to_string(dest.join("d/f")).ok();
+        assert_eq!(done, found.is_some());
+        Ok(found)
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn sample() -> Vec<u8> {
+        tar(&[file("d/f", "hello")])
+    }
+
+    #[test]
+    fn an_archive_is_told_by_its_content() {
+        let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bzip2.write_all(&sample()).unwrap();
+        let mut xz = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        xz.write_all(&sample()).unwrap();
+        let zstd = zstd::encode_all(&sample()[..], 1).unwrap();
+        let forms = [
+            sample(),
+            gzip(&sample()),
+            bzip2.finish().unwrap(),
+            xz.finish().unwrap(),
+            zstd,
+        ];
+        for form in forms {
+            assert_eq!(unpack(&form).unwrap().as_deref(), Some("hello"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_is_left_alone() {
+        for content in [
+            b"".to_vec(),
+            b"text".to_vec(),
+            vec![0; 2_048],
+            gzip(b"text"),
+            b"BZh9 no".to_vec(),
+            b"\x1f\x8b broken".to_vec(),
+            gzip(&vec![b'x'; 4_000]),
+        ] {
+            let (_dir, archive, dest) = fixture(&content);
+            let done = unpack_archive(&archive, &dest, &AtomicBool::new(false)).unwrap();
+            assert!(!done);
+            assert_eq!(fs::read_dir(dest).unwrap().count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_broken_archive_is_an_error() {
+        let long = tar(&[file("a", &"x".repeat(100_000))]);
+        assert!(matches!(unpack(&long[..50_000]), Err(Error::Layer { .. })));
+        let packed = gzip(&sample());
+        assert!(matches!(
+            unpack(&packed[..packed.len() - 4]),
+            Err(Error::Layer { .. })
+        ));
+        assert!(matches!(
+            unpack(&tar(&[file("../x", "")])),
+            Err(Error::Layer { .. })
+        ));
+    }
+
+    #[test]
+    fn a_missing_archive_is_an_io_error() {
+        let (_dir, archive, dest) = fixture(b"");
+        fs::remove_file(&archive).unwrap();
+        let done = unpack_archive(&archive, &dest, &AtomicBool::new(false));
+        assert!(matches!(done, Err(Error::Io { .. })));
+    }
 }

@@ -23,7 +23,7 @@ use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
 use crate::memo::Stamp;
-use crate::pack::{is_whiteout_name, settle_time};
+use crate::pack::{self, is_whiteout_name, settle_time};
 use crate::pipeline::{digest, Contents, Opened, Packed};
 use crate::place::{attributes, order, refuse, Place};
 use crate::select::{Learned, Picked, Selection};
@@ -341,6 +341,15 @@ fn write(
         .writer
         .folder(copier.root.as_fd(), &own)
         .at("chmod", upper)?;
+    if copier.writer.dropped() > 0 {
+        // With one id a symlink's owner can be neither set nor recorded. The digest must be that
+        // of what stands on disk: the tar is made from it again whenever the layer leaves.
+        let request = pack::Request {
+            threads: Some(threads),
+            ..pack::Request::default()
+        };
+        return pack::pack_layer(upper, &request, cancel);
+    }
     Ok(packed)
 }
 
@@ -458,7 +467,6 @@ mod tests {
     use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 
     use super::*;
-    use crate::pack;
     use crate::select;
     use crate::Error;
 

@@ -107,7 +107,7 @@ impl<R: BufRead> Archive<R> {
                 b'L' => extensions.long_name = Some(self.long(&header)?),
                 b'K' => extensions.long_link = Some(self.long(&header)?),
                 b'V' => self.set_body(header.size),
-                _ => return self.entry(header, extensions).map(Some),
+                _ => return self.entry(&header, extensions).map(Some),
             }
         }
         Err(self.broken("too many extension headers in a row"))
@@ -148,11 +148,11 @@ impl<R: BufRead> Archive<R> {
             }
             return Ok(None);
         }
-        self.parse(block).map(Some)
+        self.parse(&block).map(Some)
     }
 
-    fn parse(&self, block: [u8; BLOCK]) -> Result<Header> {
-        check_sum(&block).map_err(|reason| self.broken(reason))?;
+    fn parse(&self, block: &[u8; BLOCK]) -> Result<Header> {
+        check_sum(block).map_err(|reason| self.broken(reason))?;
         let mut name = text(&block[0..100]).to_vec();
         if &block[257..263] == b"ustar\0" && block[345] != 0 {
             let prefix = text(&block[345..500]);
@@ -164,7 +164,7 @@ impl<R: BufRead> Archive<R> {
             type_flag: block[156],
             size: size.ok_or_else(|| self.broken("bad size field"))?,
             name,
-            block,
+            block: *block,
         })
     }
 
@@ -249,7 +249,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     /// Lays the extensions over a header.
-    fn entry(&mut self, header: Header, extensions: Extensions) -> Result<Entry> {
+    fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
         let mut records = self.global.clone();
         records.update(extensions.records);
         let raw_name = [
@@ -268,9 +268,9 @@ impl<R: BufRead> Archive<R> {
         if raw_name.contains(&0) || raw_link.contains(&0) {
             return Err(bad("NUL in a path"));
         }
-        let kind = kind(&header, &raw_name, raw_link).map_err(bad)?;
+        let kind = kind(header, &raw_name, raw_link).map_err(bad)?;
         let path = clean(&raw_name).map_err(bad)?;
-        let (mtime, mtime_nanos) = time(&header, &records).ok_or_else(|| bad("bad mtime"))?;
+        let (mtime, mtime_nanos) = time(header, &records).ok_or_else(|| bad("bad mtime"))?;
         let is_file = kind == Kind::File;
         let stored = match (is_file, records.get(b"size")) {
             (false, _) => 0,
@@ -290,7 +290,7 @@ impl<R: BufRead> Archive<R> {
             xattrs: records.xattrs(),
         };
         if is_file {
-            if let Some(size) = self.sparse(&header, &records, &raw_name)? {
+            if let Some(size) = self.sparse(header, &records, &raw_name)? {
                 entry.size = size;
             }
         }
@@ -628,7 +628,7 @@ fn text(bytes: &[u8]) -> &[u8] {
 
 /// The sum over the header, its own field counted as blanks; old writers summed signed bytes.
 fn check_sum(block: &[u8; BLOCK]) -> Result<(), &'static str> {
-    let stated = number(&block[148..156]).ok_or("bad checksum field")?;
+    let stated = number(&block[148..156]).ok_or("bad checksum: this is no tar header")?;
     let others = || block[..148].iter().chain(&block[156..]);
     let unsigned = others().map(|byte| i64::from(*byte)).sum::<i64>() + 8 * 32;
     let signed = others().map(|byte| i64::from(*byte as i8)).sum::<i64>() + 8 * 32;
@@ -696,5 +696,397 @@ fn layer_error(name: &[u8], reason: &str) -> Error {
     Error::Layer {
         entry: String::from_utf8_lossy(name).into_owned(),
         reason: reason.to_owned(),
+    }
+}
+
+/// Builds tar streams for the tests of this module and of those that extract.
+#[cfg(test)]
+pub mod build {
+    /// A header block with the given fields and a right checksum.
+    pub fn header(name: &[u8], type_flag: u8, size: u64, link: &[u8]) -> [u8; 512] {
+        let mut block = [0; 512];
+        block[..name.len().min(100)].copy_from_slice(&name[..name.len().min(100)]);
+        block[100..108].copy_from_slice(b"0000644\0");
+        // The caller's own ids, so that the tests also run as an ordinary user.
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        block[108..116].copy_from_slice(format!("{uid:07o}\0").as_bytes());
+        block[116..124].copy_from_slice(format!("{gid:07o}\0").as_bytes());
+        block[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+        block[136..148].copy_from_slice(b"00000001750\0");
+        block[156] = type_flag;
+        block[157..157 + link.len().min(100)].copy_from_slice(&link[..link.len().min(100)]);
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        seal(&mut block);
+        block
+    }
+
+    /// Sets the checksum.
+    pub fn seal(block: &mut [u8; 512]) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+
+    /// A body padded to blocks.
+    pub fn body(content: &[u8]) -> Vec<u8> {
+        let mut body = content.to_vec();
+        body.resize(content.len().div_ceil(512) * 512, 0);
+        body
+    }
+
+    /// A whole entry.
+    pub fn entry(name: &str, type_flag: u8, content: &[u8]) -> Vec<u8> {
+        let head = header(name.as_bytes(), type_flag, content.len() as u64, b"");
+        [head.to_vec(), body(content)].concat()
+    }
+
+    /// A regular file.
+    pub fn file(name: &str, content: &str) -> Vec<u8> {
+        entry(name, b'0', content.as_bytes())
+    }
+
+    /// A folder.
+    pub fn folder(name: &str) -> Vec<u8> {
+        entry(name, b'5', b"")
+    }
+
+    /// A symbolic (`b'2'`) or hard (`b'1'`) link.
+    pub fn link(name: &str, type_flag: u8, target: &str) -> Vec<u8> {
+        header(name.as_bytes(), type_flag, 0, target.as_bytes()).to_vec()
+    }
+
+    /// A PAX header with its records.
+    pub fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut content = Vec::new();
+        for (key, value) in records {
+            let rest = key.len() + value.len() + 3;
+            let mut length = rest + 1;
+            while length != rest + length.to_string().len() {
+                length = rest + length.to_string().len();
+            }
+            content.extend_from_slice(format!("{length} {key}=").as_bytes());
+            content.extend_from_slice(value);
+            content.push(b'\n');
+        }
+        entry("pax", b'x', &content)
+    }
+
+    /// A stream of entries, ended as it should be.
+    pub fn tar(entries: &[Vec<u8>]) -> Vec<u8> {
+        [entries.concat(), vec![0; 1024]].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::build::{body, entry, file, folder, header, link, pax, seal, tar};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(stream: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>> {
+        let mut archive = Archive::new(stream);
+        let mut found = Vec::new();
+        while let Some(entry) = archive.next_entry()? {
+            let mut content = Vec::new();
+            archive
+                .read_to_end(&mut content)
+                .map_err(|error| unwrap_error(error, "test"))?;
+            found.push((entry, content));
+        }
+        Ok(found)
+    }
+
+    fn one(entries: &[Vec<u8>]) -> Entry {
+        all(&tar(entries)).unwrap().remove(0).0
+    }
+
+    fn refused(stream: &[u8]) -> String {
+        all(stream).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn plain_entries_are_read() {
+        let found = all(&tar(&[
+            folder("./d/"),
+            file("/d/f", "hello"),
+            link("l", b'2', "../x"),
+        ]))
+        .unwrap();
+        assert_eq!(found[0].0.path, b"d");
+        assert_eq!(found[0].0.kind, Kind::Directory);
+        assert_eq!(
+            (&found[1].0.path[..], &found[1].1[..]),
+            (&b"d/f"[..], &b"hello"[..])
+        );
+        assert_eq!(
+            (found[1].0.mode, found[1].0.mtime, found[1].0.size),
+            (0o644, 1_000, 5)
+        );
+        assert_eq!(found[2].0.kind, Kind::Symlink(b"../x".to_vec()));
+    }
+
+    #[test]
+    fn unread_bodies_are_skipped() {
+        let stream = tar(&[file("a", &"x".repeat(5_000)), file("b", "y")]);
+        let mut archive = Archive::new(&stream[..]);
+        assert_eq!(archive.next_entry().unwrap().unwrap().path, b"a");
+        assert_eq!(archive.next_entry().unwrap().unwrap().path, b"b");
+        assert!(archive.next_entry().unwrap().is_none());
+        assert!(archive.next_entry().unwrap().is_none());
+    }
+
+    #[test]
+    fn long_names_of_pax_and_gnu_are_read() {
+        let long = "d/".repeat(150) + "file";
+        assert_eq!(
+            one(&[pax(&[("path", long.as_bytes())]), file("x", "")]).path,
+            long.as_bytes()
+        );
+        let gnu = entry("././@LongLink", b'L', format!("{long}\0").as_bytes());
+        assert_eq!(one(&[gnu, file("x", "")]).path, long.as_bytes());
+        let gnu = entry("././@LongLink", b'K', format!("{long}\0").as_bytes());
+        assert_eq!(
+            one(&[gnu, link("x", b'2', "y")]).kind,
+            Kind::Symlink(long.into_bytes())
+        );
+    }
+
+    #[test]
+    fn a_ustar_prefix_is_joined_and_gnus_times_there_are_not() {
+        let mut block = header(b"name", b'0', 0, b"");
+        block[345..352].copy_from_slice(b"pre/fix");
+        seal(&mut block);
+        assert_eq!(one(&[block.to_vec()]).path, b"pre/fix/name");
+        block[257..265].copy_from_slice(b"ustar  \0");
+        seal(&mut block);
+        assert_eq!(one(&[block.to_vec()]).path, b"name");
+    }
+
+    #[test]
+    fn nanosecond_times_are_read() {
+        let time = |text: &str| {
+            let found = one(&[pax(&[("mtime", text.as_bytes())]), file("x", "")]);
+            (found.mtime, found.mtime_nanos)
+        };
+        assert_eq!(time("1234.5"), (1234, 500_000_000));
+        assert_eq!(time("1234.0000000019"), (1234, 1));
+        assert_eq!(time("-1.25"), (-2, 750_000_000));
+        assert_eq!(time("-3"), (-3, 0));
+    }
+
+    #[test]
+    fn base_256_numbers_are_read() {
+        let mut block = header(b"x", b'0', 0, b"");
+        block[108..116].copy_from_slice(&[0x80, 0, 0, 0, 0xee, 0x6b, 0x28, 0]);
+        block[136..148].copy_from_slice(&[0xff; 12]);
+        seal(&mut block);
+        let found = one(&[block.to_vec()]);
+        assert_eq!((found.uid, found.mtime), (4_000_000_000, -1));
+    }
+
+    #[test]
+    fn xattrs_are_read_and_foreign_ones_left_out() {
+        let records: [(&str, &[u8]); 4] = [
+            ("SCHILY.xattr.user.b", b"2\n3"),
+            ("SCHILY.xattr.user.a", b"1"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
+            ("SCHILY.xattr.security.selinux", b"label"),
+        ];
+        let found = one(&[pax(&records), file("x", "")]);
+        let wanted = vec![
+            (b"user.a".to_vec(), b"1".to_vec()),
+            (b"user.b".to_vec(), b"2\n3".to_vec()),
+        ];
+        assert_eq!(found.xattrs, wanted);
+    }
+
+    #[test]
+    fn a_global_header_holds_until_overridden() {
+        let mut global = pax(&[("uid", b"77")]);
+        global[156] = b'g';
+        let mut head: [u8; 512] = global[..512].try_into().unwrap();
+        seal(&mut head);
+        global[..512].copy_from_slice(&head);
+        let stream = tar(&[
+            global,
+            file("a", ""),
+            pax(&[("uid", b"88")]),
+            file("b", ""),
+            file("c", ""),
+        ]);
+        let ids: Vec<_> = all(&stream)
+            .unwrap()
+            .iter()
+            .map(|(entry, _)| entry.uid)
+            .collect();
+        assert_eq!(ids, [77, 88, 77]);
+    }
+
+    /// The same file in every form: 4 bytes at 1,000 and 2 at 5,000 of 6,000.
+    fn sparse_forms() -> Vec<Vec<u8>> {
+        let mut old = header(b"s", b'S', 6, b"");
+        old[257..265].copy_from_slice(b"ustar  \0");
+        for (index, number) in [1_000, 4, 5_000, 2].into_iter().enumerate() {
+            let field = format!("{number:011o}\0");
+            old[386 + 12 * index..398 + 12 * index].copy_from_slice(field.as_bytes());
+        }
+        old[483..495].copy_from_slice(format!("{:011o}\0", 6_000).as_bytes());
+        seal(&mut old);
+        let v00: [(&str, &[u8]); 6] = [
+            ("GNU.sparse.size", b"6000"),
+            ("GNU.sparse.numblocks", b"2"),
+            ("GNU.sparse.offset", b"1000"),
+            ("GNU.sparse.numbytes", b"4"),
+            ("GNU.sparse.offset", b"5000"),
+            ("GNU.sparse.numbytes", b"2"),
+        ];
+        let v01: [(&str, &[u8]); 3] = [
+            ("GNU.sparse.size", b"6000"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.map", b"1000,4,5000,2"),
+        ];
+        let v10: [(&str, &[u8]); 4] = [
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"s"),
+            ("GNU.sparse.realsize", b"6000"),
+        ];
+        let stored = [body(b"2\n1000\n4\n5000\n2\n"), b"abcdef".to_vec()].concat();
+        vec![
+            [old.to_vec(), body(b"abcdef")].concat(),
+            [pax(&v00), file("s", "abcdef")].concat(),
+            [pax(&v01), file("GNUSparseFile.1/s", "abcdef")].concat(),
+            [pax(&v10), entry("GNUSparseFile.1/s", b'0', &stored)].concat(),
+        ]
+    }
+
+    #[test]
+    fn every_form_of_a_sparse_file_is_read() {
+        for form in sparse_forms() {
+            let stream = tar(&[form, file("after", "x")]);
+            let mut archive = Archive::new(&stream[..]);
+            let found = archive.next_entry().unwrap().unwrap();
+            assert_eq!((&found.path[..], found.size), (&b"s"[..], 6_000));
+            let (first, second) = ((1_000, 4), (5_000, 2));
+            let wanted = [first, second].map(|(offset, length)| Segment { offset, length });
+            assert_eq!(archive.segments().unwrap(), wanted);
+            let mut content = Vec::new();
+            archive.read_to_end(&mut content).unwrap();
+            assert_eq!(content, b"abcdef");
+            assert_eq!(archive.next_entry().unwrap().unwrap().path, b"after");
+            assert!(archive.segments().is_none());
+        }
+    }
+
+    #[test]
+    fn sparse_maps_that_lie_are_refused() {
+        for map in [
+            "0,4,2,2",
+            "1000,4,5000,3",
+            "5999,6",
+            "18446744073709551615,6",
+            "1,2,3",
+            "x,6",
+        ] {
+            let records = [
+                ("GNU.sparse.size", &b"6000"[..]),
+                ("GNU.sparse.map", map.as_bytes()),
+            ];
+            let stream = tar(&[pax(&records), file("s", "abcdef")]);
+            assert!(refused(&stream).contains("sparse"), "{map}");
+        }
+    }
+
+    #[test]
+    fn dotdot_out_of_the_layer_is_refused() {
+        assert!(refused(&tar(&[file("a/../../etc/passwd", "")])).contains("out of the layer"));
+        assert!(refused(&tar(&[pax(&[("path", b"../x")]), file("x", "")])).contains("out of"));
+    }
+
+    #[test]
+    fn a_hard_link_out_of_the_layer_is_refused() {
+        assert!(refused(&tar(&[link("x", b'1', "../../etc/shadow")])).contains("hard link out"));
+        assert_eq!(
+            one(&[link("x", b'1', "/etc/x")]).kind,
+            Kind::Hardlink(b"etc/x".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_truncated_archive_is_refused() {
+        let stream = tar(&[file("a", &"x".repeat(2_000))]);
+        for end in [100, 511, 513, 2_000] {
+            assert!(refused(&stream[..end]).contains("truncated"), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_refused() {
+        let mut stream = tar(&[file("a", "")]);
+        stream[0] ^= 1;
+        assert!(refused(&stream).contains("checksum"));
+    }
+
+    #[test]
+    fn an_endless_pax_header_is_refused() {
+        let mut stream = header(b"x", b'x', 0, b"");
+        stream[124..136].copy_from_slice(b"77777777777\0");
+        seal(&mut stream);
+        assert!(refused(&stream).contains("1 MiB"));
+        let many = vec![pax(&[("comment", b"x")]); 1_000];
+        assert!(refused(&tar(&many)).contains("too many"));
+    }
+
+    #[test]
+    fn broken_pax_records_are_refused() {
+        for content in [
+            "5 a=b", "x a=b\n", "99 a=b\n", "6 ab=\nX", "4 ab\n", "0 a=b\n", "2 \n",
+        ] {
+            let stream = tar(&[entry("p", b'x', content.as_bytes()), file("f", "")]);
+            assert!(refused(&stream).contains("PAX"), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_nul_in_a_path_is_refused() {
+        let stream = tar(&[pax(&[("path", b"a\0b")]), file("x", "")]);
+        assert!(refused(&stream).contains("NUL"));
+    }
+
+    #[test]
+    fn a_path_that_no_system_call_takes_is_refused() {
+        let long = vec![b'a'; 5_000];
+        assert!(refused(&tar(&[pax(&[("path", &long)]), file("x", "")])).contains("4095"));
+    }
+
+    #[test]
+    fn what_is_no_tar_is_refused() {
+        assert!(refused(&[b'x'; 2_000]).contains("no tar header"));
+        assert!(all(b"").unwrap().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(stream in proptest::collection::vec(any::<u8>(), 0..4096)) {
+            let _ = all(&stream);
+        }
+
+        #[test]
+        fn no_damage_to_an_archive_makes_it_panic(
+            place in 0_usize..8_000, with in any::<[u8; 12]>(), reseal in any::<bool>(),
+        ) {
+            let mut stream = tar(&[sparse_forms(), vec![pax(&[("mtime", b"1.5")]), file("a", "b")]].concat());
+            let place = place % (stream.len() - 12);
+            stream[place..place + 12].copy_from_slice(&with);
+            if reseal {
+                let start = place / 512 * 512;
+                let mut block: [u8; 512] = stream[start..start + 512].try_into().unwrap();
+                seal(&mut block);
+                stream[start..start + 512].copy_from_slice(&block);
+            }
+            let _ = all(&stream);
+        }
     }
 }

@@ -164,7 +164,7 @@ impl Removal {
             let mut links = lock(&self.links);
             let left = links
                 .entry((stat.st_dev, stat.st_ino))
-                .or_insert(stat.st_nlink as u64);
+                .or_insert(links_of(stat));
             *left = left.saturating_sub(1);
             *left == 0
         };
@@ -274,6 +274,11 @@ fn stat_of(path: &Path) -> Result<Option<Stat>> {
 
 fn is_folder(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+}
+
+#[allow(clippy::useless_conversion)] // st_nlink is 32 bits wide on some architectures
+fn links_of(stat: &Stat) -> u64 {
+    u64::from(stat.st_nlink)
 }
 
 fn blocks(stat: &Stat) -> u64 {

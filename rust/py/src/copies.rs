@@ -2,6 +2,8 @@
 //! `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
 //! over, the interpreter is released, and signals are looked at in slices.
 
+#![allow(clippy::needless_pass_by_value)] // arguments out of Python are values of their own
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;

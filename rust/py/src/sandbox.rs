@@ -1,5 +1,7 @@
 //! Namespaces, mounts and containers: the `sandbox.rs` part of `_core.pyi`.
 
+#![allow(clippy::needless_pass_by_value)] // arguments arrive from Python as owned values
+
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
