@@ -18,7 +18,7 @@ from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import BuildRequest
 from img.errors import ImgError, RegistryError, StoreError, UsageError
-from img.executor import SandboxExecutor
+from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress
 from img.snapshot import OverlaySnapshotter
@@ -156,7 +156,7 @@ class Build:
 
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
         stub = work.folder("stub")
-        SandboxExecutor.prepare_stub(str(stub))
+        prepare_stub(stub)
         scratch = work.folder("steps")
         single = self._namespace.kind == "single"
         site = Site(

@@ -707,12 +707,7 @@ mod tests {
             }
         }
 
-        fn run(
-            &self,
-            options: SinkOptions,
-            blob: &[u8],
-            step: usize,
-        ) -> Result<Option<ApplyStats>> {
+        fn run(options: SinkOptions, blob: &[u8], step: usize) -> Result<Option<ApplyStats>> {
             let mut sink = BlobSink::open(options)?;
             for part in blob.chunks(step) {
                 sink.write(part, &mut || Ok(()))?;
@@ -759,7 +754,9 @@ mod tests {
         ] {
             for step in [7_000, 10_000_000] {
                 let tree = Fixture::new();
-                let stats = tree.run(tree.options(&blob), &blob, step).unwrap().unwrap();
+                let stats = Fixture::run(tree.options(&blob), &blob, step)
+                    .unwrap()
+                    .unwrap();
                 assert_eq!(stats.diff_id, digest(&sample()));
                 assert_eq!(stats.uncompressed_size, sample().len() as u64);
                 assert_eq!(stats.counts.entries, 2);
@@ -800,7 +797,7 @@ mod tests {
             extract_to: None,
             ..tree.options(&blob)
         };
-        assert_eq!(tree.run(store_only, &blob, 100_000).unwrap(), None);
+        assert_eq!(Fixture::run(store_only, &blob, 100_000).unwrap(), None);
         assert_eq!(tree.blobs(), 1);
         let tree = Fixture::new();
         let extract_only = SinkOptions {
@@ -808,7 +805,9 @@ mod tests {
             size: None,
             ..tree.options(&blob)
         };
-        assert!(tree.run(extract_only, &blob, 100_000).unwrap().is_some());
+        assert!(Fixture::run(extract_only, &blob, 100_000)
+            .unwrap()
+            .is_some());
         assert_eq!(tree.blobs(), 0);
     }
 
@@ -820,7 +819,7 @@ mod tests {
             digest: digest(b"other"),
             ..tree.options(&blob)
         };
-        let done = tree.run(options, &blob, 100_000);
+        let done = Fixture::run(options, &blob, 100_000);
         assert!(
             matches!(done, Err(Error::Digest { what: "blob", .. })),
             "{done:?}"
@@ -837,7 +836,7 @@ mod tests {
                 size: Some(size),
                 ..tree.options(&blob)
             };
-            let done = tree.run(options, &blob, 100_000);
+            let done = Fixture::run(options, &blob, 100_000);
             assert!(matches!(done, Err(Error::Size { .. })), "{done:?}");
             assert_eq!(tree.blobs(), 0);
         }
@@ -847,7 +846,7 @@ mod tests {
     fn a_truncated_blob_is_told_by_its_size_and_not_by_what_that_broke() {
         let blob = gzip(&sample());
         let tree = Fixture::new();
-        let done = tree.run(tree.options(&blob), &blob[..blob.len() / 2], 100_000);
+        let done = Fixture::run(tree.options(&blob), &blob[..blob.len() / 2], 100_000);
         assert!(matches!(done, Err(Error::Size { .. })), "{done:?}");
     }
 
@@ -868,7 +867,7 @@ mod tests {
     fn a_bad_layer_surfaces_while_more_is_written() {
         let blob = [tar(&[file("../x", "")]), vec![0; 64 << 20]].concat();
         let tree = Fixture::new();
-        let done = tree.run(tree.options(&blob), &blob, 1 << 20);
+        let done = Fixture::run(tree.options(&blob), &blob, 1 << 20);
         assert!(matches!(done, Err(Error::Layer { .. })), "{done:?}");
         assert_eq!(tree.blobs(), 0);
     }
@@ -907,8 +906,7 @@ mod tests {
         let stream = [tar(&[file("x", "")]), vec![0; 32 << 20]].concat();
         let blob = gzip(&stream);
         let tree = Fixture::new();
-        let stats = tree
-            .run(tree.options(&blob), &blob, 1 << 20)
+        let stats = Fixture::run(tree.options(&blob), &blob, 1 << 20)
             .unwrap()
             .unwrap();
         assert_eq!(stats.uncompressed_size, stream.len() as u64);

@@ -706,7 +706,12 @@ pub mod build {
     pub fn header(name: &[u8], type_flag: u8, size: u64, link: &[u8]) -> [u8; 512] {
         let mut block = [0; 512];
         block[..name.len().min(100)].copy_from_slice(&name[..name.len().min(100)]);
-        block[100..108].copy_from_slice(b"0000644\0");
+        let mode = if type_flag == b'5' {
+            b"0000755\0"
+        } else {
+            b"0000644\0"
+        };
+        block[100..108].copy_from_slice(mode);
         // The caller's own ids, so that the tests also run as an ordinary user.
         let uid = rustix::process::geteuid().as_raw();
         let gid = rustix::process::getegid().as_raw();

@@ -425,7 +425,7 @@ mod tests {
     fn folders_without_any_mode_go_too() {
         let (_dir, top) = tree();
         for path in ["d3/e/f", "d3/e", "d3", "d4/e"] {
-            fs::set_permissions(top.join(path), fs::Permissions::from_mode(0)).unwrap();
+            fs::set_permissions(top.join(path), fs::Permissions::from_mode(0o0)).unwrap();
         }
         remove_tree(&top, &go()).unwrap();
         assert!(!top.exists());

@@ -266,12 +266,12 @@ fn make_directory(
 /// Reads one small file of a stage.
 #[pyfunction]
 #[pyo3(signature = (layers, path, limit = 1 << 20))]
-fn read_in_layers<'py>(
-    py: Python<'py>,
+fn read_in_layers(
+    py: Python<'_>,
     layers: Vec<PathBuf>,
     path: PathBuf,
     limit: u64,
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
+) -> PyResult<Option<Bound<'_, PyBytes>>> {
     py.detach(|| stack::read_in_layers(&layers, &path, limit))
         .map(|content| content.map(|content| PyBytes::new(py, &content)))
         .map_err(|error| to_python(py, error))

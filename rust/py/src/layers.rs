@@ -99,6 +99,12 @@ impl BlobSink {
     }
 }
 
+/// Raises what a signal handler raised.
+#[allow(clippy::redundant_closure_for_method_calls)] // the method's lifetimes are too narrow
+fn signals() -> PyResult<()> {
+    Python::attach(|py| py.check_signals())
+}
+
 /// Runs what looks up by itself: its `poll` raises what a signal handler raised.
 fn polled<T: Send>(
     py: Python<'_>,
@@ -107,7 +113,7 @@ fn polled<T: Send>(
     let mut raised = None;
     let done = py.detach(|| {
         work(&mut || {
-            Python::attach(Python::check_signals).map_err(|error| {
+            signals().map_err(|error| {
                 raised = Some(error);
                 Error::Interrupted
             })
@@ -136,7 +142,7 @@ fn stoppable<T: Send>(
                 work(stop)
             });
             while end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = Python::attach(Python::check_signals) {
+                if let Err(error) = signals() {
                     raised = Some(error);
                     stop.store(true, Ordering::Relaxed);
                 }
