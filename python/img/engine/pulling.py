@@ -9,16 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from img import _core
 from img.errors import InvalidDocument, StoreError, Unsupported
 from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference, chain_id
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
-from img.registry import Registry, Stop, fetch
+from img.registry import Stop
 from img.store import LayerRecord, Store, WorkFolder
 
-OpenRegistry = Callable[[], Registry]
+if TYPE_CHECKING:
+    from img.registry import Registry
+
+OpenRegistry = Callable[[], "Registry"]
 """Gives the client; called only when the network is needed."""
 
 
@@ -93,6 +97,8 @@ class Puller:
         """Fetches blobs of an image that are not here, without extracting them."""
         missing = {d.digest: d for d in wanted if not self._store.blobs.has(d.digest)}
         if missing:
+            from img.registry import fetch
+
             fetch(
                 self._registry(),
                 self._origin(image, next(iter(missing))),
@@ -123,6 +129,8 @@ class Puller:
             self._refuse_foreign(remote)
             extraction.from_store(local, jobs=self._jobs)
             if remote:
+                from img.registry import fetch
+
                 self._announce(image, remote)
                 by_digest = {layer.digest: layer for layer in remote}
                 fetch(
