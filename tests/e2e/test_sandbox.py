@@ -158,15 +158,20 @@ def test_a_missing_program_gives_127_and_one_not_executable_126(drive: Drive) ->
     assert forbidden == [126, "/etc/passwd: Permission denied\n"]
 
 
-def test_a_missing_working_directory_is_an_error_with_its_name(drive: Drive) -> None:
+def test_a_missing_working_directory_is_made(drive: Drive) -> None:
+    code, text = drive("emit(*run('sh', '-c', 'pwd; stat -c %a /no', cwd='/no/where'))")
+    assert (code, text) == (0, "/no/where\n755\n")
+
+
+def test_a_working_directory_that_is_a_file_is_an_error_with_its_name(drive: Drive) -> None:
     body = """
 try:
-    run('true', cwd='/no/where')
+    run('true', cwd='/etc/passwd')
 except ImgError as error:
     emit(type(error).__name__, str(error))
 """
     kind, text = drive(body)
-    assert kind == "SandboxError" and "/no/where" in text
+    assert kind == "SandboxError" and "/etc/passwd" in text
 
 
 def test_the_container_sees_its_own_processes_and_not_the_builders_arguments(drive: Drive) -> None:

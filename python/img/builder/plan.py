@@ -411,7 +411,8 @@ def _script(run: ins.Run) -> str:
 
 def _copy_title(op: CopyOp) -> str:
     """The line that the first img showed for a copy."""
-    source = "/".join(["/src-0", *op.sources[:1]]).replace("/./", "/").rstrip("/.") or "/src-0"
+    first = posixpath.normpath("/" + (op.sources[0] if op.sources else "")).lstrip("/")
+    source = f"/src-0/{first}" if first else "/src-0"
     names = [source, *op.sources[1:], *(f"<<{file.name}" for file in op.inline)]
     if not op.sources:
         names = names[1:]

@@ -116,7 +116,6 @@ class Solver:
                 self._changed.notify()
             if first:
                 self._report(node, error)
-                self.site.executor.kill_all()
             return
         with self._changed:
             self.results[node.number] = result
@@ -135,13 +134,15 @@ class Solver:
 
     def _come_home(self) -> None:
         """Waits for every thread; what still runs after a failure is ended first."""
-        while True:
+        if self._failure is not None and self._running:
+            self.site.stop(True)
+            self.site.executor.kill_all()
+        try:
             with self._changed:
-                if not self._running:
-                    return
-                if self._failure is not None:
-                    self.site.executor.kill_all()
-                self._changed.wait(0.1)
+                while self._running:
+                    self._changed.wait(0.2)
+        finally:
+            self.site.stop(False)
 
     # ---- one node ------------------------------------------------------------------------------
 

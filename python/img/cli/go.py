@@ -116,7 +116,9 @@ class GoGroup(click.Group):
         words = iter(args)
         for word in words:
             name, equals, value = word.partition("=")
-            if not word.startswith("-"):
+            if word == "help":
+                rewritten.extend((*list(words)[:1], "--help"))
+            elif not word.startswith("-"):
                 rewritten.extend((word, *words))
             elif equals and not name.startswith("--"):
                 rewritten.extend((name, value))

@@ -14,10 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
-from img.engine.building import Build
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
 from img.engine.requests import (
@@ -35,8 +34,10 @@ from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Progress, silent
-from img.registry import ConfigFile, Options, Registry
 from img.store import LayerRecord, Pruned, Store
+
+if TYPE_CHECKING:
+    from img.registry import Registry
 
 __all__ = [
     "BuildRequest",
@@ -90,6 +91,8 @@ class Engine:
 
     def registry(self) -> Registry:
         """The registry client, made at the first use."""
+        from img.registry import ConfigFile, Options, Registry
+
         with self._registry_lock:
             if self._registry is None:
                 config = self._settings.docker_config
@@ -132,6 +135,8 @@ class Engine:
         namespace = self.enter()
         warn_single(namespace, self._progress)
         puller = self._puller()
+        from img.engine.building import Build
+
         build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=namespace)
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")

@@ -154,6 +154,12 @@ class Build:
                 error.message = f"{span.where}: {error.message}"
             raise
 
+    def _stop(self, stop: bool) -> None:
+        """Ends all work in other threads: in the extension, and on the wire."""
+        _core.stop_everything(stop)
+        if stop:
+            self._puller.stop()
+
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
         stub = work.folder("stub")
         prepare_stub(stub)
@@ -167,6 +173,7 @@ class Build:
             context=context,
             scratch=scratch,
             progress=self._progress,
+            stop=self._stop,
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,

@@ -615,7 +615,7 @@ mod tests {
         for path in ["d", "d/small", "d/large", "d/soft"] {
             assert_eq!(tree.attrs(path).entry.mtime, 1_000, "{path}");
         }
-        assert_eq!(tree.attrs("d").entry.mode, 0o644);
+        assert_eq!(tree.attrs("d").entry.mode, 0o755);
         assert_eq!(fs::metadata(tree.at("")).unwrap().mode() & 0o7777, 0o755);
     }
 
@@ -909,7 +909,7 @@ mod tests {
         let own = rustix::process::getegid().as_raw();
         assert_eq!(tree.attrs("d").entry.gid, 0o62);
         assert_eq!(tree.attrs("d/x").entry.gid, own);
-        assert_eq!(tree.attrs("d/y").entry.mode, 0o644);
+        assert_eq!(tree.attrs("d/y").entry.mode, 0o755);
     }
 
     #[test]

@@ -409,12 +409,11 @@ mod tests {
 
     #[test]
     fn without_owners_everything_is_the_callers() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
         let tree = fixture(1);
         let path = tree.file(0, "a", "x");
-        std::os::unix::fs::chown(&path, Some(33), Some(44)).unwrap();
+        if std::os::unix::fs::chown(&path, Some(33), Some(44)).is_err() {
+            return; // with one id there is no other to give it to
+        }
         tree.run(Owners::Drop);
         assert_eq!(fs::metadata(tree.flat("a")).unwrap().uid(), 0);
     }

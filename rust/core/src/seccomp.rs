@@ -579,6 +579,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    type Truth = fn(u64, u64) -> bool;
+
     const ALLOW: u32 = 0x7fff_0000;
     const ERRNO: u32 = 0x0005_0000;
 
@@ -729,7 +731,6 @@ mod tests {
             0x2_0000_0000,
             u64::MAX,
         ];
-        type Truth = fn(u64, u64) -> bool;
         let cases: [(Compare, Truth); 6] = [
             (Compare::Equal, |a, b| a == b),
             (Compare::NotEqual, |a, b| a != b),
