@@ -72,9 +72,8 @@ fn prepare(spec: &Spec, filter: Option<&[Instruction]>) -> Result<(Strings, Stri
 ///
 /// This comes before the identity changes: an image may have a folder that its user cannot search.
 fn enter(cwd: &Path) -> Result<()> {
-    let failed = |error: io::Error| {
-        step(format!("enter the working directory {}", cwd.display()))(error)
-    };
+    let failed =
+        |error: io::Error| step(format!("enter the working directory {}", cwd.display()))(error);
     match rustix::process::chdir(cwd) {
         Err(rustix::io::Errno::NOENT) => {
             std::fs::DirBuilder::new()
