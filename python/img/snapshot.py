@@ -20,14 +20,17 @@ MAX_LOWERS = 490
 
 
 class Snapshot:
-    """A mounted root. `upper` is what was written, as a layer folder; None where it is read-only."""
+    """A mounted root. `upper` is what was written, as a layer folder; None where it is read-only.
+
+    `scratch` is the snapshot's own folder: what a step puts beside the root goes with it.
+    """
 
     def __init__(self, root: Path, upper: Path | None, *, mounted: bool, scratch: Path) -> None:
         """Takes over a root that a snapshotter made; `scratch` is removed at the end."""
         self.root = root
         self.upper = upper
+        self.scratch = scratch
         self._mounted = mounted
-        self._scratch = scratch
 
     def detach(self) -> None:
         """Takes the root away and leaves `upper`, ready to be published; safe to call twice."""
@@ -38,7 +41,7 @@ class Snapshot:
     def close(self) -> None:
         """Takes the root and everything that was not published away; safe to call twice."""
         self.detach()
-        _core.remove_tree(str(self._scratch))
+        _core.remove_tree(str(self.scratch))
 
     def __enter__(self) -> Snapshot:
         return self

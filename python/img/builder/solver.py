@@ -93,8 +93,10 @@ class Solver:
                     self.results[node.number] = self._at_once(node)
                     progressed = True
                 elif len(self._running) < self.jobs:
-                    self._running.add(node.number)
+                    # Where no thread can be had, nothing runs that anybody would wait for; the
+                    # thread itself cannot end before this lock is given up.
                     threading.Thread(target=self._work, args=(node,), daemon=True).start()
+                    self._running.add(node.number)
 
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):

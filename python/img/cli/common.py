@@ -155,7 +155,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], template: str) -> bool:
     for row in rows:
         try:
             click.echo(template.replace("\\t", "\t").format(**row))
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             fields = ", ".join(sorted(row))
             raise click.UsageError(f"--format: {error} is no field; the fields are {fields}") from error
     return True

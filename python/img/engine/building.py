@@ -104,7 +104,8 @@ class Build:
         if text is None:
             text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
         dockerfile = parse(text, path=path)
-        return self._with_ignore(root, cwd / path), dockerfile
+        beside = cwd if request.dockerfile and (cwd / path).is_file() else root
+        return self._with_ignore(root, beside / path), dockerfile
 
     def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
         names = ignore_names(dockerfile.name)

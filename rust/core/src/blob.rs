@@ -92,13 +92,10 @@ impl Pool {
         Self { give, take }
     }
 
+    /// A buffer, with the bytes of its last use in it.
     fn buffer(&self) -> Vec<u8> {
-        let mut buffer = self
-            .take
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(CHUNK));
-        buffer.clear();
-        buffer
+        let used = self.take.try_recv();
+        used.unwrap_or_else(|_| Vec::with_capacity(CHUNK))
     }
 
     fn chunk(&self, bytes: Vec<u8>) -> Arc<Chunk> {
@@ -242,8 +239,8 @@ fn inflate_all(
             return Err(Error::Interrupted);
         }
         let mut buffer = pool.buffer();
-        let count = reader.by_ref().take(CHUNK as u64).read_to_end(&mut buffer);
-        if count.map_err(failed)? == 0 {
+        fill(&mut reader, &mut buffer).map_err(failed)?;
+        if buffer.is_empty() {
             return Ok(());
         }
         let chunk = pool.chunk(buffer);
@@ -253,6 +250,23 @@ fn inflate_all(
             return Err(Error::Interrupted);
         }
     }
+}
+
+/// Fills a buffer, or reads to the end. A used buffer has its length already, and is not zeroed
+/// for bytes that are about to be overwritten.
+fn fill(reader: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<()> {
+    buffer.resize(CHUNK, 0);
+    let mut filled = 0;
+    while filled < CHUNK {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(())
 }
 
 /// Thread: the digest and length of all that passes.
@@ -393,6 +407,7 @@ impl BlobSink {
         }
         for part in data.chunks(CHUNK) {
             let mut buffer = self.pool.buffer();
+            buffer.clear();
             buffer.extend_from_slice(part);
             let chunk = self.pool.chunk(buffer);
             for index in 0..self.feeds.len() {
