@@ -36,7 +36,11 @@ def render(page: str) -> str:
 
 
 def part(name: str) -> str:
-    """Makes one part: `verbs`, `globals`, `verb NAME`, `exit codes`, `errors`, `events`, `client`, `names`."""
+    """Makes one part, by its name.
+
+    Raises:
+        KeyError: there is no such part.
+    """
     if name.startswith("verb "):
         return _verb(name.removeprefix("verb "))
     makers: dict[str, Callable[[], str]] = {
@@ -71,7 +75,7 @@ def _verb(verb: str) -> str:
     command = command_of(verb)
     words = [_argument(p) for p in command.params if isinstance(p, click.Argument)]
     own = {flag for parameter in main.params for flag in parameter.opts}
-    flags = [line for line in _flags(command, without=own)]
+    flags = list(_flags(command, without=own))
     return "\n".join(
         [
             "```text",
@@ -125,7 +129,7 @@ def _exit_codes() -> str:
     kinds: dict[int, list[str]] = {}
     for name in errors.__all__:
         kind = getattr(errors, name)
-        if isinstance(kind, type) and kind is not errors.ImgError:
+        if isinstance(kind, type) and issubclass(kind, errors.ImgError) and kind is not errors.ImgError:
             kinds.setdefault(kind.exit_code, []).append(f"`{name}`")
     lines = ["| code | meaning | errors |", "|---|---|---|"]
     for entry in text.rstrip(".").split(", "):
@@ -162,7 +166,7 @@ def _client() -> str:
 def _signature(function: Callable[..., object]) -> str:
     """Names and defaults; the types stand in the docstrings and in every editor."""
     signature = inspect.signature(function)
-    words = []
+    words: list[str] = []
     for parameter in list(signature.parameters.values())[1:]:
         star = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else ""
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not any(w.startswith("*") for w in words):
