@@ -126,7 +126,7 @@ class Solver:
 
     def _report(self, node: Node, error: BaseException) -> None:
         code = error.exit_code_of_step if isinstance(error, BuildError) else 1
-        text = f"exit code {code}" if isinstance(error, BuildError) else str(error)
+        text = f"exit code {code}" if isinstance(error, BuildError) else str(error).partition("\n")[0]
         self.site.progress(
             StepDone(
                 step=node.number, title=node.title, exit_code=code, error=text, where=node.where,

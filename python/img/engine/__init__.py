@@ -98,7 +98,12 @@ class Engine:
                 config = self._settings.docker_config
                 self._registry = Registry(
                     keychain=ConfigFile(config) if config else None,
-                    options=Options(plain_http=frozenset(self._settings.plain_http)),
+                    options=Options(
+                        plain_http=frozenset(self._settings.plain_http),
+                        proxies=self._settings.proxies,
+                        no_proxy=self._settings.no_proxy,
+                        ca_file=self._settings.ca_file or None,
+                    ),
                     progress=self._progress,
                 )
             return self._registry

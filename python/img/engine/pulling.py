@@ -71,6 +71,9 @@ class Puller:
                 f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
             )
         image = Image(manifest=manifest, config=config, config_raw=raw)
+        if not platform.accepts(image.platform):
+            text = f"{reference.familiar} is for {image.platform}, not for {platform}"
+            self._progress(Note(level="warning", text=text))
         self._store.names.put(image, reference)
         self._origins[image.id] = reference
         for layer in image.layers:
@@ -147,7 +150,8 @@ class Puller:
     def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
         total = sum(layer.size for layer in remote)
         name = self._origin(image, remote[0].digest).familiar
-        text = f"fetching {len(remote)} layers of {name}, {total / (1 << 20):.1f} MiB"
+        count = f"{len(remote)} layer{'s' if len(remote) > 1 else ''}"
+        text = f"fetching {count} of {name}, {total / (1 << 20):.1f} MiB"
         self._progress(Note(level="info", text=text))
 
     def _refuse_foreign(self, layers: Sequence[Layer]) -> None:
