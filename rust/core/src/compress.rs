@@ -239,9 +239,9 @@ fn work(todo: &Receiver<Job>, compression: Compression) {
         let mut crc = crc32fast::Hasher::new();
         let bytes = match &mut codec {
             Codec::None => Vec::new(),
-            Codec::Gzip(deflate) => {
+            Codec::Gzip(level) => {
                 crc.update(&block);
-                deflate_block(deflate, &window, &block)
+                deflate_block(*level, &window, &block)
             }
             Codec::Zstd(zstd) => zstd_frame(zstd, &block),
         };
@@ -252,7 +252,7 @@ fn work(todo: &Receiver<Job>, compression: Compression) {
 
 enum Codec {
     None,
-    Gzip(Box<Compress>),
+    Gzip(u32),
     Zstd(Box<zstd::bulk::Compressor<'static>>),
 }
 
@@ -260,10 +260,7 @@ impl Codec {
     fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self::None,
-            Compression::Gzip(level) => Self::Gzip(Box::new(Compress::new(
-                flate2::Compression::new(level),
-                false,
-            ))),
+            Compression::Gzip(level) => Self::Gzip(level),
             Compression::Zstd(level) => Self::Zstd(Box::new(
                 // Levels are checked where they come in; this fails without memory only.
                 zstd::bulk::Compressor::new(level).expect("a zstd context"),
@@ -279,7 +276,7 @@ fn zstd_frame(compressor: &mut zstd::bulk::Compressor<'_>, block: &[u8]) -> Vec<
 }
 
 /// Compresses a block into whole bytes of deflate, none of them a last block.
-fn deflate_block(deflate: &mut Compress, window: &[u8], block: &[u8]) -> Vec<u8> {
+fn deflate_block(level: u32, window: &[u8], block: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(block.len() / 2 + 1024);
     let mut at = 0;
     while at < block.len() {
@@ -297,7 +294,7 @@ fn deflate_block(deflate: &mut Compress, window: &[u8], block: &[u8]) -> Vec<u8>
             } else {
                 &block[at.saturating_sub(WINDOW)..at]
             };
-            deflate_run(deflate, before, run, &mut out);
+            deflate_run(level, before, run, &mut out);
         }
         at = end;
     }
@@ -308,8 +305,10 @@ fn segment(block: &[u8], at: usize) -> &[u8] {
     &block[at..block.len().min(at + SEGMENT)]
 }
 
-fn deflate_run(deflate: &mut Compress, before: &[u8], run: &[u8], out: &mut Vec<u8>) {
-    deflate.reset();
+fn deflate_run(level: u32, before: &[u8], run: &[u8], out: &mut Vec<u8>) {
+    // A fresh stream each time: after `reset`, what it compressed before may decide which of two
+    // equal matches is taken, and the bytes would depend on how blocks fell to threads.
+    let mut deflate = Compress::new(flate2::Compression::new(level), false);
     if !before.is_empty() {
         deflate
             .set_dictionary(before)
