@@ -172,7 +172,9 @@ class Engine:
         self.enter()
         puller = self._puller()
         wanted = Platform.parse(platform) if platform else Platform.host()
-        image = puller.resolve(reference, wanted, policy=policy)
+        # A pull that fails leaves the name to what it meant before: it is given at the very end.
+        always = policy == "always"
+        image = puller.ask(reference, wanted) if always else puller.resolve(reference, wanted, policy=policy)
         records = puller.layers(image)
         puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
         self.store.names.put(image, reference)

@@ -61,6 +61,16 @@ class Puller:
                 return image
         if policy == "never":
             raise StoreError(f"{reference.familiar} is not in the store, and pulling is off")
+        image = self.ask(reference, platform)
+        self._store.names.put(image, reference)
+        return image
+
+    def ask(self, reference: Reference, platform: Platform) -> Image:
+        """Gives the image that the registry has under a name now; the store's own names stay as they are.
+
+        Raises:
+            RegistryError: it cannot be had.
+        """
         registry = self._registry()
         manifest = registry.resolve(reference, platform)
         raw = registry.document(reference, manifest.config)
@@ -74,7 +84,6 @@ class Puller:
         if not platform.accepts(image.platform):
             text = f"{reference.familiar} is for {image.platform}, not for {platform}"
             self._progress(Note(level="warning", text=text))
-        self._store.names.put(image, reference)
         self._origins[image.id] = reference
         for layer in image.layers:
             self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
