@@ -94,7 +94,8 @@ class Collector:
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)
-            freed += blob_bytes + _core.remove_tree(str(trash.path))
+            # Not the trash folder itself: its blocks were taken by this very collection.
+            freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
         freed += self._drop_leftovers(in_use_since)
         return Pruned(layers=tuple(gone), blobs=blobs, freed_bytes=freed)
 
