@@ -85,7 +85,7 @@ class Reference:
 
     @property
     def familiar_name(self) -> str:
-        """The name as people write it: without `docker.io/library/` or `docker.io/`, where it stays the same."""
+        """The name as people write it: without `docker.io/library/` or `docker.io/`, where that is clear."""
         if self.registry != DEFAULT_REGISTRY:
             return self.name
         short = self.repository.removeprefix("library/")
