@@ -19,13 +19,8 @@ MIB = 1 << 20
 
 def on_disk(root: Path) -> int:
     """Bytes of disk below a folder, as du counts them; the database aside."""
-    done = subprocess.run(
-        ["du", "-s", "--block-size=512", "--exclude=img.db*", root],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return int(done.stdout.split()[0]) * 512
+    command = ["du", "-s", "--block-size=512", "--exclude=img.db*", str(root)]
+    return int(subprocess.check_output(command, text=True).split()[0]) * 512
 
 
 def prune(store: Store, **options: bool) -> tuple[int, set[str]]:
@@ -108,8 +103,7 @@ sys.stdin.readline()
     publish(store, "used")
     publish(store, "unused")
     unused = store.blobs.put(b"unused")
-    for path in (store.blobs.path(unused),):
-        os.utime(path, (1, 1))
+    os.utime(store.blobs.path(unused), (1, 1))
     database = store.collector.database
     database.change("UPDATE layers SET used=1")
     assert hear(user) == "begun"
@@ -126,18 +120,17 @@ sys.stdin.readline()
     assert gone == {diff_id_of("used")}
 
 
-def test_processes_that_begin_and_end_beside_sweeps_never_lose_their_folders(
-    start: Start, root: Path
-) -> None:
+def test_processes_that_work_beside_sweeps_never_lose_their_folders(start: Start, root: Path) -> None:
     Store(root).close()
     worker = """
 print("ready", flush=True)
 sys.stdin.readline()
+area = Store(root).work
 for turn in range(150):
-    with Store(root).work.begin() as work:
+    with area.begin() as work:
         (work.path / "file").write_text("x")
         assert (work.path / "file").read_text() == "x"
-        assert work.path in Store(root).work.live()
+        assert work.path in area.live()
 """
     sweeper = """
 print("ready", flush=True)
@@ -146,9 +139,6 @@ store = Store(root)
 for turn in range(400):
     store.work.sweep()
 """
-    worker = worker.replace("Store(root).work", "area").replace(
-        "for turn", "area = Store(root).work\nfor turn", 1
-    )
     processes = [start(worker), start(worker), start(sweeper)]
     assert [hear(process) for process in processes] == ["ready"] * 3
     for process in processes:

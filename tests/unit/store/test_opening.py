@@ -22,9 +22,7 @@ def test_a_new_store_is_a_valid_empty_oci_layout(store: Store) -> None:
     assert index == {"schemaVersion": 2, "manifests": []}
 
 
-def test_many_processes_may_create_one_store_at_once_and_none_loses_its_name(
-    start: Start, root: Path
-) -> None:
+def test_many_processes_may_create_one_store_and_none_loses_its_name(start: Start, root: Path) -> None:
     code = """
 print("ready", flush=True)
 sys.stdin.readline()
