@@ -98,16 +98,21 @@ def test_a_folder_in_place_of_the_database_is_said(root: Path) -> None:
 
 def test_a_file_in_place_of_the_store_is_said(root: Path) -> None:
     root.write_text("")
-    with pytest.raises(StoreError, match="cannot use .* as a store"):
+    with pytest.raises(StoreError, match=r"cannot use .* as a store"):
         Store(root)
 
 
 def test_what_a_failed_transaction_changed_is_undone_and_the_next_one_works(store: Store) -> None:
     database = store.collector.database
     image = image_of(store, "a")
-    with pytest.raises(RuntimeError), database.transaction():
-        database.change("INSERT INTO images VALUES ('x', ?, ?, 0)", (image.digest, image.id))
-        raise RuntimeError
+
+    def fail() -> None:
+        with database.transaction():
+            database.change("INSERT INTO images VALUES ('x', ?, ?, 0)", (image.digest, image.id))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert store.names.all() == []
     store.names.put(image, Reference.parse("app"))
     assert len(store.names.all()) == 1
@@ -115,9 +120,14 @@ def test_what_a_failed_transaction_changed_is_undone_and_the_next_one_works(stor
 
 def test_a_transaction_that_sqlite_undid_by_itself_reports_its_first_error(store: Store) -> None:
     database = store.collector.database
-    with pytest.raises(RuntimeError, match="the first"), database.transaction():
-        database.change("ROLLBACK")  # as SQLite does where the disk is full
-        raise RuntimeError("the first")
+
+    def fail() -> None:
+        with database.transaction():
+            database.change("ROLLBACK")  # as SQLite does where the disk is full
+            raise RuntimeError("the first")
+
+    with pytest.raises(RuntimeError, match="the first"):
+        fail()
     with database.transaction():
         database.change("INSERT INTO meta VALUES ('a', 'b')")
     assert database.rows("SELECT value FROM meta WHERE key='a'") == [("b",)]
