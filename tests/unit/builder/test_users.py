@@ -6,7 +6,8 @@ import pytest
 from img.builder.users import Identity, UnknownUser, identity, owner
 
 FILES = {
-    "/etc/passwd": b"# people\nroot:x:0:0:root:/root:/bin/sh\nme:x:1000:1001:Me,\xff:/home/me:/bin/sh\nbare:x:7\n\n",
+    "/etc/passwd": b"# people\nroot:x:0:0:root:/root:/bin/sh\n"
+    b"me:x:1000:1001:Me,\xff:/home/me:/bin/sh\nbare:x:7\n\n",
     "/etc/group": b"root:x:0:\nstaff:x:50:me,other\nwheel:x:10:me\nme:x:1001:\n",
 }
 read = FILES.get

@@ -6,9 +6,7 @@ import time
 
 import click
 import pytest
-from img.cli.build import _epoch
 from img.cli.common import ago, default_state, human_size, pairs, print_rows, table
-from img.cli.disk import _fits
 
 
 @pytest.mark.parametrize(
@@ -75,25 +73,3 @@ def test_the_store_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert default_state() == "/data/img"
     monkeypatch.setenv("IMG_STATE", "/state")
     assert default_state() == "/state"
-
-
-def test_an_epoch_is_seconds_that_a_date_can_hold() -> None:
-    assert (_epoch(""), _epoch("0"), _epoch("1700000000")) == (None, 0, 1_700_000_000)
-    for text in ("now", "-1", "1.5", "99999999999999"):
-        with pytest.raises(click.UsageError, match="SOURCE_DATE_EPOCH"):
-            _epoch(text)
-
-
-@pytest.mark.parametrize(
-    ("condition", "fits"),
-    [("id=abc", True), ("abc", True), ("abcd*", False), ("id==abc", True), ("id=b", False), ("mutable=false", True),
-     ("mutable=TRUE", False), ("diff_id=sha256:12", True), ("diff_id=12", True), ("size=5", True)],
-)  # fmt: skip
-def test_conditions_of_ls_look_at_one_field(condition: str, fits: bool) -> None:
-    row: dict[str, object] = {"id": "abc", "diff_id": "sha256:1234", "mutable": False, "size": 5}
-    assert _fits(row, condition) is fits
-
-
-def test_a_condition_on_no_field_names_those_that_there_are() -> None:
-    with pytest.raises(click.UsageError, match="there are id"):
-        _fits({"id": "a"}, "colour=red")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import tarfile
@@ -18,6 +17,7 @@ from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, R
 from img.oci.descriptor import (
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
+    OCI_INDEX,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
@@ -230,10 +230,10 @@ def test_of_an_index_of_platforms_this_machines_image_is_taken(store: Store, rea
     foreign = {**wanted, "digest": sha256(b"foreign"), "platform": {"os": "linux", "architecture": "none"}}
     host = Platform.host().to_json()
     index = json.dumps({"schemaVersion": 2, "manifests": [foreign, {**wanted, "platform": host}]}).encode()
-    digest = hashlib.sha256(index).hexdigest()
-    top = Index.make([Descriptor(media_type="application/vnd.oci.image.index.v1+json", digest=f"sha256:{digest}",
-                                 size=len(index))])  # fmt: skip
-    (found,) = read(tar_of({**files, f"blobs/sha256/{digest}": index, "index.json": top.raw}))
+    nested = Descriptor(media_type=OCI_INDEX, digest=sha256(index), size=len(index))
+    (found,) = read(
+        tar_of({**files, f"blobs/sha256/{nested.hex}": index, "index.json": Index.make([nested]).raw})
+    )
     assert found.image == image
 
 
