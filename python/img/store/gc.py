@@ -8,7 +8,6 @@ sees half a layer. What is reported as freed is what the disk gave back.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 
@@ -95,7 +94,8 @@ class Collector:
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)
-            freed += blob_bytes + sum(_core.remove_tree(entry.path) for entry in os.scandir(trash.path))
+            # Not the trash folder itself: its blocks were taken by this very collection.
+            freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
         freed += self._drop_leftovers(in_use_since)
         return Pruned(layers=tuple(gone), blobs=blobs, freed_bytes=freed)
 
