@@ -3,6 +3,7 @@
 //! Each family of calls has a file of its own that registers itself. Every call that may take
 //! long releases the interpreter; errors are mapped once, in `door.rs`.
 
+mod changes;
 mod copies;
 mod door;
 mod layers;
@@ -15,5 +16,6 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     layers::register(module)?;
     copies::register(module)?;
+    changes::register(module)?;
     sandbox::register(module)
 }
