@@ -21,6 +21,7 @@ from img.engine.building import Build
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
 from img.engine.requests import (
+    Backend,
     BuildRequest,
     BuildResult,
     Compression,
@@ -39,6 +40,7 @@ from img.registry import ConfigFile, Options, Registry
 from img.store import LayerRecord, Pruned, Store
 
 __all__ = [
+    "Backend",
     "BuildRequest",
     "BuildResult",
     "Compression",
@@ -132,7 +134,15 @@ class Engine:
         namespace = self.enter()
         warn_single(namespace, self._progress)
         puller = self._puller()
-        build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=namespace)
+        build = Build(
+            self.store,
+            puller,
+            request,
+            self._progress,
+            jobs=self._jobs,
+            namespace=namespace,
+            backend=self._settings.backend,
+        )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
         built = build.run()
