@@ -619,6 +619,17 @@ mod tests {
     }
 
     #[test]
+    fn an_attribute_of_a_file_is_a_change() {
+        let tree = fixture(&["d/f", "e/f"]);
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(tree.root("d/f"), "user.note", b"x", flags).unwrap();
+        assert_eq!(tree.changes(), ["=d", "=d/f"]);
+        let mut value = [0_u8; 8];
+        let length = rustix::fs::getxattr(tree.upper("d/f"), "user.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"x");
+    }
+
+    #[test]
     fn owners_are_changes() {
         if !rustix::process::geteuid().is_root() {
             return;
