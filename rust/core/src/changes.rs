@@ -217,7 +217,9 @@ impl Stamp {
 
     /// Tells whether a file may have changed only in that another name of it was removed.
     fn lost_a_name(&self, then: &Self) -> bool {
-        self.ino == then.ino && self.file_type == then.file_type && self.nlink < then.nlink
+        // A folder's links are its subfolders.
+        let same = self.ino == then.ino && self.file_type == then.file_type;
+        same && !self.is_folder() && self.nlink < then.nlink
     }
 }
 
@@ -654,7 +656,7 @@ mod tests {
 
     #[test]
     fn a_folder_that_was_made_anew_is_opaque() {
-        let tree = fixture(&["d/old", "f"]);
+        let tree = fixture(&["d/old", "d/deep/old", "f"]);
         fs::remove_dir_all(tree.root("d")).unwrap();
         fs::create_dir(tree.root("d")).unwrap();
         fs::write(tree.root("d/new"), "").unwrap();
