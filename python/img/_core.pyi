@@ -273,6 +273,25 @@ def read_in_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> by
     For `/etc/passwd` and `/etc/group`; it needs no mount.
     """
 
+# ---- changes.rs: what a step changed, where overlay cannot tell -----------------------------------
+
+@final
+class TreeRecord:
+    """A plain tree as it stood, made by `flatten` and not yet given to a container."""
+
+    def __init__(self, root: str) -> None:
+        """Walks the tree once, and waits (a few milliseconds) until a later change can be told."""
+
+    def changes(self, layers: Sequence[str], upper: str) -> None:
+        """Moves what was changed since into `upper`, an empty folder, in the form of a layer directory.
+
+        The tree is of no further use. No container may be at work in it.
+
+        Args:
+            layers: What the tree was flattened from, base first.
+            upper: On the tree's file system.
+        """
+
 # ---- sandbox.rs: namespaces, mounts and containers --------------------------------------------
 
 @final

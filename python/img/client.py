@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from img.engine import (
+    Backend,
     BuildRequest,
     BuildResult,
     Compression,
@@ -45,6 +46,7 @@ class Client:
         docker_config: str | os.PathLike[str] = "",
         plain_http: Sequence[str] = (),
         jobs: int = 0,
+        backend: Backend = "auto",
     ) -> None:
         """Prepares; opens nothing.
 
@@ -54,6 +56,7 @@ class Client:
             docker_config: Path of docker's `config.json`, for credentials; by default there are none.
             plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
             jobs: Steps and transfers at once; 0 means as many as there are processors.
+            backend: How steps get their roots: `overlay`, `native` (copies), or what this machine allows.
         """
         root = Path(state) if state is not None else Path.home() / ".local" / "share" / "img"
         self._settings = Settings(
@@ -61,6 +64,7 @@ class Client:
             docker_config=str(docker_config),
             plain_http=tuple(plain_http),
             jobs=jobs,
+            backend=backend,
         )
         self._progress = progress
         self._store: Store | None = None
@@ -329,5 +333,5 @@ def push(name: str, **options: Any) -> str:
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of `Client` itself out of a call's."""
-    names = ("state", "progress", "docker_config", "plain_http", "jobs")
+    names = ("state", "progress", "docker_config", "plain_http", "jobs", "backend")
     return {name: options.pop(name) for name in names if name in options}

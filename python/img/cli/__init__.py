@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from img.cli.common import Globals
+from img.cli.common import BACKEND_HELP, BACKENDS, Globals
 from img.cli.go import GoGroup
 
 VERBS = {
@@ -44,11 +44,19 @@ VERBS = {
 )
 @click.option("-d", "-debug", "--debug", is_flag=True, help="Show debug logging.")
 @click.option("-s", "-state", "--state", metavar="DIR", default="", help="Folder of the store.")
+@click.option(
+    "-b",
+    "-backend",
+    "--backend",
+    type=click.Choice(list(BACKENDS)),
+    default="auto",
+    help=BACKEND_HELP,
+)
 @click.option("--single-id", is_flag=True, hidden=True)
 @click.pass_context
-def main(ctx: click.Context, debug: bool, state: str, single_id: bool) -> None:
+def main(ctx: click.Context, debug: bool, state: str, backend: str, single_id: bool) -> None:
     """Builds container images from Dockerfiles, without a daemon and without root."""
-    ctx.obj = Globals(state=state, debug=debug, single_id=single_id)
+    ctx.obj = Globals(state=state, debug=debug, single_id=single_id, backend=backend)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

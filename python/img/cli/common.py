@@ -16,9 +16,15 @@ import click
 from img.cli.go import GoCommand
 
 if TYPE_CHECKING:
-    from img.engine import Settings
+    from img.engine import Backend, Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+BACKENDS: dict[str, Backend] = {"auto": "auto", "overlayfs": "overlay", "native": "native"}
+"""What `--backend` takes."""
+
+BACKEND_HELP = "How steps get their files: overlayfs mounts, native copies, or auto (the default)."
 
 
 @dataclass(slots=True)
@@ -28,6 +34,7 @@ class Globals:
     state: str = ""
     debug: bool = False
     single_id: bool = False
+    backend: str = ""
     insecure: tuple[str, ...] = field(default=())
 
     def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
@@ -43,6 +50,7 @@ class Globals:
             ca_file=os.environ.get("SSL_CERT_FILE", ""),
             jobs=jobs,
             single_id=self.single_id,
+            backend=BACKENDS[self.backend or "auto"],
         )
 
 
@@ -109,6 +117,10 @@ def _global_options() -> list[click.Parameter]:
         click.Option(
             ["-s", "-state", "--state"], metavar="DIR", help="Folder of the store.",
             callback=_global("state"), **shared,
+        ),
+        click.Option(
+            ["-b", "-backend", "--backend"], type=click.Choice(list(BACKENDS)), help=BACKEND_HELP,
+            callback=_global("backend"), **shared,
         ),
         click.Option(
             ["--single-id"], is_flag=True, hidden=True, callback=_global("single_id"), **shared

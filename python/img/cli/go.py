@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+_VALUED = frozenset({"-s", "-state", "--state", "-b", "-backend", "--backend"})
+"""The global flags that take a value."""
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -143,7 +145,7 @@ class GoGroup(click.Group):
                 rewritten.extend((name, value))
             else:
                 rewritten.append(word)
-                if name in ("-s", "-state", "--state") and not equals:
+                if name in _VALUED and not equals:
                     rewritten.extend(word for word in [next(words, None)] if word is not None)
         return super().parse_args(ctx, rewritten)
 

@@ -20,6 +20,7 @@ from img import _core
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
 from img.engine.requests import (
+    Backend,
     BuildRequest,
     BuildResult,
     Compression,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from img.registry import Registry
 
 __all__ = [
+    "Backend",
     "BuildRequest",
     "BuildResult",
     "Compression",
@@ -142,7 +144,15 @@ class Engine:
         puller = self._puller()
         from img.engine.building import Build
 
-        build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=namespace)
+        build = Build(
+            self.store,
+            puller,
+            request,
+            self._progress,
+            jobs=self._jobs,
+            namespace=namespace,
+            backend=self._settings.backend,
+        )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
         built = build.run()

@@ -16,12 +16,12 @@ from img.context import Context, open_folder, read_dockerfile, read_ignore, unpa
 from img.dockerfile import ignore_names, parse, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
-from img.engine.requests import BuildRequest
+from img.engine.requests import Backend, BuildRequest
 from img.errors import ImgError, RegistryError, StoreError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress
-from img.snapshot import OverlaySnapshotter
+from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
 
@@ -47,6 +47,7 @@ class Build:
         *,
         jobs: int,
         namespace: _core.Namespace,
+        backend: Backend = "auto",
     ) -> None:
         """Checks the tags; touches nothing else."""
         self._store = store
@@ -55,6 +56,7 @@ class Build:
         self._progress = progress
         self._jobs = jobs
         self._namespace = namespace
+        self._backend = backend
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -168,7 +170,7 @@ class Build:
         single = self._namespace.kind == "single"
         site = Site(
             store=self._store,
-            snapshots=OverlaySnapshotter(scratch, stub),
+            snapshots=choose_snapshotter(scratch, stub, backend=self._backend, progress=self._progress),
             executor=SandboxExecutor(str(work.folder("run")), emulate_owners=single),
             images=self._puller,
             context=context,

@@ -12,6 +12,8 @@ from typing import Literal
 
 PullPolicy = Literal["missing", "always", "never"]
 Compression = Literal["gzip", "zstd", "none"]
+Backend = Literal["auto", "overlay", "native"]
+"""How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class Settings:
         ca_file: PEM file of further certificate authorities; empty for none.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
+        backend: How steps get their roots.
     """
 
     state: str
@@ -37,6 +40,7 @@ class Settings:
     ca_file: str = ""
     jobs: int = 0
     single_id: bool = False
+    backend: Backend = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,14 +23,13 @@ use std::sync::Arc;
 use rustix::fs::{linkat, mkdirat, statat, symlinkat, unlinkat, AtFlags, FileType, Mode, Stat};
 use rustix::io::Errno;
 
-use crate::attrs::{make_whiteout, Owners, Writer};
+use crate::attrs::{is_whiteout_at, make_whiteout, Owners, Writer};
 use crate::batch::{open_new, Workers, SMALL};
 use crate::copy_object::copy_object;
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::error::{Error, IoContext, Result};
 use crate::root::{split, Folder, Missing, Root};
 use crate::settle::Pending;
-use crate::stack::is_whiteout;
 use crate::tar_read::{unwrap_error, Archive, Segment};
 use crate::tree::remove_at;
 
@@ -252,10 +251,14 @@ impl<'a> Extraction<'a> {
     fn directory(&mut self, folder: &Folder, name: &[u8], mut entry: Entry) -> Result<()> {
         let path = folder.join(name);
         let occupant = self.occupant(folder, name)?;
-        let stands = occupant.map(|stat| (FileType::from_raw_mode(stat.st_mode), stat.st_rdev));
-        let deleted = stands.is_some_and(|(file_type, rdev)| is_whiteout(file_type, rdev));
-        if stands.is_none_or(|(file_type, _)| file_type != FileType::Directory) {
-            let shown = self.root.display(&path);
+        let stands = occupant.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let shown = self.root.display(&path);
+        let deleted = match &occupant {
+            Some(stat) => is_whiteout_at(folder.as_fd(), OsStr::from_bytes(name), stat),
+            None => Ok(false),
+        };
+        let deleted = deleted.at("getxattr", &shown)?;
+        if stands != Some(FileType::Directory) {
             if stands.is_some() {
                 unlinkat(folder, name, AtFlags::empty()).at("unlink", &shown)?;
             }
@@ -332,7 +335,8 @@ impl<'a> Extraction<'a> {
         if file_type == FileType::Directory {
             return Err(layer_error(path, "hard link to a folder"));
         }
-        if is_whiteout(file_type, stat.st_rdev) {
+        let deleted = is_whiteout_at(stands.as_fd(), OsStr::from_bytes(target_name), &stat);
+        if deleted.at("getxattr", self.root.display(target))? {
             return self.link_below(folder, name, target, path);
         }
         let shown = self.root.display(path);

@@ -20,7 +20,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::entry::{Entry, Kind, Xattr, XATTR_OPAQUE, XATTR_OVERRIDE};
+use crate::entry::{Entry, Kind, Xattr, XATTR_OPAQUE, XATTR_OVERRIDE, XATTR_WHITEOUT};
 
 /// Where `security.capability` waits while the process may not set the real one.
 const KEPT_CAPABILITY: &[u8] = b"user.img.xattr.security.capability";
@@ -36,7 +36,7 @@ const XATTR_USUAL: usize = 512;
 pub enum Mark {
     /// Nothing: an entry like any other.
     Plain,
-    /// A whiteout (character device 0:0): the name is deleted from the layers below.
+    /// A whiteout (character device 0:0, or its stand-in): the name is deleted from the layers below.
     Whiteout,
     /// An opaque directory: it hides every child that the layers below have.
     Opaque,
@@ -172,6 +172,11 @@ impl Attrs {
         } else if name == XATTR_OPAQUE.as_bytes() {
             if value == b"y" && self.entry.kind == Kind::Directory {
                 self.mark = Mark::Opaque;
+            }
+        } else if name == XATTR_WHITEOUT.as_bytes() {
+            if self.entry.kind == Kind::File && self.entry.size == 0 {
+                self.entry.kind = Kind::CharDevice { major: 0, minor: 0 };
+                self.mark = Mark::Whiteout;
             }
         } else if name == KEPT_CAPABILITY {
             self.entry.xattrs.push((CAPABILITY.to_vec(), value));
@@ -471,10 +476,43 @@ pub fn create(parent: BorrowedFd<'_>, name: &OsStr, mode: Mode) -> io::Result<Ow
     Ok(openat(parent, name, flags, mode)?)
 }
 
-/// Makes a whiteout. Linux lets any user make this one device (since 5.8).
+/// Makes a whiteout. Linux lets any user make this one device (since 5.8), but overlay lets nobody:
+/// there, and on older kernels, a marked file stands for it.
 pub fn make_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     let mode = Mode::empty();
-    Ok(mknodat(parent, name, FileType::CharacterDevice, mode, 0)?)
+    match mknodat(parent, name, FileType::CharacterDevice, mode, 0) {
+        Err(Errno::PERM) => stand_in_whiteout(parent, name),
+        done => Ok(done?),
+    }
+}
+
+/// Makes a whiteout of overlay's second form.
+fn stand_in_whiteout(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let file = create(parent, name, Mode::from_raw_mode(0o600))?;
+    let (mark, value) = (XATTR_WHITEOUT, XattrFlags::empty());
+    fsetxattr(&file, mark, b"y", value)?;
+    // Without this, overlay does not look for such files in the folder.
+    let path = Target::path(parent, OsStr::new("."))?;
+    match lsetxattr(path, XATTR_OPAQUE, b"x", XattrFlags::CREATE) {
+        Err(Errno::EXIST) => Ok(()),
+        done => Ok(done?),
+    }
+}
+
+/// Tells whether what `stat` was read from, the object `name` of `parent`, is a whiteout.
+pub fn is_whiteout_at(parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> io::Result<bool> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice => Ok(stat.st_rdev == 0),
+        FileType::RegularFile if stat.st_size == 0 => {
+            let mut value = [0_u8; 1];
+            match lgetxattr(Target::path(parent, name)?, XATTR_WHITEOUT, &mut value) {
+                Ok(_) | Err(Errno::RANGE) => Ok(true),
+                Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Marks an open folder opaque.
@@ -628,6 +666,7 @@ fn wanted(name: &[u8]) -> bool {
     belongs_to_image(name)
         || name == XATTR_OVERRIDE.as_bytes()
         || name == XATTR_OPAQUE.as_bytes()
+        || name == XATTR_WHITEOUT.as_bytes()
         || name == KEPT_CAPABILITY
 }
 

@@ -63,6 +63,10 @@ pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 pub const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 /// On disk (overlay's own form): an opaque directory carries this xattr with the value `y`.
 pub const XATTR_OPAQUE: &str = "user.overlay.opaque";
+/// On disk, where a whiteout device is refused (a store on an overlay): an empty regular file with
+/// this xattr is a whiteout, in a folder whose [`XATTR_OPAQUE`] is `x`. Overlay's own second form
+/// (Linux 6.7).
+pub const XATTR_WHITEOUT: &str = "user.overlay.whiteout";
 /// On disk: what could not be owned or made for want of ids or privilege. A regular file or
 /// directory carries `uid:gid:mode:major:minor` (decimal, decimal, octal `st_mode` with the type
 /// bits, decimal, decimal); reading a layer directory gives these values in place of `stat`'s.

@@ -11,6 +11,7 @@ pub mod attrs;
 pub mod batch;
 pub mod blob;
 pub mod cancel;
+pub mod changes;
 pub mod chmod;
 pub mod compress;
 pub mod copy;

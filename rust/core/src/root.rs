@@ -18,9 +18,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::attrs::make_opaque;
+use crate::attrs::{is_whiteout_at, make_opaque};
 use crate::error::{Error, IoContext, Result};
-use crate::stack::is_whiteout;
 
 /// Open folders kept. Archives come sorted by folder, so few are needed; descriptors are scarce
 /// (1,024 is a usual limit, and several layers are extracted at once).
@@ -201,7 +200,8 @@ impl Root {
             let target = readlinkat(here, name, Vec::new()).at("readlink", &path)?;
             return Ok(Step::Link(target.into_bytes()));
         }
-        if !is_whiteout(file_type, stat.st_rdev) {
+        let deleted = is_whiteout_at(here.as_fd(), OsStr::from_bytes(name), &stat);
+        if !deleted.at("getxattr", &path)? {
             return Ok(match missing {
                 Missing::Make => Step::File,
                 Missing::Tell => Step::Nothing,

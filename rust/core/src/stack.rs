@@ -12,9 +12,10 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, CWD};
 use rustix::io::Errno;
 
+use crate::attrs::is_whiteout_at;
 use crate::entry::XATTR_OPAQUE;
 use crate::error::{IoContext, Result};
 use crate::Error;
@@ -208,7 +209,8 @@ impl Stack {
                 }
                 continue;
             }
-            if layers.is_empty() && !is_whiteout(file_type, stat.st_rdev) {
+            let deleted = is_whiteout_at(CWD, on_disk.as_os_str(), &stat);
+            if layers.is_empty() && !deleted.at("getxattr", &on_disk)? {
                 let found = Found {
                     path: on_disk,
                     layer: index,

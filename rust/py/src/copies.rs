@@ -28,7 +28,7 @@ const SLICE: Duration = Duration::from_millis(50);
 /// Runs `work` on a thread of its own while this one looks after signals.
 ///
 /// A handler that raises (Ctrl-C) stops the work; the work has ended when this returns.
-fn interruptible<T: Send + 'static>(
+pub fn interruptible<T: Send + 'static>(
     py: Python<'_>,
     work: impl FnOnce(&Cancel) -> Result<T, Error> + Send + 'static,
 ) -> PyResult<T> {

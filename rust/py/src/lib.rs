@@ -3,6 +3,7 @@
 //! Each family of calls has a file of its own that registers itself. Every call that may take
 //! long releases the interpreter; errors are mapped once, in `door.rs`.
 
+mod changes;
 mod copies;
 mod door;
 mod layers;
@@ -16,5 +17,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     door::register(module)?;
     layers::register(module)?;
     copies::register(module)?;
+    changes::register(module)?;
     sandbox::register(module)
 }

@@ -83,6 +83,22 @@ fn an_archives_opaque_xattr_is_not_set() {
 }
 
 #[test]
+fn where_devices_are_refused_a_marked_file_is_the_whiteout() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = File::open(folder.path()).unwrap();
+    stand_in_whiteout(dir.as_fd(), OsStr::new("gone")).unwrap();
+    stand_in_whiteout(dir.as_fd(), OsStr::new("also")).unwrap();
+    fs::write(folder.path().join("empty"), "").unwrap();
+    for (name, mark) in [("gone", Mark::Whiteout), ("empty", Mark::Plain)] {
+        let name = OsStr::new(name);
+        assert_eq!(read(dir.as_fd(), name).unwrap().unwrap().mark, mark);
+        let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        let told = is_whiteout_at(dir.as_fd(), name, &stat).unwrap();
+        assert_eq!(told, mark == Mark::Whiteout);
+    }
+}
+
+#[test]
 fn whiteouts_and_opaque_folders_are_told() {
     let (keep, dir) = folder();
     make_whiteout(dir.as_fd(), OsStr::new("gone")).unwrap();
