@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from img import _core
 from img.errors import InvalidDocument, StoreError, Unsupported
-from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference, chain_id
+from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
 from img.registry import Stop
-from img.store import LayerRecord, Store, WorkFolder
+from img.store import LayerRecord, Store, WorkFolder, ground
 
 if TYPE_CHECKING:
     from img.registry import Registry
@@ -256,14 +256,13 @@ class _Extraction:
             record = self._store.layers.find(layer.diff_id, ids[:position])
             if record is None:
                 folder, stats = self._ready.pop(layer.diff_id)
-                depends = bool(stats.pending and below)
                 if stats.pending:
                     _core.settle_layer(str(folder), below)
                 record = self._store.layers.publish(
                     folder,
                     diff_id=layer.diff_id,
                     tar_bytes=stats.uncompressed_size,
-                    settled_on=chain_id(ids[:position]) if depends else "",
+                    settled_on=ground(ids[:position]) if stats.pending else "",
                     snapshot=layer.diff_id,
                     trash=self._work,
                 )

@@ -24,7 +24,7 @@ from img.store.blobs import BlobStore
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
-from img.store.layers import LayerRecord, LayerStore, new_snapshot_id
+from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
 from img.store.work import WorkArea, WorkFolder
 
@@ -35,6 +35,7 @@ __all__ = [
     "Pruned",
     "Store",
     "WorkFolder",
+    "ground",
     "new_snapshot_id",
 ]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from img import _core
 from img.errors import BlobNotFound
-from img.oci import Image, chain_id
+from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.database import Database
 from img.store.images import ImageStore
-from img.store.layers import LayerRecord, LayerStore
+from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.records import RecordStore
 from img.store.work import WorkArea, WorkFolder
 
@@ -46,9 +46,7 @@ class Needed:
         self.blobs |= {image.digest, image.id, *(layer.digest for layer in image.manifest.layers)}
         ids = image.config.diff_ids
         for position, diff_id in enumerate(ids):
-            self.layers.add((diff_id, ""))
-            if position:
-                self.layers.add((diff_id, chain_id(ids[:position])))
+            self.layers |= {(diff_id, ""), (diff_id, ground(ids[:position]))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

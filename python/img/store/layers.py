@@ -64,7 +64,7 @@ class LayerStore:
         Args:
             below: Diff IDs of the layers below it, base first.
         """
-        return self._touch(diff_id, ("", chain_id(below) if below else ""))
+        return self._touch(diff_id, ("", ground(below)))
 
     def _touch(self, diff_id: str, parents: tuple[str, str]) -> LayerRecord | None:
         """A layer that stands alone or on these parents, counted as used now, if its folder is here."""
@@ -109,10 +109,10 @@ class LayerStore:
 
         Args:
             folder: On the store's file system; gone afterwards.
-            settled_on: Chain ID of the layers below, where it depends on them.
+            settled_on: What it stands on (`ground`), where it depends on that.
             trash: Takes what is superfluous, to be removed later.
         """
-        name = diff_id.partition(":")[2] + (f".{settled_on.partition(':')[2][:16]}" if settled_on else "")
+        name = diff_id.partition(":")[2] + (f".{settled_on[-16:]}" if settled_on else "")
         target = self.root / name
         now = time.time()
         with self._database.transaction():
@@ -201,6 +201,11 @@ class LayerStore:
             created=float(str(created)),
             used=float(str(used)),
         )
+
+
+def ground(below: Sequence[str]) -> str:
+    """Names what a settled layer stands on: the chain ID of the layers below, or that there are none."""
+    return chain_id(below) if below else "nothing"
 
 
 def new_snapshot_id() -> str:
