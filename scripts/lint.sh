@@ -12,8 +12,8 @@ check() {
     "$@"
 }
 
-check "$VENV/bin/ruff" check --quiet python tests benches
-check "$VENV/bin/ruff" format --quiet --check python tests benches
+check "$VENV/bin/ruff" check --quiet python tests benches scripts
+check "$VENV/bin/ruff" format --quiet --check python tests benches scripts
 check "$VENV/bin/mypy" --no-error-summary
 check "$VENV/bin/mypy" --no-error-summary --strict --explicit-package-bases tests benches
 check "$VENV/bin/python" -m mypy.stubtest --mypy-config-file pyproject.toml img._core

@@ -57,7 +57,8 @@ as_user() {
         setpriv --reuid "$TEST_USER" --regid "$TEST_USER" --init-groups \
             env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin LANG=C.UTF-8 \
             HOME="$place/home" USER="$TEST_USER" LOGNAME="$TEST_USER" TMPDIR="$place/tmp" \
-            XDG_RUNTIME_DIR="$place/run" PYTHONDONTWRITEBYTECODE=1 "${keep[@]}" "$@"
+            XDG_RUNTIME_DIR="$place/run" \
+            HYPOTHESIS_STORAGE_DIRECTORY="$place/tmp/hypothesis" PYTHONDONTWRITEBYTECODE=1 "${keep[@]}" "$@"
     )
 }
 

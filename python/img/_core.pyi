@@ -12,6 +12,13 @@ Every function may raise `OSError` (with its path), `img.errors.DiskFull`, and
 from collections.abc import Sequence
 from typing import Literal, final
 
+def stop_everything(stop: bool, /) -> None:
+    """Makes every call that is under way end soon with KeyboardInterrupt, in whatever thread it is.
+
+    Python runs signal handlers in its main thread alone, while long calls run in others; whoever
+    handles an interrupt there calls this, waits for the others, and takes it back with False.
+    """
+
 # ---- layers.rs: bytes of a layer, in and out --------------------------------------------------
 
 @final

@@ -5,7 +5,7 @@
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint)
-    ├── BuildError(step, exit_code, log_tail)
+    ├── BuildError(step, exit_code_of_step, log_tail, where)
     ├── CopyError(path, reason, not_found)
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized

@@ -76,8 +76,10 @@ def perform(call: Mapping[str, Any], progress: Any) -> Any:
     name, args = str(call["call"]), dict(call["args"])
     if name not in CALLS:
         raise ImgError(f"there is no call {name!r}")
-    settings = call["settings"]
-    with Engine(Settings(**{**settings, "plain_http": tuple(settings["plain_http"])}), progress) as engine:
+    settings: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in call["settings"].items()
+    }
+    with Engine(Settings(**settings), progress) as engine:
         if name == "build":
             request = {**args["request"], "tags": tuple(args["request"]["tags"])}
             return plain(engine.build(BuildRequest(**request)))

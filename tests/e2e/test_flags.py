@@ -21,7 +21,7 @@ VERBS = (
         ["--build-arg", "V=2", "--tag", "t", "--target", "s", "--file", "Other"],
         ["--build-arg=V=2", "--tag=t", "--target=s", "--file=Other"],
         ["-d", "-build-arg", "V=2", "-tag", "t", "-target", "s", "-file", "Other"],
-        ["--no-cache=false", "--build-arg", "V=2", "-tt", "--target", "s", "-fOther"],
+        ["--no-cache=false", "--build-arg", "V=2", "-t", "t", "--target", "s", "-fOther"],
     ],
     ids=["go", "go-equals", "docker", "docker-equals", "go-long", "mixed"],
 )

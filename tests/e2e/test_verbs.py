@@ -26,12 +26,13 @@ def _build(img: Img, make_context: Context, base: str, tag: str = "jess/img", ex
 
 def test_build_prints_the_shape_of_the_first_img(img: Img, make_context: Context, busybox_image: str) -> None:
     context = make_context(
-        {"Dockerfile": f"FROM {busybox_image}\nRUN echo from-inside\nCOPY a /a\n", "a": "a"}
+        {"Dockerfile": f"FROM {busybox_image}\nRUN echo from-inside; touch /x\nCOPY a /a\n", "a": "a"}
     )
+    img.ok("pull", busybox_image)
     lines = img.ok("build", "-t", "jess/img", context).text.splitlines()
     assert lines[0] == "Building jess/img..."
     assert lines[1] == "Setting up the rootfs... this may take a bit."
-    run = lines.index("RUN [/bin/sh -c echo from-inside]")
+    run = lines.index("RUN [/bin/sh -c echo from-inside; touch /x]")
     assert lines[run + 1] == "--->"
     assert lines[run + 2] == "from-inside"
     assert re.fullmatch(r"<--- \w{20,} 0 <nil>", lines[run + 3])

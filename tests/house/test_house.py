@@ -47,11 +47,18 @@ def test_a_cached_build_starts_with_nothing_heavy(
     assert not (HEAVY - {"logging"}) & _imports(img, "build", "-t", "t", context)
 
 
-def test_no_file_is_longer_than_500_lines() -> None:
+def test_a_file_of_more_than_500_lines_explains_itself_in_the_architecture() -> None:
+    """The tests at the end of a Rust file do not count."""
     files = [path for pattern in FAMILIES for path in ROOT.glob(pattern)]
     assert len(files) > 20
-    long = {str(p.relative_to(ROOT)): n for p in files if (n := len(p.read_text().splitlines())) > 500}
-    assert not long
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    long = {p.name: n for p in files if (n := _code_lines(p)) > 500}
+    assert not {name: count for name, count in long.items() if f"`{name}`" not in text}
+
+
+def _code_lines(path: Path) -> int:
+    lines = path.read_text().splitlines()
+    return lines.index("#[cfg(test)]") if "#[cfg(test)]" in lines else len(lines)
 
 
 def _console_examples() -> list[str]:

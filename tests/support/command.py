@@ -134,8 +134,7 @@ class Img:
 
 
 def steps_run(outcome: Outcome) -> list[str]:
-    """The steps that a plain build did not take from the cache, as titled."""
+    """The RUN and COPY steps that a plain build did not take from the cache, as titled."""
     lines = outcome.stderr.splitlines()
-    return [
-        lines[i - 1] for i, line in enumerate(lines[:-1]) if line == "--->" and lines[i + 1] != "Using cache"
-    ]
+    starts = [i for i, line in enumerate(lines) if line == "--->" and lines[i - 1].startswith("RUN ")]
+    return [lines[i - 1] for i in starts if lines[i + 1] != "Using cache"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,11 +22,13 @@ class Peers:
         """`folder`: where the storage goes; made here, removed by `close`."""
         self.folder = folder
         folder.mkdir(parents=True)
-        (folder / "run").mkdir(mode=0o700)
+        # podman takes no run folder of more than 50 characters.
+        self.short = Path(tempfile.mkdtemp(prefix="pr", dir="/tmp"))
 
     def close(self) -> None:
         """Removes the storage."""
         hosts.remove_tree(self.folder)
+        hosts.remove_tree(self.short)
 
     def run(self, *command: str, timeout: float = 600) -> str:
         """Runs a tool to its good end; gives its standard output."""
@@ -61,7 +65,7 @@ class Peers:
         archive = self.folder / "built.tar"
         archive.unlink(missing_ok=True)
         self.buildah("push", tag, f"oci-archive:{archive}")
-        return trees.read_image(archive)
+        return without_marks(trees.read_image(archive))
 
     def _storage(self) -> Sequence[str]:
         folder = self.folder
@@ -69,7 +73,7 @@ class Peers:
             "--root",
             f"{folder}/root",
             "--runroot",
-            f"{folder}/run/storage",
+            f"{self.short}/s",
             "--storage-driver",
             "overlay",
         )
@@ -79,7 +83,18 @@ class Peers:
         return {
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "HOME": str(self.folder),
-            "XDG_RUNTIME_DIR": str(self.folder / "run"),
+            "XDG_RUNTIME_DIR": str(self.short),
             "TMPDIR": str(self.folder),
             **passed,
         }
+
+
+def without_marks(image: trees.ReadImage) -> trees.ReadImage:
+    """The image without overlay's own marks, which an old buildah leaves in layers of an ordinary user."""
+    tree = {
+        path: dataclasses.replace(
+            entry, xattrs=tuple(x for x in entry.xattrs if not x[0].startswith("user.overlay."))
+        )
+        for path, entry in image.tree.items()
+    }
+    return dataclasses.replace(image, tree=tree)

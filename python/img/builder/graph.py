@@ -21,11 +21,21 @@ class SourceOp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InlineFile:
+    """A file whose content stands in the Dockerfile, as a here-document."""
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOp:
     """RUN, variables in place.
 
     Attributes:
         args: The program and its arguments.
+        script: A here-document with an interpreter of its own, that the process finds (and runs) at
+            `/dev/pipes/<its name>`.
         env: What the process sees, in order; ARGs are among it.
         hidden_env: Proxy settings: seen by the process, no part of the key.
         user: `user[:group]` as the config has it, names not yet looked up.
@@ -38,14 +48,7 @@ class RunOp:
     user: str = ""
     network: str = "default"
     platform: Platform
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InlineFile:
-    """A file whose content stands in the Dockerfile (a here-document of COPY)."""
-
-    name: str
-    content: str
+    script: InlineFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

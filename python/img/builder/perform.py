@@ -24,7 +24,7 @@ from img.builder.users import identity, owner
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import BuildError, CopyError, ImgError
-from img.executor import RunSpec
+from img.executor import Mount, RunSpec
 from img.progress import StepOutput
 
 _GLOB = re.compile(r"[*?\[\\]")
@@ -121,6 +121,7 @@ def run_key(step: Step, op: RunOp) -> CacheKey:
         "run",
         below=step.inputs[0].content,
         args=list(op.args),
+        script=op.script.content if op.script else "",
         env=[list(pair) for pair in op.env],
         cwd=op.cwd,
         user=op.user,
@@ -149,6 +150,7 @@ def run(step: Step, op: RunOp) -> Made:
             uid=who.uid,
             gid=who.gid,
             additional_gids=who.groups,
+            mounts=_script_mount(step, op, snapshot.scratch),
             network="none" if op.network == "none" else "host",
         )
         code, tail = _run_logged(step, spec)
@@ -161,6 +163,16 @@ def run(step: Step, op: RunOp) -> Made:
     except BaseException:
         snapshot.close()
         raise
+
+
+def _script_mount(step: Step, op: RunOp, folder: Path) -> tuple[Mount, ...]:
+    """Writes a RUN's own script down and says where the container finds it: on its `/dev`, in no layer."""
+    if op.script is None:
+        return ()
+    path = folder / "script"
+    path.write_bytes(op.script.content.encode("utf-8", "surrogateescape"))
+    path.chmod(0o755)
+    return (Mount(destination=op.args[0], type="bind", source=str(path), options=("bind", "ro")),)
 
 
 def _run_logged(step: Step, spec: RunSpec) -> tuple[int, deque[str]]:
@@ -258,6 +270,7 @@ def copy_key(step: Step, op: CopyOp, **source: object) -> CacheKey:
         chown=op.chown,
         chmod=op.chmod,
         unpack=op.unpack or None,
+        inline=[[file.name, file.content] for file in op.inline],
         epoch=step.site.epoch,
         **source,
     )

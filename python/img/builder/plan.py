@@ -36,6 +36,9 @@ from img.oci.config import DEFAULT_PATH
 
 SCRATCH = "scratch"
 
+PIPES = "/dev/pipes"
+"""Where a RUN finds its here-document. Source: Dockerfile reference, "Here-documents"."""
+
 Resolve = Callable[[Reference, Platform], Image]
 """Gives the image of a name, pinned; raises RegistryError or StoreError."""
 
@@ -274,6 +277,7 @@ class _Planner:
             self._arg(state, instruction)
         else:
             self._configure(state, instruction)
+        _refuse_stray_bytes(instruction, op)
         state.node = self._add(stage, op, inputs, title, instruction)
         state.history.append(HistoryLine(created_by=created_by, node=state.node))
 
@@ -295,7 +299,10 @@ class _Planner:
 
     def _run(self, state: StageState, run: ins.Run) -> tuple[RunOp, str]:
         self._only_known(run)
-        if run.exec_form:
+        script = _own_script(run)
+        if script is not None:
+            args: tuple[str, ...] = (f"{PIPES}/{script.name}",)
+        elif run.exec_form:
             args = run.words
         else:
             args = (*(state.config.words("Shell") or ("/bin/sh", "-c")), _script(run))
@@ -307,6 +314,7 @@ class _Planner:
             user=state.config.user,
             network=run.network or "default",
             platform=state.platform,
+            script=script,
         )
         shown = {k: v for k, v in state.scope.args.items() if k not in PROXIES and k not in state.scope.env}
         prefix = f"|{len(shown)} {' '.join(f'{k}={v}' for k, v in shown.items())} " if shown else ""
@@ -393,17 +401,37 @@ class _Planner:
         return "/" + joined.lstrip("/")
 
 
+def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
+    """Refuses words that are not UTF-8 where a process or a path would be made of them."""
+    words: tuple[str, ...] = ()
+    if isinstance(op, RunOp):
+        words = (*op.args, *(text for pair in (*op.env, *op.hidden_env) for text in pair), op.cwd, op.user)
+    elif isinstance(op, CopyOp):
+        names = (file.name for file in op.inline)
+        words = (*op.sources, op.dest, op.chown, op.chmod, *op.exclude, *names)
+    elif isinstance(op, WorkdirOp):
+        words = (op.path, op.user)
+    for word in words:
+        if any("\ud800" <= char <= "\udfff" for char in word):
+            raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")
+
+
 def _is_remote(source: str) -> bool:
     return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
+
+
+def _own_script(run: ins.Run) -> InlineFile | None:
+    """A lone here-document that names its interpreter, and so needs no shell."""
+    if not run.lone_heredoc or not run.heredocs[0].content.startswith("#!"):
+        return None
+    return InlineFile(name=run.heredocs[0].name, content=run.heredocs[0].content)
 
 
 def _script(run: ins.Run) -> str:
     """The shell's script. Source: Dockerfile reference, "Here-documents"."""
     text = run.words[0]
     if run.lone_heredoc:
-        body = run.heredocs[0].content
-        if not body.startswith("#!"):
-            return body
+        return run.heredocs[0].content
     for heredoc in run.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
     return text

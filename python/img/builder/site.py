@@ -72,6 +72,8 @@ class Site:
     """Everything a build is carried out with.
 
     Attributes:
+        stop: Called with True, makes all work that is under way in other threads end soon; with
+            False, takes that back.
         now: Gives the present time as RFC 3339.
         epoch: SOURCE_DATE_EPOCH in seconds, or None.
         ranged: This process has a whole range of ids to give to files.
@@ -84,6 +86,7 @@ class Site:
     context: Context
     scratch: Path
     progress: Progress
+    stop: Callable[[bool], None]
     now: Callable[[], str]
     epoch: int | None = None
     ranged: bool = True

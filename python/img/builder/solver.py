@@ -93,8 +93,10 @@ class Solver:
                     self.results[node.number] = self._at_once(node)
                     progressed = True
                 elif len(self._running) < self.jobs:
-                    self._running.add(node.number)
+                    # Where no thread can be had, nothing runs that anybody would wait for; the
+                    # thread itself cannot end before this lock is given up.
                     threading.Thread(target=self._work, args=(node,), daemon=True).start()
+                    self._running.add(node.number)
 
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):
@@ -116,7 +118,6 @@ class Solver:
                 self._changed.notify()
             if first:
                 self._report(node, error)
-                self.site.executor.kill_all()
             return
         with self._changed:
             self.results[node.number] = result
@@ -125,7 +126,7 @@ class Solver:
 
     def _report(self, node: Node, error: BaseException) -> None:
         code = error.exit_code_of_step if isinstance(error, BuildError) else 1
-        text = f"exit code {code}" if isinstance(error, BuildError) else str(error)
+        text = f"exit code {code}" if isinstance(error, BuildError) else str(error).partition("\n")[0]
         self.site.progress(
             StepDone(
                 step=node.number, title=node.title, exit_code=code, error=text, where=node.where,
@@ -135,13 +136,15 @@ class Solver:
 
     def _come_home(self) -> None:
         """Waits for every thread; what still runs after a failure is ended first."""
-        while True:
+        if self._failure is not None and self._running:
+            self.site.stop(True)
+            self.site.executor.kill_all()
+        try:
             with self._changed:
-                if not self._running:
-                    return
-                if self._failure is not None:
-                    self.site.executor.kill_all()
-                self._changed.wait(0.1)
+                while self._running:
+                    self._changed.wait(0.2)
+        finally:
+            self.site.stop(False)
 
     # ---- one node ------------------------------------------------------------------------------
 

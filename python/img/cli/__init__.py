@@ -64,8 +64,6 @@ def main(ctx: click.Context, debug: bool, state: str, backend: str, single_id: b
 def run(args: Sequence[str]) -> int:
     """Runs one command; gives its exit code. Errors become text here, and only here."""
     words = list(args)
-    if words[:1] == ["help"]:
-        words = [*words[1:2], "--help"]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = main.main(words, prog_name="img", standalone_mode=False)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from img.engine import BuildRequest, BuildResult
 
 
+_LAST_SECOND = 253402300799
+"""The end of the year 9999: what an image config's times can say."""
+
+
 @verb(
     "build",
     short="Build an image from a Dockerfile.",
@@ -140,6 +144,8 @@ def _epoch(text: str) -> int | None:
         return None
     if not text.isdecimal():
         raise click.UsageError(f"SOURCE_DATE_EPOCH is seconds since 1970, not {text!r}.")
+    if int(text) > _LAST_SECOND:
+        raise click.UsageError(f"SOURCE_DATE_EPOCH={text} is after the year 9999.")
     return int(text)
 
 

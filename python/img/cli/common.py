@@ -45,6 +45,9 @@ class Globals:
             state=self.state or default_state(),
             docker_config=_docker_config(),
             plain_http=(*self.insecure, *insecure),
+            proxies=_proxies(),
+            no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
+            ca_file=os.environ.get("SSL_CERT_FILE", ""),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
@@ -57,6 +60,16 @@ def default_state() -> str:
         return state
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "img")
+
+
+def _variable(name: str) -> str:
+    """A variable that the world writes in small letters or in capitals."""
+    return os.environ.get(name) or os.environ.get(name.upper(), "")
+
+
+def _proxies() -> dict[str, str]:
+    found = {scheme: _variable(f"{scheme}_proxy") or _variable("all_proxy") for scheme in ("http", "https")}
+    return {scheme: url for scheme, url in found.items() if url}
 
 
 def _docker_config() -> str:
@@ -167,7 +180,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], template: str) -> bool:
     for row in rows:
         try:
             click.echo(template.replace("\\t", "\t").format(**row))
-        except (KeyError, IndexError, ValueError) as error:
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
             fields = ", ".join(sorted(row))
             raise click.UsageError(f"--format: {error} is no field; the fields are {fields}") from error
     return True

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ class GoCommand(click.Command):
             for name in (*parameter.opts, *parameter.secondary_opts)
         }
         words = iter(args)
-        for word in words:
+        while (word := next(words, None)) is not None:
             if word == "--":
                 yield word
                 yield from words
@@ -49,6 +50,12 @@ class GoCommand(click.Command):
                 yield from _flag(option, name, equals, value)
             elif equals:
                 yield from (name, value)
+            elif isinstance(option.flag_value, str):
+                # `--pull .`: the word after it is its value only where it can be one.
+                following = next(words, None)
+                given = following is not None and _is_choice(option, following)
+                yield from (name, following if given and following else str(option.flag_value))
+                words = words if given or following is None else chain((following,), words)
             else:
                 yield word
                 following = next(words, None)
@@ -71,6 +78,10 @@ class GoCommand(click.Command):
         like = difflib.get_close_matches(wanted, [o.lstrip("-") for o in options], n=1, cutoff=0.6)
         hint = f" Did you mean --{like[0]}?" if like else ""
         raise click.UsageError(f"No such flag: {name}.{hint}", ctx=ctx)
+
+
+def _is_choice(option: click.Option, word: str) -> bool:
+    return isinstance(option.type, click.Choice) and word in option.type.choices
 
 
 def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[str]:
@@ -115,11 +126,21 @@ class GoGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads Go's forms of the global flags, up to the verb."""
         rewritten: list[str] = []
+        flags = {
+            name: parameter
+            for parameter in self.get_params(ctx)
+            if isinstance(parameter, click.Option) and parameter.is_flag
+            for name in parameter.opts
+        }
         words = iter(args)
         for word in words:
             name, equals, value = word.partition("=")
-            if not word.startswith("-"):
+            if word == "help":
+                rewritten.extend((*list(words)[:1], "--help"))
+            elif not word.startswith("-"):
                 rewritten.extend((word, *words))
+            elif name in flags:
+                rewritten.extend(_flag(flags[name], name, equals, value))
             elif equals and not name.startswith("--"):
                 rewritten.extend((name, value))
             else:

@@ -14,10 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
-from img.engine.building import Build
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
 from img.engine.requests import (
@@ -36,8 +35,10 @@ from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Progress, silent
-from img.registry import ConfigFile, Options, Registry
 from img.store import LayerRecord, Pruned, Store
+
+if TYPE_CHECKING:
+    from img.registry import Registry
 
 __all__ = [
     "Backend",
@@ -92,12 +93,19 @@ class Engine:
 
     def registry(self) -> Registry:
         """The registry client, made at the first use."""
+        from img.registry import ConfigFile, Options, Registry
+
         with self._registry_lock:
             if self._registry is None:
                 config = self._settings.docker_config
                 self._registry = Registry(
                     keychain=ConfigFile(config) if config else None,
-                    options=Options(plain_http=frozenset(self._settings.plain_http)),
+                    options=Options(
+                        plain_http=frozenset(self._settings.plain_http),
+                        proxies=self._settings.proxies,
+                        no_proxy=self._settings.no_proxy,
+                        ca_file=self._settings.ca_file or None,
+                    ),
                     progress=self._progress,
                 )
             return self._registry
@@ -134,6 +142,8 @@ class Engine:
         namespace = self.enter()
         warn_single(namespace, self._progress)
         puller = self._puller()
+        from img.engine.building import Build
+
         build = Build(
             self.store,
             puller,
@@ -172,7 +182,9 @@ class Engine:
         self.enter()
         puller = self._puller()
         wanted = Platform.parse(platform) if platform else Platform.host()
-        image = puller.resolve(reference, wanted, policy=policy)
+        # A pull that fails leaves the name to what it meant before: it is given at the very end.
+        always = policy == "always"
+        image = puller.ask(reference, wanted) if always else puller.resolve(reference, wanted, policy=policy)
         records = puller.layers(image)
         puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
         self.store.names.put(image, reference)

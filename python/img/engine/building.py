@@ -106,7 +106,8 @@ class Build:
         if text is None:
             text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
         dockerfile = parse(text, path=path)
-        return self._with_ignore(root, cwd / path), dockerfile
+        beside = cwd if request.dockerfile and (cwd / path).is_file() else root
+        return self._with_ignore(root, beside / path), dockerfile
 
     def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
         names = ignore_names(dockerfile.name)
@@ -156,6 +157,12 @@ class Build:
                 error.message = f"{span.where}: {error.message}"
             raise
 
+    def _stop(self, stop: bool) -> None:
+        """Ends all work in other threads: in the extension, and on the wire."""
+        _core.stop_everything(stop)
+        if stop:
+            self._puller.stop()
+
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
         stub = work.folder("stub")
         prepare_stub(stub)
@@ -169,6 +176,7 @@ class Build:
             context=context,
             scratch=scratch,
             progress=self._progress,
+            stop=self._stop,
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,

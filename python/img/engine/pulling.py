@@ -9,16 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from img import _core
 from img.errors import InvalidDocument, StoreError, Unsupported
 from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference, chain_id
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
-from img.registry import Registry, fetch
+from img.registry import Stop
 from img.store import LayerRecord, Store, WorkFolder
 
-OpenRegistry = Callable[[], Registry]
+if TYPE_CHECKING:
+    from img.registry import Registry
+
+OpenRegistry = Callable[[], "Registry"]
 """Gives the client; called only when the network is needed."""
 
 
@@ -33,6 +37,11 @@ class Puller:
         self._jobs = jobs
         self._origins: dict[str, Reference] = {}
         self._lock = threading.Lock()
+        self._stop = Stop()
+
+    def stop(self) -> None:
+        """Ends all transfers soon, from any thread; this puller fetches nothing any more."""
+        self._stop.set()
 
     # ---- images ------------------------------------------------------------------------------
 
@@ -52,6 +61,16 @@ class Puller:
                 return image
         if policy == "never":
             raise StoreError(f"{reference.familiar} is not in the store, and pulling is off")
+        image = self.ask(reference, platform)
+        self._store.names.put(image, reference)
+        return image
+
+    def ask(self, reference: Reference, platform: Platform) -> Image:
+        """Gives the image that the registry has under a name now; the store's own names stay as they are.
+
+        Raises:
+            RegistryError: it cannot be had.
+        """
         registry = self._registry()
         manifest = registry.resolve(reference, platform)
         raw = registry.document(reference, manifest.config)
@@ -62,7 +81,9 @@ class Puller:
                 f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
             )
         image = Image(manifest=manifest, config=config, config_raw=raw)
-        self._store.names.put(image, reference)
+        if not platform.accepts(image.platform):
+            text = f"{reference.familiar} is for {image.platform}, not for {platform}"
+            self._progress(Note(level="warning", text=text))
         self._origins[image.id] = reference
         for layer in image.layers:
             self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
@@ -88,6 +109,8 @@ class Puller:
         """Fetches blobs of an image that are not here, without extracting them."""
         missing = {d.digest: d for d in wanted if not self._store.blobs.has(d.digest)}
         if missing:
+            from img.registry import fetch
+
             fetch(
                 self._registry(),
                 self._origin(image, next(iter(missing))),
@@ -95,6 +118,7 @@ class Puller:
                 self._store.blobs.sink,
                 jobs=self._jobs,
                 progress=self._progress,
+                stop=self._stop,
             )
 
     # ---- layers ------------------------------------------------------------------------------
@@ -117,6 +141,9 @@ class Puller:
             self._refuse_foreign(remote)
             extraction.from_store(local, jobs=self._jobs)
             if remote:
+                from img.registry import fetch
+
+                self._announce(image, remote)
                 by_digest = {layer.digest: layer for layer in remote}
                 fetch(
                     self._registry(),
@@ -125,8 +152,16 @@ class Puller:
                     lambda descriptor: extraction.sink(by_digest[descriptor.digest]),
                     jobs=self._jobs,
                     progress=self._progress,
+                    stop=self._stop,
                 )
             extraction.publish(image)
+
+    def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
+        total = sum(layer.size for layer in remote)
+        name = self._origin(image, remote[0].digest).familiar
+        count = f"{len(remote)} layer{'s' if len(remote) > 1 else ''}"
+        text = f"fetching {count} of {name}, {total / (1 << 20):.1f} MiB"
+        self._progress(Note(level="info", text=text))
 
     def _refuse_foreign(self, layers: Sequence[Layer]) -> None:
         for layer in layers:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from img import _core
 from img.engine.pulling import Puller, plain_layer
@@ -16,8 +17,10 @@ from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest, Reference
 from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from img.progress import Progress, Transfer
-from img.registry import Registry, push
 from img.store import Store
+
+if TYPE_CHECKING:
+    from img.registry import Registry
 
 _MEDIA_TYPES: dict[Compression, str] = {
     "none": OCI_LAYER,
@@ -96,6 +99,8 @@ def push_image(
 
     The manifest goes last, under its tag, so that a push that breaks leaves nothing half-named.
     """
+    from img.registry import push
+
     origins = {
         Reference.parse(source) for layer in image.layers for source in store.layers.sources_of(layer.digest)
     }

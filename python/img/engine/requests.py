@@ -24,6 +24,9 @@ class Settings:
         state: The store's root.
         docker_config: Path of docker's `config.json` for credentials; empty for none.
         plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
+        proxies: Proxy URL by scheme (`http`, `https`) for registries. May hold a password: never shown.
+        no_proxy: Hosts and domain suffixes that are reached directly.
+        ca_file: PEM file of further certificate authorities; empty for none.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
         backend: How steps get their roots.
@@ -32,6 +35,9 @@ class Settings:
     state: str
     docker_config: str = ""
     plain_http: tuple[str, ...] = ()
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    no_proxy: tuple[str, ...] = ()
+    ca_file: str = ""
     jobs: int = 0
     single_id: bool = False
     backend: Backend = "auto"

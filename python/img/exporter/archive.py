@@ -13,25 +13,31 @@ import json
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from img import _core
-from img.errors import DigestMismatch, InvalidDocument
+from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
+    OCI_CONFIG,
     OCI_INDEX,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_LAYER_ZSTD,
+    OCI_MANIFEST,
 )
 from img.oci.manifest import dump
 from img.store import Store
 
 Form = Literal["docker-archive", "oci-archive"]
 
+_OCI_TYPES = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -118,7 +124,8 @@ def _index_entries(named: Named) -> list[dict[str, object]]:
 def _docker_entry(named: Named) -> dict[str, object]:
     return {
         "Config": _blob_name(named.image.id),
-        "RepoTags": [name.familiar for name in named.names],
+        # Docker takes tags alone here: a name by digest would make it refuse the archive.
+        "RepoTags": [replace(name, digest="").familiar for name in named.names if name.tag],
         "Layers": [_blob_name(layer.digest) for layer in named.image.layers],
     }
 
@@ -133,7 +140,7 @@ def read_archive(store: Store, archive: Path, work: Path) -> list[Named]:
         work: Empty folder on the store's file system.
     Raises:
         InvalidDocument: the file is no image archive.
-        DigestMismatch: a blob of it is not what its name says.
+        DigestMismatch, SizeMismatch: a blob of it is not what its descriptor says.
     """
     if not _core.unpack_archive(str(archive), str(work)):
         raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
@@ -165,7 +172,7 @@ def _layout_image(store: Store, root: Path, descriptor: Descriptor) -> Image | N
         return _layout_image(store, root, chosen) if chosen else None
     raw = _take(store, root, document.config)
     for layer in document.layers:
-        _take_file(store, _inside(root, _blob_name(layer.digest)), layer.digest)
+        _take_file(store, _inside(root, _blob_name(layer.digest)), layer)
     return _image(document, raw)
 
 
@@ -190,9 +197,13 @@ def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
     found = []
     for config_name, layer_names, tags in listed:
         raw = _inside(root, config_name).read_bytes()
-        config = Descriptor(media_type=DOCKER_CONFIG, digest=store.blobs.put(raw), size=len(raw))
         layers = tuple(_docker_layer(store, _inside(root, layer)) for layer in layer_names)
-        manifest = Manifest.make(config, layers, media_type=DOCKER_MANIFEST)
+        oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)
+        config_type, manifest_type = (OCI_CONFIG, OCI_MANIFEST) if oci else (DOCKER_CONFIG, DOCKER_MANIFEST)
+        config = Descriptor(media_type=config_type, digest=store.blobs.put(raw), size=len(raw))
+        if oci:
+            layers = tuple(replace(x, media_type=_OCI_TYPES.get(x.media_type, x.media_type)) for x in layers)
+        manifest = Manifest.make(config, layers, media_type=manifest_type)
         store.blobs.put(manifest.raw)
         names = tuple(Reference.parse(str(tag)) for tag in tags)
         found.append(Named(image=_image(manifest, raw), names=names))
@@ -202,10 +213,13 @@ def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
 def _docker_layer(store: Store, path: Path) -> Descriptor:
     """Takes a layer whose digest nothing states: its bytes say it."""
     with path.open("rb") as stream:
-        gzipped = stream.read(2) == b"\x1f\x8b"
+        magic = stream.read(4)
+    media_type = DOCKER_LAYER_GZIP if magic.startswith(b"\x1f\x8b") else DOCKER_LAYER
+    if magic == b"\x28\xb5\x2f\xfd":  # zstd, for which docker's schema 2 has no type
+        media_type = OCI_LAYER_ZSTD
     digest, size = _digest_of(path)
     _publish(store, path, digest)
-    return Descriptor(media_type=DOCKER_LAYER_GZIP if gzipped else DOCKER_LAYER, digest=digest, size=size)
+    return Descriptor(media_type=media_type, digest=digest, size=size)
 
 
 def _image(manifest: Manifest, config_raw: bytes) -> Image:
@@ -227,19 +241,28 @@ def _inside(root: Path, name: str) -> Path:
 
 def _take(store: Store, root: Path, descriptor: Descriptor) -> bytes:
     """Takes a document in, and gives its bytes."""
-    raw = _inside(root, _blob_name(descriptor.digest)).read_bytes()
+    path = _inside(root, _blob_name(descriptor.digest))
+    _check_size(path, descriptor)
+    raw = path.read_bytes()
     digest = store.blobs.put(raw)
     if digest != descriptor.digest:
         raise DigestMismatch("blob", descriptor.digest, digest)
     return raw
 
 
-def _take_file(store: Store, path: Path, expected: str) -> None:
+def _take_file(store: Store, path: Path, layer: Descriptor) -> None:
     """Takes a layer in, once its bytes are known to be right."""
+    _check_size(path, layer)
     digest, _ = _digest_of(path)
-    if digest != expected:
-        raise DigestMismatch("blob", expected, digest)
+    if digest != layer.digest:
+        raise DigestMismatch("blob", layer.digest, digest)
     _publish(store, path, digest)
+
+
+def _check_size(path: Path, descriptor: Descriptor) -> None:
+    size = path.stat().st_size
+    if size != descriptor.size:
+        raise SizeMismatch(descriptor.size, size)
 
 
 def _publish(store: Store, path: Path, digest: str) -> None:

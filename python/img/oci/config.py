@@ -17,6 +17,10 @@ from img.oci.descriptor import OCI_CONFIG, Descriptor, is_digest, sha256
 from img.oci.manifest import dump, load_object
 from img.oci.platform import Platform
 
+_LISTS = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell")
+_OBJECTS = ("ExposedPorts", "Labels", "Volumes")
+_TEXTS = ("StopSignal", "User", "WorkingDir")
+
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -80,12 +84,13 @@ class ImageConfig:
             raise InvalidDocument(where, "rootfs.diff_ids is not a list of sha256 digests")
         if run is not None and not isinstance(run, dict):
             raise InvalidDocument(where, "config is not an object")
+        run = _checked_run(run or {}, where)
         known = {"os", "architecture", "variant", "created", "author", "config", "rootfs", "history"}
         return cls(
             platform=Platform.from_json({str(k): v for k, v in data.items()}),
             created=str(data.get("created") or ""),
             author=str(data.get("author") or ""),
-            run=run or {},
+            run=run,
             diff_ids=tuple(ids),
             history=tuple(_history(h) for h in history) if isinstance(history, list) else (),
             extra={k: v for k, v in data.items() if k not in known},
@@ -153,6 +158,24 @@ class ImageConfig:
         """A list field (`Cmd`, `Entrypoint`, `Shell`, `OnBuild`), or None where it is not set."""
         value = self.run.get(name)
         return None if value is None else tuple(str(word) for word in value)
+
+
+def _checked_run(run: dict[str, Any], where: str) -> dict[str, Any]:
+    """Checks the fields that are read; a single word in place of a list, as old tools wrote, is one."""
+    checked = dict(run)
+    for name in _LISTS:
+        value = run.get(name)
+        if isinstance(value, str):
+            checked[name] = [value]
+        elif value is not None and not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+            raise InvalidDocument(where, f"config.{name} is not a list of strings")
+    for name in _OBJECTS:
+        if not isinstance(run.get(name) or {}, dict):
+            raise InvalidDocument(where, f"config.{name} is not an object")
+    for name in _TEXTS:
+        if not isinstance(run.get(name) or "", str):
+            raise InvalidDocument(where, f"config.{name} is not a string")
+    return checked
 
 
 def _history(data: object) -> History:

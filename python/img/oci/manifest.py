@@ -8,6 +8,7 @@ Source: OCI image-spec v1.1, manifest.md and image-index.md.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,8 @@ from img.oci.descriptor import (
     sha256,
 )
 from img.oci.platform import Platform
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +132,15 @@ class Index:
 
 
 def dump(document: object) -> bytes:
-    """Writes JSON as every document of `img` has it: UTF-8, no blanks, keys in the given order."""
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    """Writes JSON as every document of `img` has it: UTF-8, no blanks, keys in the given order.
+
+    What no UTF-8 can hold (a Dockerfile's stray bytes, half a surrogate pair) becomes U+FFFD.
+    """
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text).encode()
 
 
 def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manifest | Index:

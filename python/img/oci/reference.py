@@ -85,10 +85,13 @@ class Reference:
 
     @property
     def familiar_name(self) -> str:
-        """The name as people write it: without `docker.io/library/` or `docker.io/`."""
+        """The name as people write it: without `docker.io/library/` or `docker.io/`, where that is clear."""
         if self.registry != DEFAULT_REGISTRY:
             return self.name
-        return self.repository.removeprefix("library/")
+        short = self.repository.removeprefix("library/")
+        if "/" in short:
+            short = self.repository
+        return short if _split_registry(short)[0] == DEFAULT_REGISTRY else self.name
 
     @property
     def familiar(self) -> str:

@@ -5,11 +5,17 @@
 first network call. Nothing here touches the store; bytes leave through a `Sink` that the caller hands in.
 """
 
-from img.registry.auth import ConfigFile, Credentials, Keychain
-from img.registry.client import Registry, Sink, Upload
-from img.registry.options import Options
-from img.registry.stop import Stop, Stopped
-from img.registry.transfer import fetch, push
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from img.registry.auth import ConfigFile, Credentials, Keychain
+    from img.registry.client import Registry, Sink, Upload
+    from img.registry.options import Options
+    from img.registry.stop import Stop, Stopped
+    from img.registry.transfer import fetch, push
 
 __all__ = [
     "ConfigFile",
@@ -24,3 +30,21 @@ __all__ = [
     "fetch",
     "push",
 ]
+
+_HOMES = {
+    "auth": ("ConfigFile", "Credentials", "Keychain"),
+    "client": ("Registry", "Sink", "Upload"),
+    "options": ("Options",),
+    "stop": ("Stop", "Stopped"),
+    "transfer": ("fetch", "push"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name at its first use: most commands never speak to a registry."""
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"img.registry.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'img.registry' has no attribute {name!r}")

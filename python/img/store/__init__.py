@@ -57,6 +57,8 @@ class Store:
         """
         self.root = Path(root).absolute()
         try:
+            # The layers hold set-user-id programs: nobody else has business in here.
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name in _FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self.blobs = BlobStore(self.root / "oci")

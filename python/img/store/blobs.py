@@ -7,9 +7,11 @@ afterwards. Source: OCI image-spec v1.1, image-layout.md.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +33,20 @@ class BlobStore:
         if not (root / "index.json").exists():
             self._blobs.mkdir(parents=True, exist_ok=True)
             write_atomic(root / "oci-layout", _LAYOUT)
-            write_atomic(root / "index.json", dump({"schemaVersion": 2, "manifests": []}))
+            with self.index_lock():
+                # Another process may have created it, and named an image in it, since we looked.
+                if not (root / "index.json").exists():
+                    write_atomic(root / "index.json", dump({"schemaVersion": 2, "manifests": []}))
+
+    @contextmanager
+    def index_lock(self) -> Iterator[None]:
+        """Holds the lock under which `index.json` is written; every process takes it."""
+        lock = os.open(self.root / ".index.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def path(self, digest: str) -> Path:
         """Where a blob stands, or would stand."""

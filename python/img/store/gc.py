@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 
 from img import _core
+from img.errors import BlobNotFound
 from img.oci import Image, chain_id
 from img.store.blobs import BlobStore
 from img.store.database import Database
@@ -66,7 +67,11 @@ class Collector:
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.add(self.names.load(row.manifest))
+                needed.blobs |= {row.manifest, row.config}
+                try:
+                    needed.add(self.names.load(row.manifest))
+                except BlobNotFound:
+                    continue  # a damaged image: it must not keep others from being freed
         return needed
 
     def prune(
@@ -89,8 +94,9 @@ class Collector:
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)
-            freed += blob_bytes + _core.remove_tree(str(trash.path))
-        self._drop_leftovers(in_use_since)
+            # Not the trash folder itself: its blocks were taken by this very collection.
+            freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
+        freed += self._drop_leftovers(in_use_since)
         return Pruned(layers=tuple(gone), blobs=blobs, freed_bytes=freed)
 
     def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:
@@ -109,17 +115,21 @@ class Collector:
         """Removes blobs that no image needs, if nobody used them since a time."""
         needed = self.needed().blobs
         count = freed = 0
-        for digest, stat in list(self.blobs.all()):
+        for digest, stat in self.blobs.all():
             if digest not in needed and stat.st_mtime < since:
                 freed += self.blobs.remove(digest)
                 count += 1
         return count, freed
 
-    def _drop_leftovers(self, since: float) -> None:
-        """Removes half-written blobs whose writers are dead."""
+    def _drop_leftovers(self, since: float) -> int:
+        """Removes half-written blobs whose writers are dead. Gives bytes of disk that came back."""
+        freed = 0
         for path in list(self.blobs.leftovers()):
             try:
-                if path.stat().st_mtime < since - 60 and not self.work.live():
+                stat = path.stat()
+                if stat.st_mtime < since - 60 and not self.work.live():
                     path.unlink()
+                    freed += stat.st_blocks * 512
             except FileNotFoundError:
                 continue
+        return freed

@@ -8,13 +8,10 @@ image ID until it is pruned.
 from __future__ import annotations
 
 import difflib
-import fcntl
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-from img.errors import ImageNotFound, InvalidReference, UsageError
+from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Manifest, Reference, parse
 from img.oci.descriptor import OCI_INDEX
 from img.oci.manifest import dump
@@ -139,23 +136,25 @@ class ImageStore:
 
     def _publish(self) -> None:
         """Writes `index.json` from the rows, under a lock that other processes take too."""
-        root: Path = self._blobs.root
-        lock = os.open(root / ".index.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            entries = []
-            for row in self.all():
-                raw = self._blobs.read(row.manifest)
-                manifest = parse(raw, where=row.manifest)
-                if isinstance(manifest, Manifest) and self._complete(manifest):
-                    entries.append(_named(manifest.descriptor, row).to_json())
+        with self._blobs.index_lock():
+            entries = [
+                _named(manifest.descriptor, row).to_json()
+                for row in self.all()
+                if (manifest := self._whole(row)) is not None
+            ]
             document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
-            write_atomic(root / "index.json", dump(document))
-        finally:
-            os.close(lock)
+            write_atomic(self._blobs.root / "index.json", dump(document))
 
-    def _complete(self, manifest: Manifest) -> bool:
-        return all(self._blobs.path(layer.digest).exists() for layer in manifest.layers)
+    def _whole(self, row: ImageName) -> Manifest | None:
+        """The manifest of an image whose blobs are all here, or None."""
+        try:
+            manifest = parse(self._blobs.read(row.manifest), where=row.manifest)
+        except BlobNotFound:
+            return None
+        if not isinstance(manifest, Manifest):
+            return None
+        here = (self._blobs.path(d.digest).exists() for d in (manifest.config, *manifest.layers))
+        return manifest if all(here) else None
 
 
 def _named(descriptor: Descriptor, row: ImageName) -> Descriptor:

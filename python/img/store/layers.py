@@ -12,7 +12,7 @@ import secrets
 import string
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from img.oci import Descriptor, chain_id
@@ -64,21 +64,34 @@ class LayerStore:
         Args:
             below: Diff IDs of the layers below it, base first.
         """
-        chain = chain_id(below) if below else ""
+        return self._touch(diff_id, ("", chain_id(below) if below else ""))
+
+    def _touch(self, diff_id: str, parents: tuple[str, str]) -> LayerRecord | None:
+        """A layer that stands alone or on these parents, counted as used now, if its folder is here."""
         with self._database.transaction():
-            now = time.time()
             self._database.change(
-                "UPDATE layers SET used=? WHERE diff_id=? AND parents IN ('', ?)", (now, diff_id, chain)
+                "UPDATE layers SET used=? WHERE diff_id=? AND parents IN (?, ?)",
+                (time.time(), diff_id, *parents),
             )
             rows = self._database.rows(
-                f"SELECT {_COLUMNS} FROM layers WHERE diff_id=? AND parents IN ('', ?)", (diff_id, chain)
+                f"SELECT {_COLUMNS} FROM layers WHERE diff_id=? AND parents IN (?, ?)", (diff_id, *parents)
             )
-        for row in rows:
-            record = self._record(row)
-            if record.path.is_dir():
-                return record
-            self._forget(record)
+            for row in rows:
+                record = self._record(row)
+                if record.path.is_dir():
+                    return record
+                self._forget(record)
         return None
+
+    def _learn_content(self, record: LayerRecord, content: str) -> LayerRecord:
+        """Writes down the content digest of a layer that was pulled, once a build has computed it."""
+        if not content or record.content != record.diff_id:
+            return record
+        self._database.change(
+            "UPDATE layers SET content=? WHERE diff_id=? AND parents=?",
+            (content, record.diff_id, record.parents),
+        )
+        return replace(record, content=content)
 
     def publish(
         self,
@@ -103,14 +116,10 @@ class LayerStore:
         target = self.root / name
         now = time.time()
         with self._database.transaction():
-            present = self.find(diff_id) if not settled_on else None
+            present = self._touch(diff_id, ("", settled_on))
             if present is not None:
                 folder.rename(trash.path / f"equal-{secrets.token_hex(4)}")
-                if content and present.content == diff_id:
-                    self._database.change(
-                        "UPDATE layers SET content=? WHERE diff_id=? AND parents=''", (content, diff_id)
-                    )
-                return present
+                return self._learn_content(present, content)
             if target.exists():  # left by a process that died between the rename and the row
                 target.rename(trash.path / f"orphan-{secrets.token_hex(4)}")
             folder.rename(target)
@@ -149,10 +158,13 @@ class LayerStore:
         """Records that a blob is this layer's compressed form.
 
         Args:
-            source: `registry/repository` it came from or went to, for cross-repository mounts; may be empty.
+            source: `registry/repository` it came from or went to, for cross-repository mounts; an
+                empty one leaves what is known.
         """
         self._database.change(
-            "INSERT OR REPLACE INTO layer_blobs VALUES (?,?,?,?,?)",
+            "INSERT INTO layer_blobs VALUES (?,?,?,?,?) ON CONFLICT (diff_id, digest) DO UPDATE SET "
+            "media_type=excluded.media_type, size=excluded.size, "
+            "source=CASE excluded.source WHEN '' THEN source ELSE excluded.source END",
             (diff_id, descriptor.digest, descriptor.media_type, descriptor.size, source),
         )
 

@@ -59,12 +59,15 @@ class WorkArea:
 
     def begin(self) -> WorkFolder:
         """Makes a new folder of our own."""
-        token = secrets.token_hex(8)
-        path = self.root / token
-        lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        path.mkdir()
-        return WorkFolder(path, lock)
+        while True:
+            path = self.root / secrets.token_hex(8)
+            name = path.with_suffix(".lock")
+            lock = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _same_file(name, lock):
+                path.mkdir()
+                return WorkFolder(path, lock)
+            os.close(lock)  # a sweep took the file for a dead one's before it was locked
 
     def oldest_lease(self) -> float:
         """Since when the longest-running live process has been using the store; now, if none."""
@@ -96,7 +99,10 @@ class WorkArea:
         return freed
 
     def _locks(self) -> Iterator[tuple[Path, bool]]:
-        """Walks over the lock files and tells which have a living owner."""
+        """Walks over the lock files and tells which have a living owner.
+
+        A lock without one is held by us while it is looked at, so that nobody begins on it.
+        """
         for entry in os.scandir(self.root):
             if not entry.name.endswith(".lock"):
                 continue
@@ -105,10 +111,22 @@ class WorkArea:
             except FileNotFoundError:
                 continue
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                alive = False
-            except BlockingIOError:
-                alive = True
+                yield Path(entry.path), not _try_lock(descriptor)
             finally:
                 os.close(descriptor)
-            yield Path(entry.path), alive
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _same_file(path: Path, descriptor: int) -> bool:
+    """Tells whether a name still stands for an open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

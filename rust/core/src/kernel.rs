@@ -3,7 +3,7 @@
 //! Called by `idmap`, `rootfs`, `monitor` and `payload`; decides nothing by itself.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::seccomp::Instruction;
 
@@ -88,29 +88,13 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Forks into new namespaces (`CLONE_NEW*` flags). `None` in the child; pid and pidfd in the parent.
-/// The caller must have one thread only.
-pub fn fork_into(namespaces: libc::c_int) -> io::Result<Option<(libc::pid_t, OwnedFd)>> {
-    let flags = namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
-    let mut pidfd: libc::c_int = -1;
-    // SAFETY: without CLONE_VM and with no stack of its own this is a fork; the pidfd is written to
-    // a live integer. clone and not clone3: container engines' filters refuse the latter. The
-    // first three arguments stand in the same order on every architecture of this file's tables.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?;
-    if pid == 0 {
-        return Ok(None);
-    }
-    // SAFETY: the kernel just made this descriptor for us, nobody else owns it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Some((pid as libc::pid_t, pidfd)))
-}
-
-/// Runs `child` in a new process that shares this one's memory, while this one stands still until
-/// the child has executed a program or ended. What `child` leaves in memory is seen here.
+/// Runs `child` in a new process, in new namespaces (`CLONE_NEW*` flags), that shares this one's
+/// memory, while this one stands still until the child has executed a program or ended. What
+/// `child` leaves in memory is seen here; descriptors, signals and folders are its own copies.
 ///
-/// Unlike a fork it copies no page tables, which is most of what a fork costs. The caller must have
-/// one thread only; `child` must not return to its caller's frames, and ends the process if it returns.
-pub fn fork_for_exec<F: FnMut()>(child: &mut F) -> io::Result<libc::pid_t> {
+/// It copies no page tables, which is most of what a fork costs. The caller must have one thread
+/// only. The child ends with code 1 where `child` returns.
+pub fn run_beside<F: FnMut()>(namespaces: libc::c_int, child: &mut F) -> io::Result<libc::pid_t> {
     extern "C" fn enter<F: FnMut()>(child: *mut libc::c_void) -> libc::c_int {
         // SAFETY: the pointer is the `child` below, which nobody else uses while the parent waits.
         unsafe { (*child.cast::<F>())() };
@@ -119,7 +103,7 @@ pub fn fork_for_exec<F: FnMut()>(child: &mut F) -> io::Result<libc::pid_t> {
     const STACK: usize = 1 << 20; // touched only as deep as it is used
     let mut stack = vec![0u128; STACK / size_of::<u128>()];
     let top = stack.as_mut_ptr_range().end.cast::<libc::c_void>();
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let flags = namespaces | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
     // SAFETY: the stack is aligned, grows down from its end, and outlives the child's use of it,
     // because CLONE_VFORK returns only when the child has left this memory. One thread: the child
     // may allocate, nobody holds the allocator's lock.
@@ -215,6 +199,12 @@ pub fn close_from(first: u32, at_exec: bool) {
             }
         }
     }
+}
+
+/// Closes this process's copy of a descriptor that another process, sharing the memory, still owns.
+pub fn close_copy(fd: BorrowedFd) {
+    // SAFETY: the table of descriptors is this process's own, and it uses the descriptor no more.
+    unsafe { libc::close(fd.as_raw_fd()) };
 }
 
 /// Gives this process a session keyring of its own, so that none of the user's keys are in reach.

@@ -1,20 +1,21 @@
-//! The sandbox process, and process 1 of each container.
+//! The sandbox process, its workers, and process 1 of each container.
 //!
 //! `start` forks the sandbox process off the builder while that has one thread, no secrets in its
-//! memory and few pages. It waits for requests (`sandbox::spawn`), and for each one forks process 1
-//! of a container into new namespaces. So everything here runs single-threaded and is ordinary
-//! code, where a child of the threaded builder could do nothing but bare system calls.
+//! memory and few pages. It only forks workers: one for each container that runs at the same time,
+//! used again for the next. A worker takes a request (`sandbox::spawn`) and makes process 1 of the
+//! container, which shares the worker's memory while that stands still: no page table is copied,
+//! and everything here is ordinary single-threaded code, where a child of the threaded builder
+//! could do nothing but bare system calls.
 //!
-//! Who dies with whom: the sandbox process gets SIGKILL when the builder ends, each process 1 gets
-//! it when the sandbox process ends, and the kernel ends a container's processes with its process 1.
-//! None of the two ever changes its credentials or runs a program, which would clear that signal.
+//! Who dies with whom: the sandbox process gets SIGKILL when the builder ends, a worker when the
+//! sandbox process ends, process 1 when its worker ends, and the kernel ends a container's processes
+//! with its process 1. None of them changes its ids or runs a program, which would clear that signal.
 
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
 
 use crate::kernel::{self, Fork};
 use crate::sandbox::{self, Report, Request};
@@ -36,13 +37,7 @@ fn step(name: &str) -> impl Fn(std::io::Error) -> Error + '_ {
 /// Forks the sandbox process. The caller has one thread.
 pub fn start() -> Result<()> {
     let failed = step("start the sandbox process");
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|error| failed(error.into()))?;
+    let (ours, theirs) = sandbox::packets().map_err(|error| failed(error.into()))?;
     let builder = std::process::id();
     match kernel::fork().map_err(&failed)? {
         Fork::Child => {
@@ -97,12 +92,36 @@ fn serve(control: &OwnedFd, builder: u32) -> ! {
     let Ok(control) = detach(control, builder) else {
         kernel::exit_now(1)
     };
+    loop {
+        match sandbox::receive_worker(control.as_fd()) {
+            Ok(Some(socket)) => {
+                if matches!(kernel::fork(), Ok(Fork::Child)) {
+                    kernel::close_copy(control.as_fd());
+                    work(&socket)
+                }
+            }
+            Ok(None) => kernel::exit_now(0),
+            Err(_) => {} // a message without its socket: whoever sent it sees that closed
+        }
+    }
+}
+
+/// One container after another, until the builder closes its end.
+fn work(socket: &OwnedFd) -> ! {
+    if live_with_parent(socket.as_fd()).is_err() {
+        kernel::exit_now(1);
+    }
     let mut filters = Filters::default();
     loop {
-        match sandbox::receive_request(control.as_fd()) {
-            Ok(Some(request)) => handle(&control, request, &mut filters),
-            Ok(None) => kernel::exit_now(0),
-            Err(_) => {} // a request without its descriptors: whoever sent it sees its socket closed
+        match sandbox::receive_request(socket.as_fd()) {
+            Ok(Some(request)) => {
+                let report = match run(request, socket.as_fd(), &mut filters) {
+                    Ok(code) => Report::Ended { code },
+                    Err(error) => Report::from_error(&error),
+                };
+                sandbox::send_report(socket.as_fd(), &report, None);
+            }
+            _ => kernel::exit_now(0),
         }
     }
 }
@@ -124,36 +143,30 @@ impl Filters {
     }
 }
 
-fn handle(control: &OwnedFd, request: Request, filters: &mut Filters) {
-    let status = request.status.as_fd();
-    let prepared = read_spec(&request.spec).and_then(|spec| {
-        let filter = spec
-            .linux
-            .seccomp
-            .as_ref()
-            .map(|profile| filters.of(profile));
-        Ok((filter.transpose()?.map(<[_]>::to_vec), spec))
-    });
-    let (filter, spec) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => return sandbox::send_report(status, &Report::from_error(&error), None),
+/// Runs one container to its end; every process of it is gone, and its output closed, on return.
+fn run(request: Request, socket: BorrowedFd, filters: &mut Filters) -> Result<i32> {
+    let spec = read_spec(request.spec)?;
+    let filter = match &spec.linux.seccomp {
+        Some(profile) => Some(filters.of(profile)?),
+        None => None,
     };
-    match kernel::fork_into(spec.namespace_flags()) {
-        Ok(None) => {
-            // SAFETY: this is a fresh fork that never returns to the loop; `control` is not used again.
-            unsafe { libc::close(std::os::fd::AsRawFd::as_raw_fd(control)) };
-            process_one(&spec, filter.as_deref(), request)
-        }
-        Ok(Some((pid, pidfd))) => {
-            sandbox::send_report(status, &Report::Born { pid }, Some(pidfd.as_fd()));
-        }
-        Err(source) => {
-            let error = Error::Sandbox {
-                step: "make the container's namespaces (clone)".to_owned(),
-                hint: namespace_hint(&source).to_owned(),
-                source,
-            };
-            sandbox::send_report(status, &Report::from_error(&error), None);
+    let mut outcome = None;
+    let pid = kernel::run_beside(spec.namespace_flags(), &mut || {
+        outcome = Some(process_one(&spec, filter, &request.output, socket));
+        kernel::exit_now(0)
+    });
+    let pid = pid.map_err(|source| Error::Sandbox {
+        step: "make the container's namespaces (clone)".to_owned(),
+        hint: namespace_hint(&source).to_owned(),
+        source,
+    })?;
+    let status = kernel::wait_for(pid).map_err(step("wait for a container"))?;
+    match outcome {
+        Some(outcome) if status == 0 => outcome,
+        killed => {
+            // It may have been struck down in the middle of writing this.
+            std::mem::forget(killed);
+            Ok(kernel::exit_code(status))
         }
     }
 }
@@ -171,46 +184,42 @@ fn namespace_hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-fn read_spec(file: &OwnedFd) -> Result<Spec> {
-    let failed = step("read the runtime-spec");
+fn read_spec(file: OwnedFd) -> Result<Spec> {
     let mut text = Vec::new();
-    let file = file.try_clone().map_err(&failed)?;
     std::fs::File::from(file)
         .read_to_end(&mut text)
-        .map_err(&failed)?;
+        .map_err(step("read the runtime-spec"))?;
     Spec::parse(&text)
 }
 
 // ---- process 1 of a container -----------------------------------------------------------------
 
-/// Sets the container up, runs its program, reaps everything, and ends with the program: upon which
-/// the kernel kills whatever is left in the container.
-fn process_one(spec: &Spec, filter: Option<&[Instruction]>, request: Request) -> ! {
-    let Request { output, status, .. } = request;
-    if live_with_builder(status.as_fd()).is_err() {
-        kernel::exit_now(1);
-    }
-    let started = set_up(spec).and_then(|made| {
-        let program = start_program(spec, filter, &output)?;
-        Ok((made, program))
-    });
-    drop(output); // readers of the output see its end when the last program closes it
-    match started {
-        Ok((made, program)) => {
-            let root = spec.root.path.0.clone();
-            sandbox::send_report(status.as_fd(), &Report::Started { root, made }, None);
-            let code = reap_until(program);
-            sandbox::send_report(status.as_fd(), &Report::Exited { code }, None);
-        }
-        Err(error) => sandbox::send_report(status.as_fd(), &Report::from_error(&error), None),
-    }
-    kernel::exit_now(0)
+/// Sets the container up, runs its program, reaps everything, and gives the program's exit code;
+/// process 1 ends then, upon which the kernel kills whatever is left in the container.
+fn process_one(
+    spec: &Spec,
+    filter: Option<&[Instruction]>,
+    output: &OwnedFd,
+    socket: BorrowedFd,
+) -> Result<i32> {
+    let failed = step("start the container");
+    live_with_parent(socket).map_err(&failed)?;
+    // The id is 1 in here; the descriptor means this process in the builder too.
+    let this = rustix::process::getpid();
+    let pidfd = rustix::process::pidfd_open(this, rustix::process::PidfdFlags::empty())
+        .map_err(|error| failed(error.into()))?;
+    let made = set_up(spec)?;
+    let program = start_program(spec, filter, output)?;
+    kernel::close_copy(output.as_fd());
+    let root = spec.root.path.0.clone();
+    sandbox::send_report(socket, &Report::Started { root, made }, Some(pidfd.as_fd()));
+    Ok(reap_until(program))
 }
 
-fn live_with_builder(status: BorrowedFd) -> std::io::Result<()> {
+fn live_with_parent(socket: BorrowedFd) -> std::io::Result<()> {
     kernel::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)?;
     // Whoever ended before that call sent no signal: but then the builder's end is closed.
-    let mut fds = [PollFd::new(&status, PollFlags::empty())];
+    let mut fds = [PollFd::new(&socket, PollFlags::empty())];
     let now = rustix::event::Timespec::default();
     poll(&mut fds, Some(&now))?;
     if fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) {
@@ -241,7 +250,7 @@ fn start_program(
 ) -> Result<libc::pid_t> {
     let failed = step("start the program");
     let mut refused = None;
-    let pid = kernel::fork_for_exec(&mut || {
+    let pid = kernel::run_beside(0, &mut || {
         refused = Some(match redirect(output) {
             Ok(()) => payload::become_program(spec, filter),
             Err(error) => failed(error),

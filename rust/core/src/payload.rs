@@ -8,6 +8,8 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use crate::kernel::{self, CapSets};
 use crate::seccomp::Instruction;
@@ -38,19 +40,15 @@ type Strings = Vec<CString>;
 
 fn prepare(spec: &Spec, filter: Option<&[Instruction]>) -> Result<(Strings, Strings)> {
     let process = &spec.process;
-    // Before the identity changes: an image may have a folder that its user cannot search.
-    let cwd = process.cwd.path();
-    rustix::process::chdir(cwd).map_err(|error| {
-        step(format!("enter the working directory {}", cwd.display()))(error.into())
-    })?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(
+        process.user.umask.unwrap_or(0o022),
+    ));
+    enter(process.cwd.path())?;
     for limit in &process.rlimits {
         kernel::set_rlimit(limit.number()?, limit.soft, limit.hard)
             .map_err(step(format!("set {}", limit.kind)))?;
     }
     rustix::process::setsid().map_err(|error| step("start a session")(error.into()))?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(
-        process.user.umask.unwrap_or(0o022),
-    ));
     let fakes_ids = spec
         .linux
         .seccomp
@@ -68,6 +66,26 @@ fn prepare(spec: &Spec, filter: Option<&[Instruction]>) -> Result<(Strings, Stri
         kernel::install_filter(program).map_err(step("install the system-call filter"))?;
     }
     Ok((argv, envp))
+}
+
+/// Enters the working directory, made where the image names one that it does not have.
+///
+/// This comes before the identity changes: an image may have a folder that its user cannot search.
+fn enter(cwd: &Path) -> Result<()> {
+    let failed =
+        |error: io::Error| step(format!("enter the working directory {}", cwd.display()))(error);
+    match rustix::process::chdir(cwd) {
+        Err(rustix::io::Errno::NOENT) => {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(cwd)
+                .map_err(failed)?;
+            rustix::process::chdir(cwd)
+        }
+        other => other,
+    }
+    .map_err(|error| failed(error.into()))
 }
 
 fn strings(words: impl Iterator<Item = Vec<u8>>) -> Result<Strings> {

@@ -1,13 +1,13 @@
 //! The builder's side of containers: [`spawn`] and [`Container`], and the messages that cross to
-//! the sandbox process (`monitor`), which does the work.
+//! the workers of the sandbox process (`monitor`), which do the work.
 //!
-//! A request is one packet with three descriptors: the specification, the output, and a socket of
-//! this container's own for [`Report`]s. Threads share nothing else, so any of them may spawn, wait
-//! or kill. A container's processes are all gone when its process 1 is, which a pidfd tells.
+//! A worker runs one container at a time and has a socket of its own: a request is one packet with
+//! two descriptors, the specification and the output; [`Report`]s come back. Idle workers wait in
+//! `IDLE`. Threads share nothing else, so any of them may spawn, wait or kill.
 
 use std::io::{self, IoSlice, IoSliceMut, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -30,7 +30,10 @@ const KILLED: i32 = 128 + libc::SIGKILL;
 /// Longest report: what a container sends is small, but lists the mount points that it made.
 const LONGEST_REPORT: usize = 256 * 1024;
 
+/// The socket on which the sandbox process is asked for workers.
 static CONTROL: RwLock<Option<OwnedFd>> = RwLock::new(None);
+/// Sockets of workers that have nothing to do.
+static IDLE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 /// Takes the builder's end of the control socket; `monitor::start` calls it once.
 pub(crate) fn connect(control: OwnedFd) {
@@ -39,24 +42,19 @@ pub(crate) fn connect(control: OwnedFd) {
 
 // ---- messages ---------------------------------------------------------------------------------
 
-/// What a container's socket carries, from the sandbox process and from process 1.
+/// What a worker's socket carries, from process 1 and then from the worker itself.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// Process 1 exists; its pidfd comes with this.
-    Born {
-        /// Its id in the builder's namespace.
-        pid: i32,
-    },
-    /// The program was executed (or told on the output why it could not be).
+    /// The program was executed (or told on the output why it could not be); with process 1's pidfd.
     Started {
         /// The container's root, as a path outside.
         root: Vec<u8>,
         /// What to remove afterwards.
         made: Vec<Made>,
     },
-    /// The program ended.
-    Exited {
-        /// Its exit code, 128 and more for a signal.
+    /// Every process is gone, and the worker free again.
+    Ended {
+        /// The program's exit code, 128 and more for a signal.
         code: i32,
     },
     /// A step was refused: `Error::Sandbox`.
@@ -119,26 +117,30 @@ fn broken(what: &str) -> Error {
     }
 }
 
-/// What a container is made from, as the sandbox process gets it.
+/// What a container is made from, as a worker gets it.
 pub(crate) struct Request {
     pub(crate) spec: OwnedFd,
     pub(crate) output: OwnedFd,
-    pub(crate) status: OwnedFd,
+}
+
+/// Waits until a worker is wanted, and gives its socket; None when the builder is gone.
+pub(crate) fn receive_worker(control: BorrowedFd) -> io::Result<Option<OwnedFd>> {
+    Ok(receive_with(control)?.map(|[socket]| socket))
 }
 
 /// Waits for the next request; None when the builder is gone.
-pub(crate) fn receive_request(control: BorrowedFd) -> io::Result<Option<Request>> {
-    let mut byte = [0u8; 1];
-    let (length, descriptors) = receive(control, &mut byte)?;
+pub(crate) fn receive_request(socket: BorrowedFd) -> io::Result<Option<Request>> {
+    Ok(receive_with(socket)?.map(|[spec, output]| Request { spec, output }))
+}
+
+/// One message with exactly `N` descriptors; None at the end.
+fn receive_with<const N: usize>(socket: BorrowedFd) -> io::Result<Option<[OwnedFd; N]>> {
+    let (length, descriptors) = receive(socket, &mut [0u8; 1])?;
     if length == 0 {
         return Ok(None);
     }
-    match <[OwnedFd; 3]>::try_from(descriptors) {
-        Ok([spec, output, status]) => Ok(Some(Request {
-            spec,
-            output,
-            status,
-        })),
+    match descriptors.try_into() {
+        Ok(descriptors) => Ok(Some(descriptors)),
         Err(_) => Err(io::Error::from_raw_os_error(libc::EBADMSG)),
     }
 }
@@ -201,15 +203,18 @@ fn receive_report(status: BorrowedFd) -> Result<Option<(Report, Option<OwnedFd>)
 /// A running container. Dropping it kills what still runs.
 #[derive(Debug)]
 pub struct Container {
-    pid: i32,
     pidfd: OwnedFd,
-    status: OwnedFd,
     root: PathBuf,
     made: Vec<Made>,
-    /// What the program's end was, where that came before the start was known.
-    early: Option<i32>,
-    /// The exit code, once every process is gone.
-    ended: Mutex<Option<i32>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The worker's socket tells the end.
+    Running(OwnedFd),
+    /// The exit code; every process is gone.
+    Ended(i32),
 }
 
 /// Starts a container from runtime-spec JSON; its standard output and error go to `output`.
@@ -217,31 +222,41 @@ pub struct Container {
 /// Returns once the program is executed. A program that is not found is no error: it ends with 127.
 /// Every process of the container ends with this process, however that ends.
 pub fn spawn(spec: &str, output: BorrowedFd) -> Result<Container> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(|error| cannot("make a socket", error.into()))?;
-    let spec =
-        in_memory(spec.as_bytes()).map_err(|error| cannot("hand over the runtime-spec", error))?;
-    {
-        let control = CONTROL.read().unwrap_or_else(PoisonError::into_inner);
-        let control = control.as_ref().ok_or_else(|| Error::Sandbox {
-            step: "start a container".to_owned(),
-            source: io::Error::from_raw_os_error(libc::ESRCH),
-            hint: "enter_namespace must be called first".to_owned(),
-        })?;
-        send(
-            control.as_fd(),
-            b"r",
-            &[spec.as_fd(), output, theirs.as_fd()],
-        )
-        .map_err(|error| broken(&error.to_string()))?;
+    let spec = in_memory(spec.as_bytes()).map_err(|error| cannot("hand over the spec", error))?;
+    let request = [spec.as_fd(), output];
+    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    // An idle worker may have been killed meanwhile: a new one is asked for then.
+    if let Some(worker) = idle.filter(|worker| send(worker.as_fd(), b"r", &request).is_ok()) {
+        return await_start(worker);
     }
-    drop(theirs); // so that the socket ends when the container's side does
-    await_start(ours)
+    let worker = new_worker()?;
+    send(worker.as_fd(), b"r", &request).map_err(|error| request_failed(error.into()))?;
+    await_start(worker)
+}
+
+fn request_failed(error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EPIPE | libc::ECONNRESET) => broken(&error.to_string()),
+        _ => cannot("ask for a container", error),
+    }
+}
+
+fn new_worker() -> Result<OwnedFd> {
+    let (ours, theirs) = packets().map_err(|error| cannot("make a socket", error.into()))?;
+    let control = CONTROL.read().unwrap_or_else(PoisonError::into_inner);
+    let control = control.as_ref().ok_or_else(|| Error::Sandbox {
+        step: "start a container".to_owned(),
+        source: io::Error::from_raw_os_error(libc::ESRCH),
+        hint: "enter_namespace must be called first".to_owned(),
+    })?;
+    send(control.as_fd(), b"w", &[theirs.as_fd()]).map_err(|error| request_failed(error.into()))?;
+    Ok(ours)
+}
+
+/// A pair of sockets that keep messages apart.
+pub(crate) fn packets() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    socketpair(family, kind, SocketFlags::CLOEXEC, None)
 }
 
 fn cannot(step: &str, source: io::Error) -> Error {
@@ -261,83 +276,71 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Takes reports until process 1 is known and the program has started; they come in either order.
-fn await_start(status: OwnedFd) -> Result<Container> {
-    let mut born: Option<(i32, OwnedFd)> = None;
-    let mut started: Option<(Vec<u8>, Vec<Made>)> = None;
-    let mut early = None;
-    while born.is_none() || started.is_none() {
-        match receive_report(status.as_fd())? {
-            Some((Report::Born { pid }, Some(pidfd))) => born = Some((pid, pidfd)),
-            Some((Report::Started { root, made }, _)) => started = Some((root, made)),
-            Some((Report::Exited { code }, _)) => early = Some(code),
-            Some((report, _)) => {
-                let refused = report.into_error();
-                wait_until_gone(
-                    born.as_ref().map(|(_, pidfd)| pidfd.as_fd()),
-                    status.as_fd(),
-                );
-                refused?;
-                return Err(broken("unexpected report"));
-            }
-            None => return Err(broken("the container's first process is gone")),
-        }
-    }
-    match (born, started) {
-        (Some((pid, pidfd)), Some((root, made))) => Ok(Container {
-            pid,
+/// Takes the first report: the program has started, or a step was refused.
+fn await_start(worker: OwnedFd) -> Result<Container> {
+    match receive_report(worker.as_fd())? {
+        Some((Report::Started { root, made }, Some(pidfd))) => Ok(Container {
             pidfd,
-            status,
             root: PathBuf::from(std::ffi::OsString::from_vec(root)),
             made,
-            early,
-            ended: Mutex::new(None),
+            state: Mutex::new(State::Running(worker)),
         }),
-        _ => Err(broken("no start")),
+        Some((Report::Ended { .. }, _)) => {
+            set_idle(worker);
+            Err(broken("the container's first process was killed"))
+        }
+        Some((report, _)) => {
+            let refused = report.into_error();
+            set_idle(worker);
+            refused?;
+            Err(broken("unexpected report"))
+        }
+        None => Err(broken("its worker is gone")),
     }
 }
 
-/// After a refusal: waits for process 1, so that the caller finds its mounts unused.
-fn wait_until_gone(pidfd: Option<BorrowedFd>, status: BorrowedFd) {
-    match pidfd {
-        Some(pidfd) => {
-            let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None);
-        }
-        None => {
-            // Process 1 may have failed before the report of its birth came.
-            if let Ok(Some((Report::Born { .. }, Some(pidfd)))) = receive_report(status) {
-                let _ = poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None);
-            }
-        }
-    }
+fn set_idle(worker: OwnedFd) {
+    IDLE.lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(worker);
 }
 
 impl Container {
-    /// The id of its process 1 in the builder's namespace.
+    /// The id of its process 1 in the builder's namespace; 0 once it is gone.
     pub fn pid(&self) -> i32 {
-        self.pid
+        let info = format!("/proc/self/fdinfo/{}", self.pidfd.as_raw_fd());
+        let text = std::fs::read_to_string(info).unwrap_or_default();
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
+        pid.and_then(|pid| pid.trim().parse().ok())
+            .map_or(0, |pid: i32| pid.max(0))
     }
 
     /// Waits for its end, at most so long. Gives the exit code (128 and more for a signal) once every
     /// process of it is gone and the mount points made for it are taken back; asked again, the same.
     pub fn wait_slice(&self, time: Duration) -> Result<Option<i32>> {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if ended.is_some() {
-            return Ok(*ended);
-        }
-        let limit = rustix::event::Timespec {
-            tv_sec: time.as_secs() as _,
-            tv_nsec: time.subsec_nanos().into(),
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let worker = match &*state {
+            State::Ended(code) => return Ok(Some(*code)),
+            State::Running(worker) => worker,
         };
-        match poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&limit)) {
-            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(None),
-            Ok(_) => {}
-            Err(error) => return Err(cannot("wait for a container", error.into())),
+        if !readable(worker.as_fd(), Some(time))? {
+            return Ok(None);
         }
-        let code = self.early.or_else(|| self.reported_end()).unwrap_or(KILLED);
+        let code = match receive_report(worker.as_fd()) {
+            Ok(Some((Report::Ended { code }, _))) => Some(code),
+            _ => None,
+        };
+        if code.is_none() {
+            // The worker was killed: process 1 gets the signal too, and is soon gone.
+            self.kill();
+            readable(self.pidfd.as_fd(), None)?;
+        }
+        let ended = State::Ended(code.unwrap_or(KILLED));
+        if let (State::Running(worker), Some(_)) = (std::mem::replace(&mut *state, ended), code) {
+            set_idle(worker);
+        }
         rootfs::take_back(&self.root, &self.made);
-        *ended = Some(code);
-        Ok(*ended)
+        Ok(Some(code.unwrap_or(KILLED)))
     }
 
     /// Waits for its end.
@@ -354,26 +357,28 @@ impl Container {
         // A pidfd never means another process; of an ended one the kernel says so, which is fine.
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
+}
 
-    /// Process 1 is gone: what it said last is in the socket, or nothing is.
-    fn reported_end(&self) -> Option<i32> {
-        while let Ok(Some((report, _))) = receive_report(self.status.as_fd()) {
-            if let Report::Exited { code } = report {
-                return Some(code);
-            }
+/// Waits until a descriptor has something to read, at most so long. An interrupt ends the wait too.
+fn readable(fd: BorrowedFd, time: Option<Duration>) -> Result<bool> {
+    let limit = time.map(|time| rustix::event::Timespec {
+        tv_sec: time.as_secs() as _,
+        tv_nsec: time.subsec_nanos().into(),
+    });
+    loop {
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], limit.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) if time.is_some() => return Ok(false),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(cannot("wait for a container", error.into())),
         }
-        None
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
-        let ended = self
-            .ended
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some();
-        if !ended {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if matches!(state, State::Running(_)) {
             self.kill();
             let _ = self.wait();
         }
@@ -381,57 +386,4 @@ impl Drop for Container {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn an_error_survives_the_way_through_a_report() {
-        let error = Error::Sandbox {
-            step: "mount proc at /proc".to_owned(),
-            source: io::Error::from_raw_os_error(libc::EPERM),
-            hint: "do this".to_owned(),
-        };
-        let bytes = serde_json::to_vec(&Report::from_error(&error)).unwrap();
-        let report: Report = serde_json::from_slice(&bytes).unwrap();
-        let Err(Error::Sandbox { step, source, hint }) = report.into_error() else {
-            panic!("another kind")
-        };
-        assert_eq!(
-            (step.as_str(), source.raw_os_error(), hint.as_str()),
-            ("mount proc at /proc", Some(1), "do this")
-        );
-    }
-
-    #[test]
-    fn descriptors_cross_with_a_request() {
-        let (a, b) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let file = in_memory(b"text").unwrap();
-        send(a.as_fd(), b"r", &[file.as_fd(), file.as_fd(), file.as_fd()]).unwrap();
-        let request = receive_request(b.as_fd()).unwrap().unwrap();
-        let mut text = String::new();
-        io::Read::read_to_string(&mut std::fs::File::from(request.spec), &mut text).unwrap();
-        assert_eq!(text, "text");
-        drop(a);
-        assert!(receive_request(b.as_fd()).unwrap().is_none());
-    }
-
-    #[test]
-    fn a_request_without_its_descriptors_is_refused() {
-        let (a, b) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        send(a.as_fd(), b"r", &[]).unwrap();
-        assert!(receive_request(b.as_fd()).is_err());
-    }
-}
+mod tests;

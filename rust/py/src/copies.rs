@@ -20,7 +20,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::door::to_python;
+use crate::door::{signals, to_python};
 
 /// How long a signal may wait for its handler.
 const SLICE: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ pub fn interruptible<T: Send + 'static>(
         });
         match next {
             Err(RecvTimeoutError::Timeout) => {
-                if let (None, Err(error)) = (&raised, py.check_signals()) {
+                if let (None, Err(error)) = (&raised, signals(py)) {
                     raised = Some(error);
                     cancel.stop();
                 }

@@ -1,9 +1,35 @@
-//! The one place where a core error becomes a class of `img.errors`, with its fields.
+//! The one place where a core error becomes a class of `img.errors`, with its fields; and the one
+//! place where long work learns that it is to stop.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use img_core::Error;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+
+/// Set while every call that is under way in this process is to end.
+static STOPPING: AtomicBool = AtomicBool::new(false);
+
+/// Raises what a signal handler raised, or an interrupt while `stop_everything(True)` is in force:
+/// Python runs handlers in its main thread alone, while long calls run in others.
+pub fn signals(py: Python<'_>) -> PyResult<()> {
+    if STOPPING.load(Ordering::Relaxed) {
+        return Err(PyKeyboardInterrupt::new_err(()));
+    }
+    py.check_signals()
+}
+
+/// Ends (or no longer ends) every call that looks for signals, whatever thread it is in.
+#[pyfunction]
+fn stop_everything(stop: bool) {
+    STOPPING.store(stop, Ordering::Relaxed);
+}
+
+/// Adds this family to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(stop_everything, module)?)
+}
 
 /// Builds `img.errors.<class>(**fields)`; an import failure is raised in its place.
 fn raise(py: Python<'_>, class: &str, fields: &Bound<'_, PyDict>) -> PyErr {

@@ -11,7 +11,7 @@ use img_core::{archive, blob, flatten as merge, settle, tree};
 use img_core::{Error, Result};
 use pyo3::prelude::*;
 
-use crate::door::to_python;
+use crate::door::{signals, to_python};
 
 /// How often a long call looks for signals.
 const SLICE: Duration = Duration::from_millis(100);
@@ -99,12 +99,6 @@ impl BlobSink {
     }
 }
 
-/// Raises what a signal handler raised.
-#[allow(clippy::redundant_closure_for_method_calls)] // the method's lifetimes are too narrow
-fn signals() -> PyResult<()> {
-    Python::attach(|py| py.check_signals())
-}
-
 /// Runs what looks up by itself: its `poll` raises what a signal handler raised.
 fn polled<T: Send>(
     py: Python<'_>,
@@ -113,7 +107,7 @@ fn polled<T: Send>(
     let mut raised = None;
     let done = py.detach(|| {
         work(&mut || {
-            signals().map_err(|error| {
+            Python::attach(signals).map_err(|error| {
                 raised = Some(error);
                 Error::Interrupted
             })
@@ -142,7 +136,7 @@ fn stoppable<T: Send>(
                 work(stop)
             });
             while end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = signals() {
+                if let Err(error) = Python::attach(signals) {
                     raised = Some(error);
                     stop.store(true, Ordering::Relaxed);
                 }

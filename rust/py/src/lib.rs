@@ -14,6 +14,7 @@ use pyo3::prelude::*;
 /// Registers every family of calls.
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    door::register(module)?;
     layers::register(module)?;
     copies::register(module)?;
     changes::register(module)?;

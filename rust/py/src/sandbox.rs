@@ -10,7 +10,7 @@ use img_core::{idmap, mounts, sandbox, seccomp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::door::to_python;
+use crate::door::{signals, to_python};
 
 /// How long a wait may keep a signal's handler from running.
 const SLICE: Duration = Duration::from_millis(100);
@@ -84,7 +84,7 @@ impl Container {
             if let Some(code) = ended.map_err(|error| to_python(py, error))? {
                 return Ok(code);
             }
-            if let Err(raised) = py.check_signals() {
+            if let Err(raised) = signals(py) {
                 self.inner.kill();
                 py.detach(|| self.inner.wait())
                     .map_err(|error| to_python(py, error))?;

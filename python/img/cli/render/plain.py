@@ -42,7 +42,7 @@ class PlainRenderer:
         elif isinstance(event, StepDone):
             self._end(event)
         elif isinstance(event, Note) and (self._debug or event.level != "debug"):
-            self._write(f"{event.level}: {event.text}\n")
+            self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
         elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
             self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
 

@@ -1,0 +1,195 @@
+//! Tests of `ignore`.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+/// (lines, path, excluded), worked out from the reference's rules by hand.
+const TABLE: &[(&[&str], &str, bool)] = &[
+    // Plain names are rooted and take what is below them.
+    (&["foo"], "foo", true),
+    (&["foo"], "foo/bar", true),
+    (&["foo"], "bar/foo", false),
+    (&["foo"], "foobar", false),
+    (&["foo/bar"], "foo/bar", true),
+    (&["foo/bar"], "foo", false),
+    (&["foo/bar"], "foo/bar/baz/x", true),
+    (&["/foo"], "foo", true),
+    (&["/foo/"], "foo/x", true),
+    (&["foo/"], "foo", true),
+    (&["./foo"], "foo", true),
+    (&["foo/../bar"], "bar", true),
+    (&["foo//bar"], "foo/bar", true),
+    (&["  foo  "], "foo", true),
+    (&["../foo"], "foo", false),
+    (&["/../foo"], "foo", true),
+    (&["."], "foo", false),
+    (&["/"], "foo", false),
+    (&[""], "foo", false),
+    // One star stays in its folder, but what is below a match goes with it.
+    (&["*"], "foo", true),
+    (&["*"], "foo/bar", true),
+    (&["*.go"], "a.go", true),
+    (&["*.go"], "d/a.go", false),
+    (&["*/*.go"], "d/a.go", true),
+    (&["*/*.go"], "a.go", false),
+    (&["*/foo"], "a/foo/deep", true),
+    (&["*/foo"], "a/b/foo", false),
+    (&["a*"], "a", true),
+    (&["a*c"], "abc", true),
+    (&["a*c"], "a/c", false),
+    (&["a*c"], "abcd", false),
+    (&["*a*b*"], "xaybz", true),
+    (&["temp?"], "tempa", true),
+    (&["temp?"], "temp", false),
+    (&["temp?"], "temp/", false),
+    (&["a?b"], "a/b", false),
+    (&["?"], "\u{5b57}", true),
+    // Two stars.
+    (&["**"], "any/thing", true),
+    (&["**/*.go"], "a.go", true),
+    (&["**/*.go"], "x/y/a.go", true),
+    (&["**/foo"], "foo", true),
+    (&["**/foo"], "a/b/foo", true),
+    (&["**/foo"], "a/b/xfoo", false),
+    (&["**/foo/bar"], "x/foo/bar", true),
+    (&["**foo"], "xfoo", true),
+    (&["**foo"], "a/xfoo", true),
+    (&["foo**"], "foobar", true),
+    (&["foo**"], "foobar/x", true),
+    (&["foo/**"], "foo/x", true),
+    (&["foo/**"], "foo", false),
+    (&["a/**/b"], "a/b", true),
+    (&["a/**/b"], "a/x/y/b", true),
+    (&["a/**/b"], "a/x/yb", false),
+    (&["a**b"], "ab", true),
+    (&["a**b"], "axb", false),
+    (&["a**b"], "ax/b", true),
+    (&["a/**/b/**"], "a/x/b/c", true),
+    (&["a/**/b/**"], "a/x/b", false),
+    (&["**/.git"], ".git/config", true),
+    (&["**/x*"], "a/b/x1/deep", true),
+    (&["dir/**/*.log"], "dir/a.log", true),
+    // Classes and escapes.
+    (&["[a-c]x"], "bx", true),
+    (&["[a-c]x"], "dx", false),
+    (&["[^a-c]x"], "dx", true),
+    (&["[^a-c]x"], "ax", false),
+    (&["[abz]"], "z", true),
+    (&["[\\]a]"], "]", true),
+    (&["[a\\-c]"], "-", true),
+    (&["[a\\-c]"], "b", false),
+    (&["[.]x"], ".x", true),
+    (&["\\*"], "*", true),
+    (&["\\*"], "x", false),
+    (&["a\\?"], "a?", true),
+    (&["a.c"], "abc", false),
+    (&["a+(b)|{c}$^"], "a+(b)|{c}$^", true),
+    // Exceptions: the last match wins.
+    (&["*", "!foo"], "foo", false),
+    (&["*", "!foo"], "bar", true),
+    (&["*", "!foo"], "foo/bar", false),
+    (&["foo", "!foo/bar"], "foo/bar", false),
+    (&["foo", "!foo/bar"], "foo/baz", true),
+    (&["foo", "!foo/bar"], "foo/bar/deep", false),
+    (&["foo", "!foo/bar", "foo/bar/x"], "foo/bar/x", true),
+    (&["!foo", "foo"], "foo", true),
+    (&["!foo"], "foo", false),
+    (
+        &["*.md", "!README*.md", "README-secret.md"],
+        "README-secret.md",
+        true,
+    ),
+    (
+        &["*.md", "!README*.md", "README-secret.md"],
+        "README.md",
+        false,
+    ),
+    (
+        &["*.md", "README-secret.md", "!README*.md"],
+        "README-secret.md",
+        false,
+    ),
+    (&["**", "!**/keep"], "a/b/keep", false),
+    (&["**", "!a/b/c"], "a/b/d", true),
+    (&["**", "! /keep"], "keep", false),
+    (&["docs/*", "!docs/*.md"], "docs/a.md", false),
+];
+
+#[test]
+fn the_table_holds() {
+    assert!(TABLE.len() >= 60);
+    for (lines, path, excluded) in TABLE {
+        let ignore = Ignore::new(*lines).unwrap();
+        assert_eq!(
+            ignore.excludes(path.as_bytes()),
+            *excluded,
+            "{lines:?} on {path}"
+        );
+    }
+}
+
+#[test]
+fn a_pruned_folder_never_held_an_included_name() {
+    // What excludes() includes below a folder, may_include_below() must not rule out.
+    for (lines, path, excluded) in TABLE {
+        let ignore = Ignore::new(*lines).unwrap();
+        for (at, _) in path.match_indices('/') {
+            let folder = &path.as_bytes()[..at];
+            if !excluded && ignore.excludes(folder) {
+                assert!(ignore.may_include_below(folder), "{lines:?} on {path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn folders_that_nothing_brings_back_are_pruned() {
+    let below = |lines: &[&str], folder: &str| {
+        let ignore = Ignore::new(lines).unwrap();
+        ignore.may_include_below(folder.as_bytes())
+    };
+    assert!(!below(&["node_modules"], "node_modules"));
+    assert!(!below(&["*", "!src"], "node_modules"));
+    assert!(!below(&["*", "!src/*.c"], "lib"));
+    assert!(below(&["*", "!src/*.c"], "src"));
+    assert!(!below(&["*", "!src/*.c"], "src/deep"));
+    assert!(below(&["*", "!src/**/x.c"], "src/deep"));
+    assert!(below(&["*", "!*/keep"], "any"));
+    assert!(!below(&["*", "!*/keep"], "any/deep"));
+    assert!(below(&["*", "!**/keep"], "any/deep"));
+    assert!(below(&["*", "!a/b/c"], "a/b"));
+    assert!(!below(&["*", "!a/b/c"], "a/bc"));
+    assert!(below(&["*", "!a/[b-d]/c"], "a/c"));
+    assert!(!below(&["*", "!a/[b-d]/c"], "a/e"));
+}
+
+#[test]
+fn a_bad_pattern_is_named() {
+    for line in ["[a", "[]", "[-x]", "a\\", "!", "[a-]"] {
+        let error = Ignore::new([line]).unwrap_err().to_string();
+        assert!(error.starts_with(line), "{error}");
+    }
+}
+
+#[test]
+fn a_pattern_of_many_stars_ends_soon() {
+    let line = "*a".repeat(60) + "b";
+    let ignore = Ignore::new([line]).unwrap();
+    assert!(!ignore.excludes("a".repeat(4000).as_bytes()));
+}
+
+#[test]
+fn globs_match_one_component() {
+    let matches = |glob: &str, name: &str| Glob::new(glob).unwrap().matches(name.as_bytes());
+    assert!(matches("*.txt", "a.txt"));
+    assert!(!matches("*.txt", "a.txt.bak"));
+    assert!(matches("[[]x", "[x"));
+    assert!(matches("a\\*", "a*"));
+    assert!(matches("**", "anything"));
+    assert!(!matches("?", "\u{e9}x"));
+    assert!(matches("?x", "\u{e9}x"));
+    assert_eq!(Glob::new("a\\[").unwrap().plain(), Some(&b"a["[..]));
+    assert!(Glob::new("a?").unwrap().plain().is_none());
+    assert!(Glob::new("[").is_err());
+}

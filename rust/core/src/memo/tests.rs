@@ -1,0 +1,103 @@
+//! Tests of `memo`.
+
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+
+fn stamp(ino: u64) -> Stamp {
+    Stamp {
+        dev: 7,
+        ino,
+        size: ino * 10,
+        mtime: -5,
+        ctime: 1_000,
+    }
+}
+
+fn known(byte: u8) -> Known {
+    Known {
+        digest: [byte; 32],
+        has_xattrs: byte % 2 == 1,
+    }
+}
+
+fn at_hand() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memo");
+    (dir, path)
+}
+
+#[test]
+fn what_was_recorded_is_known_after_a_save() {
+    let (_dir, path) = at_hand();
+    let memo = DigestMemo::open(&path);
+    memo.record(now_nanos(), (0..100).map(|n| (stamp(n), known(n as u8))));
+    memo.save().unwrap();
+    let memo = DigestMemo::open(&path);
+    let found = memo.find((0..101).map(stamp));
+    for (n, answer) in found.iter().take(100).enumerate() {
+        assert_eq!(*answer, Some(known(n as u8)));
+    }
+    assert_eq!(found[100], None);
+    let mut moved = stamp(5);
+    moved.ctime += 1;
+    assert_eq!(memo.find([moved].into_iter()), [None]);
+}
+
+#[test]
+fn a_file_changed_in_the_same_tick_is_not_recorded() {
+    let (_dir, path) = at_hand();
+    let memo = DigestMemo::open(&path);
+    let began = now_nanos();
+    let mut young = stamp(1);
+    young.ctime = began - 1_000_000;
+    memo.record(began, [(young, known(1))].into_iter());
+    assert!(memo.is_empty());
+}
+
+#[test]
+fn a_broken_or_foreign_file_is_an_empty_memo() {
+    let (_dir, path) = at_hand();
+    let memo = DigestMemo::open(&path);
+    memo.record(now_nanos(), (0..10).map(|n| (stamp(n), known(0))));
+    memo.save().unwrap();
+    let good = std::fs::read(&path).unwrap();
+    for at in [0, 9, 13, 40, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        std::fs::write(&path, bad).unwrap();
+        assert!(DigestMemo::open(&path).is_empty());
+    }
+    for length in [0, 5, 31, 32, 48, good.len() - 80] {
+        std::fs::write(&path, &good[..length]).unwrap();
+        assert!(DigestMemo::open(&path).is_empty());
+    }
+}
+
+#[test]
+fn entries_not_asked_for_are_dropped_in_the_end() {
+    let (_dir, path) = at_hand();
+    let memo = DigestMemo::open(&path);
+    memo.record(
+        now_nanos(),
+        [(stamp(1), known(1)), (stamp(2), known(2))].into_iter(),
+    );
+    for n in 0..=KEPT_SAVES + 1 {
+        memo.record(
+            now_nanos(),
+            [(stamp(1000 + u64::from(n)), known(0))].into_iter(),
+        );
+        memo.find([stamp(1)].into_iter());
+        memo.save().unwrap();
+    }
+    let memo = DigestMemo::open(&path);
+    let found = memo.find([stamp(1), stamp(2)].into_iter());
+    assert_eq!(found, [Some(known(1)), None]);
+}
+
+#[test]
+fn saving_without_news_writes_nothing() {
+    let (_dir, path) = at_hand();
+    DigestMemo::open(&path).save().unwrap();
+    assert!(!path.exists());
+}

@@ -1,0 +1,177 @@
+//! Tests of `select`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::{symlink, PermissionsExt};
+
+use super::*;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for file in [
+            "a.txt",
+            "b.md",
+            "src/x.c",
+            "src/deep/y.c",
+            "src/deep.c",
+            "lib/z",
+        ] {
+            let path = dir.path().join("root").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        symlink("x.c", dir.path().join("root/src/link")).unwrap();
+        Self { dir }
+    }
+
+    fn path(&self, path: &str) -> std::path::PathBuf {
+        self.dir.path().join("root").join(path)
+    }
+
+    fn try_select(
+        &self,
+        patterns: &[&str],
+        ignore: &[&str],
+        exclude: &[&str],
+    ) -> Result<Selection> {
+        let own = |lines: &[&str]| {
+            lines
+                .iter()
+                .map(|&line| line.to_owned())
+                .collect::<Vec<_>>()
+        };
+        let request = Request {
+            patterns: &own(patterns),
+            ignore: &own(ignore),
+            exclude: &own(exclude),
+            owners: false,
+        };
+        Selection::new(&self.path(""), &request, &Cancel::default())
+    }
+
+    fn names(&self, patterns: &[&str], ignore: &[&str], exclude: &[&str]) -> Vec<String> {
+        let selection = self.try_select(patterns, ignore, exclude).unwrap();
+        let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
+        selection.picked().iter().map(dest).collect()
+    }
+
+    fn digest(&self, patterns: &[&str], memo: Option<&DigestMemo>) -> String {
+        let selection = self.try_select(patterns, &[], &[]).unwrap();
+        selection.content_digest(memo, &Cancel::default()).unwrap()
+    }
+}
+
+#[test]
+fn a_folder_means_its_contents_and_a_file_itself() {
+    let tree = Fixture::new();
+    let contents = ["", "deep", "deep/y.c", "deep.c", "link", "x.c"];
+    assert_eq!(tree.names(&["src"], &[], &[]), contents);
+    assert_eq!(tree.names(&["src/x.c"], &[], &[]), ["x.c"]);
+    assert_eq!(tree.names(&["."], &[], &[]).len(), 11);
+    assert!(!tree.try_select(&["a.txt"], &[], &[]).unwrap().several());
+    assert!(tree.try_select(&["src"], &[], &[]).unwrap().several());
+    assert!(tree.try_select(&["src/*.c"], &[], &[]).unwrap().several());
+}
+
+#[test]
+fn ignored_names_are_left_out_and_exceptions_come_back() {
+    let tree = Fixture::new();
+    assert_eq!(
+        tree.names(&["."], &["src/deep", "*.md", "lib"], &[]),
+        ["", "a.txt", "src", "src/deep.c", "src/link", "src/x.c"]
+    );
+    assert_eq!(
+        tree.names(&["."], &["*", "!src/deep/y.c"], &[]),
+        ["", "src", "src/deep", "src/deep/y.c"]
+    );
+    assert_eq!(
+        tree.names(&["src"], &["src/*", "!src/x.c"], &[]),
+        ["", "x.c"]
+    );
+    assert!(tree
+        .try_select(&["a*", "b*"], &["a.txt"], &[])
+        .unwrap()
+        .ignored());
+}
+
+#[test]
+fn exclude_is_relative_to_each_source() {
+    let tree = Fixture::new();
+    assert_eq!(
+        tree.names(&["src"], &[], &["deep", "link"]),
+        ["", "deep.c", "x.c"]
+    );
+    assert_eq!(tree.names(&["*.txt", "*.md"], &[], &["*.md"]), ["a.txt"]);
+}
+
+#[test]
+fn nothing_that_matches_is_an_error() {
+    let tree = Fixture::new();
+    for patterns in [&["none"][..], &["*.none"], &["a.txt", "none"]] {
+        let error = tree.try_select(patterns, &[], &[]).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::Copy {
+                    not_found: true,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+    }
+    assert!(tree.try_select(&["*.none", "a.txt"], &[], &[]).is_ok());
+}
+
+#[test]
+fn the_digest_moves_with_content_and_mode_and_not_with_time() {
+    let tree = Fixture::new();
+    let before = tree.digest(&["src"], None);
+    let file = fs::File::options()
+        .write(true)
+        .open(tree.path("src/x.c"))
+        .unwrap();
+    file.set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(tree.digest(&["src"], None), before);
+    fs::set_permissions(tree.path("src/x.c"), fs::Permissions::from_mode(0o600)).unwrap();
+    let mode = tree.digest(&["src"], None);
+    assert_ne!(mode, before);
+    fs::write(tree.path("src/x.c"), "other").unwrap();
+    assert_ne!(tree.digest(&["src"], None), mode);
+}
+
+#[test]
+fn the_memo_changes_no_digest() {
+    let tree = Fixture::new();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(tree.path("src/x.c"), "user.note", b"1", flags).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let memo = DigestMemo::open(&tree.dir.path().join("memo"));
+    let plain = tree.digest(&["."], None);
+    assert_eq!(tree.digest(&["."], Some(&memo)), plain);
+    assert_eq!(memo.len(), 6);
+    assert_eq!(tree.digest(&["."], Some(&memo)), plain);
+    rustix::fs::setxattr(tree.path("src/x.c"), "user.note", b"2", flags).unwrap();
+    assert_ne!(tree.digest(&["."], Some(&memo)), plain);
+    fs::write(tree.path("a.txt"), "A.TXT").unwrap();
+    assert_eq!(tree.digest(&["."], Some(&memo)), tree.digest(&["."], None));
+}
+
+#[test]
+fn listed_files_have_digests() {
+    let tree = Fixture::new();
+    let listed = tree.try_select(&["lib"], &[], &[]).unwrap();
+    let listed = listed.listed(&Cancel::default()).unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].path.as_str(), listed[0].size), ("lib/z", 5));
+    assert_eq!(
+        listed[0].digest,
+        format!("blake3:{}", blake3::hash(b"lib/z").to_hex())
+    );
+}
