@@ -12,7 +12,37 @@ Every function may raise `OSError` (with its path), `img.errors.DiskFull`, and
 from collections.abc import Sequence
 from typing import Literal, final
 
-def stop_everything(stop: bool, /) -> None:
+from typing_extensions import Self
+
+__all__ = [
+    "ApplyStats",
+    "BlobSink",
+    "Container",
+    "DigestMemo",
+    "Namespace",
+    "Packed",
+    "Selected",
+    "Selection",
+    "TreeRecord",
+    "apply_layer",
+    "copy_layer",
+    "default_seccomp",
+    "disk_usage",
+    "enter_namespace",
+    "flatten",
+    "make_directory",
+    "mount_overlay",
+    "pack_layer",
+    "read_in_layers",
+    "remove_tree",
+    "settle_layer",
+    "spawn",
+    "stop_everything",
+    "unmount",
+    "unpack_archive",
+]
+
+def stop_everything(stop: bool) -> None:
     """Makes every call that is under way end soon with KeyboardInterrupt, in whatever thread it is.
 
     Python runs signal handlers in its main thread alone, while long calls run in others; whoever
@@ -44,15 +74,15 @@ class BlobSink:
     after a failure, which the caller discards.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         path: str | None,
         *,
         digest: str,
         size: int | None,
         extract_to: str | None = None,
         diff_id: str | None = None,
-    ) -> None:
+    ) -> Self:
         """Opens the sink.
 
         Args:
@@ -173,7 +203,7 @@ def pack_layer(
 class DigestMemo:
     """File digests remembered by device, inode, size, mtime and ctime across builds."""
 
-    def __init__(self, path: str) -> None:
+    def __new__(cls, path: str) -> Self:
         """Reads the memo; a missing, old or broken file is an empty memo."""
 
     def save(self) -> None:
@@ -192,15 +222,15 @@ class Selected:
 class Selection:
     """The files that one COPY or ADD takes out of one tree, in a stable order."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         root: str,
         patterns: Sequence[str],
         *,
         ignore: Sequence[str] = (),
         exclude: Sequence[str] = (),
         owners: bool = False,
-    ) -> None:
+    ) -> Self:
         """Walks the tree.
 
         Args:
@@ -279,7 +309,7 @@ def read_in_layers(layers: Sequence[str], path: str, limit: int = 1 << 20) -> by
 class TreeRecord:
     """A plain tree as it stood, made by `flatten` and not yet given to a container."""
 
-    def __init__(self, root: str) -> None:
+    def __new__(cls, root: str) -> Self:
         """Walks the tree once, and waits (a few milliseconds) until a later change can be told."""
 
     def changes(self, layers: Sequence[str], upper: str) -> None:

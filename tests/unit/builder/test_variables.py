@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from img.errors import DockerfileError
 from img.oci import Platform
@@ -11,12 +13,12 @@ from .planning import AMD64, ARM64, Bases, base, plan, runs
 PROXY = "http://user:secret@proxy:3128"
 
 
-def env_of(text: str, number: int = -1, **options: object) -> dict[str, str]:
+def env_of(text: str, number: int = -1, **options: Any) -> dict[str, str]:
     """What the last RUN's process sees."""
     return dict(runs(plan(text, **options))[number].env)
 
 
-def label(text: str, **options: object) -> str:
+def label(text: str, **options: Any) -> str:
     """The label `v` of the image."""
     return plan(text, **options).config.labels["v"]
 

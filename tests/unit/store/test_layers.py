@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from img.oci import Descriptor, chain_id, sha256
 from img.oci.descriptor import OCI_LAYER_GZIP
@@ -15,7 +16,7 @@ from .conftest import Start, diff_id_of, hear, make_folder, say, succeed
 BASE, TOP = diff_id_of("base"), diff_id_of("top")
 
 
-def publish(store: Store, name: str, folder: str = "", size: int = 0, **fields: str) -> LayerRecord:
+def publish(store: Store, name: str, folder: str = "", size: int = 0, **fields: Any) -> LayerRecord:
     return store.layers.publish(
         make_folder(store, folder or name, size),
         diff_id=diff_id_of(name),
