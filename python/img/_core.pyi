@@ -227,8 +227,8 @@ class Selection:
         root: str,
         patterns: Sequence[str],
         *,
-        ignore: Sequence[str] = (),
-        exclude: Sequence[str] = (),
+        ignore: Sequence[str] = ...,
+        exclude: Sequence[str] = ...,
         owners: bool = False,
     ) -> Self:
         """Walks the tree.
