@@ -29,13 +29,17 @@ def _nothing() -> None:
 
 
 class Snapshot:
-    """A root at hand. `upper` gets what was written, as a layer folder; None where it is read-only."""
+    """A root at hand. `upper` gets what was written, as a layer folder; None where it is read-only.
+
+    `scratch` is a folder beside the root: what a step puts there goes when the root goes.
+    """
 
     def __init__(
         self,
         root: Path,
         upper: Path | None,
         *,
+        scratch: Path,
         settle: Callable[[], None] = _nothing,
         discard: Callable[[], None] = _nothing,
     ) -> None:
@@ -47,13 +51,9 @@ class Snapshot:
         """
         self.root = root
         self.upper = upper
+        self.scratch = scratch
         self._settle: Callable[[], None] | None = settle
         self._discard = discard
-
-    @property
-    def scratch(self) -> Path:
-        """The folder of a writable snapshot: what a step puts beside the root goes with it."""
-        return self.root.parent
 
     def detach(self) -> None:
         """Takes the root away and leaves `upper`, ready to be published; safe to call twice."""
@@ -142,7 +142,9 @@ class OverlaySnapshotter:
             _core.unmount(root)
             _core.remove_tree(str(folder))
 
-        return Snapshot(folder / "root", upper, settle=lambda: _core.unmount(root), discard=discard)
+        return Snapshot(
+            folder / "root", upper, scratch=folder, settle=lambda: _core.unmount(root), discard=discard
+        )
 
     def _bounded(self, layers: Sequence[Path], folder: Path) -> list[str]:
         """Merges the lowest layers where there are more than overlay takes."""
@@ -204,7 +206,13 @@ class CopySnapshotter:
         except BaseException:
             discard()
             raise
-        return Snapshot(root, upper, settle=lambda: before.changes(below, str(upper)), discard=discard)
+        return Snapshot(
+            root,
+            upper,
+            scratch=folder,
+            settle=lambda: before.changes(below, str(upper)),
+            discard=discard,
+        )
 
     def view(self, layers: Sequence[Path]) -> Snapshot:
         """Gives one tree to all who read the same layers."""
@@ -215,7 +223,7 @@ class CopySnapshotter:
             root = self._views.get(stack)
             if root is None:
                 root = self._views[stack] = self._copy(stack)
-        return Snapshot(root, None)
+        return Snapshot(root, None, scratch=root.parent)
 
     def _copy(self, layers: Sequence[Path]) -> Path:
         folder = self._folders.make("root")

@@ -108,6 +108,7 @@ def test_the_architecture_is_short_and_explains_every_long_file() -> None:
     assert len(text.splitlines()) < 300
     named = set(re.findall(r"^\| `([\w/.]+\.(?:py|rs))` \|", text, re.MULTILINE))
     sources = [*ROOT.glob("python/img/**/*.py"), *ROOT.glob("rust/*/src/**/*.rs")]
+    sources = [path for path in sources if path.name != "tests.rs"]
     long = {str(p.relative_to(ROOT)) for p in sources if len(p.read_text().splitlines()) > 400}
     assert long <= named, f"explain in ARCHITECTURE.md: {sorted(long - named)}"
     gone = {name for name in named if not (ROOT / name).is_file()}

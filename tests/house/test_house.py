@@ -16,7 +16,6 @@ from tests.support.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = {"requests", "urllib3", "ssl", "rich", "http.client", "concurrent.futures", "logging"}
-FAMILIES = ("python/img/**/*.py", "rust/*/src/**/*.rs", "tests/**/*.py", "benches/*.py")
 
 
 def _imports(img: Img, *args: str | Path) -> set[str]:
@@ -45,20 +44,6 @@ def test_a_cached_build_starts_with_nothing_heavy(
     context = make_context({"Dockerfile": f"FROM {busybox_image}\nCOPY a /a\nRUN true\n", "a": ""})
     img.build(context)
     assert not (HEAVY - {"logging"}) & _imports(img, "build", "-t", "t", context)
-
-
-def test_a_file_of_more_than_500_lines_explains_itself_in_the_architecture() -> None:
-    """The tests at the end of a Rust file do not count."""
-    files = [path for pattern in FAMILIES for path in ROOT.glob(pattern)]
-    assert len(files) > 20
-    text = (ROOT / "ARCHITECTURE.md").read_text()
-    long = {p.name: n for p in files if (n := _code_lines(p)) > 500}
-    assert not {name: count for name, count in long.items() if f"`{name}`" not in text}
-
-
-def _code_lines(path: Path) -> int:
-    lines = path.read_text().splitlines()
-    return lines.index("#[cfg(test)]") if "#[cfg(test)]" in lines else len(lines)
 
 
 def _console_examples() -> list[str]:
