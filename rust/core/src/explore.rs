@@ -29,6 +29,9 @@ impl<J> Found<'_, J> {
     }
 }
 
+/// Jobs that the calling thread does before it asks for help: most trees have no more.
+const ALONE: usize = 8;
+
 struct Queue<J> {
     jobs: Vec<(usize, J)>,
     busy: usize,
@@ -49,9 +52,12 @@ pub fn explore<J: Send, T: Send>(
         failed: None,
     });
     let changed = Condvar::new();
-    let run = || {
+    let run = |jobs: usize| {
         let mut results = Vec::new();
-        while let Some((id, job)) = take(&queue, &changed) {
+        for _ in 0..jobs {
+            let Some((id, job)) = take(&queue, &changed) else {
+                break;
+            };
             let mut found = Found {
                 next_id: &next_id,
                 jobs: Vec::new(),
@@ -72,9 +78,15 @@ pub fn explore<J: Send, T: Send>(
         }
         results
     };
-    let mut results = std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
-        let mut results = run();
+    let mut results = run(ALONE);
+    if lock(&queue).jobs.is_empty() {
+        return finish(queue, results);
+    }
+    results.extend(std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads)
+            .map(|_| scope.spawn(|| run(usize::MAX)))
+            .collect();
+        let mut results = run(usize::MAX);
         for other in others {
             results.extend(
                 other
@@ -83,8 +95,14 @@ pub fn explore<J: Send, T: Send>(
             );
         }
         results
-    });
-    if let Some(error) = lock(&queue).failed.take() {
+    }));
+    finish(queue, results)
+}
+
+/// The results in their order, or the first error.
+fn finish<J, T>(queue: Mutex<Queue<J>>, mut results: Vec<(usize, T)>) -> Result<Vec<T>> {
+    let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = queue.failed {
         return Err(error);
     }
     results.sort_unstable_by_key(|(id, _)| *id);

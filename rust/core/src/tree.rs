@@ -27,6 +27,8 @@ const FOLDER: OFlags = OFlags::DIRECTORY
     .union(OFlags::CLOEXEC);
 /// Threads of one walk; more gain nothing on one disk.
 const THREADS: usize = 4;
+/// Folders that the calling thread does before it asks for help: most trees have no more.
+const ALONE: usize = 16;
 
 /// Removes a tree, whatever its modes. A missing path is no error.
 ///
@@ -201,24 +203,32 @@ fn each_folder(
         }),
         wake: Condvar::new(),
     };
-    let roots = (0..THREADS)
-        .map(|_| Root::open(path))
-        .collect::<Result<Vec<_>>>()?;
-    std::thread::scope(|scope| {
-        for mut root in roots {
-            let (queue, work) = (&queue, &work);
-            scope.spawn(move || {
-                while let Some(folder) = queue.take() {
-                    let done = if stop.load(Ordering::Relaxed) {
-                        Err(Error::Interrupted)
-                    } else {
-                        work(&mut root, &folder)
-                    };
-                    queue.give(done);
-                }
+    let run = |root: &mut Root, folders: usize| {
+        for _ in 0..folders {
+            let Some(folder) = queue.take() else {
+                return;
+            };
+            queue.give(if stop.load(Ordering::Relaxed) {
+                Err(Error::Interrupted)
+            } else {
+                work(root, &folder)
             });
         }
-    });
+    };
+    let mut own = Root::open(path)?;
+    run(&mut own, ALONE);
+    if !lock(&queue.state).waiting.is_empty() {
+        let others = (1..THREADS)
+            .map(|_| Root::open(path))
+            .collect::<Result<Vec<_>>>()?;
+        std::thread::scope(|scope| {
+            for mut root in others {
+                let run = &run;
+                scope.spawn(move || run(&mut root, usize::MAX));
+            }
+            run(&mut own, usize::MAX);
+        });
+    }
     let state = queue
         .state
         .into_inner()
