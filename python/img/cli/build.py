@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,7 +104,7 @@ def build_command(**flags: Any) -> None:
     """
     from img.engine import Engine
 
-    with tempfile.TemporaryDirectory(prefix="img-") as folder:
+    with _spool_folder(flags) as folder:
         request = _request(flags, folder)
         options = find_globals()
         settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
@@ -111,6 +112,13 @@ def build_command(**flags: Any) -> None:
         with renderer(mode, debug=options.debug) as show, Engine(settings, show) as engine:
             result = engine.build(request)
     _report(result, flags, mode)
+
+
+def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
+    """A folder for what standard input brings; none where it brings nothing: a kill leaves nothing behind."""
+    if "-" in (flags["path"], flags["dockerfile"]):
+        return tempfile.TemporaryDirectory(prefix="img-")
+    return nullcontext("")
 
 
 def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
