@@ -115,7 +115,7 @@ def build_command(**flags: Any) -> None:
 
 
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
-    """A folder for what standard input brings; none where it brings nothing, so that nothing can stay behind."""
+    """A folder for what standard input brings; none where it brings nothing: a kill leaves nothing behind."""
     if "-" in (flags["path"], flags["dockerfile"]):
         return tempfile.TemporaryDirectory(prefix="img-")
     return nullcontext("")
