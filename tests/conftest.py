@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,10 @@ from tests.support.command import Img
 from tests.support.debian import debian_layout
 from tests.support.layout import write_busybox
 from tests.support.registry import Registry
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C; the suite, and what it starts, must not inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Context = Callable[[Mapping[str, str | bytes]], Path]
 MakeImg = Callable[..., Img]

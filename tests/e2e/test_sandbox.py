@@ -380,7 +380,10 @@ def test_when_the_builder_ends_every_process_of_its_containers_ends(
         while len([pid for pid in processes_with(f"sleep\0{marker}")]) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         builder.send_signal(how)
-        builder.wait(20)
+        try:
+            builder.wait(20)
+        finally:
+            builder.kill()
     deadline = time.monotonic() + 5
     while processes_with(f"sleep\0{marker}") and time.monotonic() < deadline:
         time.sleep(0.02)
