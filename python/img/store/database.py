@@ -7,6 +7,8 @@ transaction but a rename.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -71,14 +73,24 @@ class Database:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _create(self) -> None:
-        """Makes the tables; several processes may come here at once, and one does it."""
-        with self._translated():
-            self._connection.execute("PRAGMA journal_mode=WAL")
-        with self.transaction():
-            if self._version() == 0:
+        """Makes the tables; several processes may come here at once, and one does it.
+
+        SQLite does not wait for another process while it changes the journal's mode, so a lock of
+        our own keeps them apart.
+        """
+        lock = os.open(self._path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with self._translated():
+                if self._version():
+                    return
+                self._connection.execute("PRAGMA journal_mode=WAL")
+            with self.transaction():
                 for statement in _SCHEMA.split(";"):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version={VERSION}")
+        finally:
+            os.close(lock)
 
     def close(self) -> None:
         """Closes the connection; safe to call twice."""
