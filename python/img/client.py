@@ -85,17 +85,31 @@ class Client:
         no_cache: bool = False,
         push: bool = False,
         epoch: int | None = None,
+        contexts: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str | os.PathLike[str]] | None = None,
+        secret_values: Mapping[str, str] | None = None,
+        ssh: Mapping[str, str | Sequence[str]] | None = None,
+        allow: Sequence[str] = (),
+        network: str = "default",
+        add_hosts: Sequence[str] = (),
     ) -> BuildResult:
         """Builds an image.
 
         Args:
-            context: Folder of the build context.
+            context: Folder of the build context, or the URL of a git repository, archive or Dockerfile.
             tag: One name or several.
             dockerfile: Path from the present folder, or from the context. Default: the context's.
             platform: `os/arch[/variant]`. Default: this machine's.
             pull: When the registry is asked for a base that has a tag.
             push: Push every name once the image is built.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
+            contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH`, by name.
+            secrets: Secrets by id: the file that holds each.
+            secret_values: Secrets by id: the value itself.
+            ssh: ssh agents by id: the path of a socket, or of one or several key files.
+            allow: Entitlements: `security.insecure`, `network.host`.
+            network: Of every RUN that names none: `default`, `none` or `host`.
+            add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
         Raises:
             DockerfileError: the Dockerfile cannot be built; with its place.
             BuildError: a step failed; with its exit code and last lines.
@@ -114,6 +128,13 @@ class Client:
             no_cache=no_cache,
             push=push,
             epoch=epoch,
+            contexts=dict(contexts or {}),
+            secret_files={name: str(path) for name, path in (secrets or {}).items()},
+            secret_values=dict(secret_values or {}),
+            agents={k: (v,) if isinstance(v, str) else tuple(v) for k, v in (ssh or {}).items()},
+            allow=tuple(allow),
+            network=network,
+            add_hosts=tuple(add_hosts),
         )
         if request.context == "-" or request.dockerfile == "-":
             raise UsageError("the library reads no standard input", hint="give a folder and a file")

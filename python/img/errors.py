@@ -7,6 +7,7 @@
     ├── DockerfileError(path, line, column, excerpt, hint)
     ├── BuildError(step, exit_code_of_step, log_tail, where)
     ├── CopyError(path, reason, not_found)
+    ├── FetchError(url, reason)
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized
     │   ├── NotFound
@@ -34,6 +35,7 @@ __all__ = [
     "DigestMismatch",
     "DiskFull",
     "DockerfileError",
+    "FetchError",
     "ImageNotFound",
     "ImgError",
     "InvalidDocument",
@@ -172,6 +174,18 @@ class CopyError(ImgError):
         self.path = path
         self.reason = reason
         self.not_found = not_found
+
+
+class FetchError(ImgError):
+    """A URL or git repository that a build reads cannot be had, or is not what was promised."""
+
+    exit_code = 3
+    fields = ("url", "reason", "hint")
+
+    def __init__(self, url: str, reason: str, hint: str = "") -> None:
+        super().__init__(f"{url}: {reason}", hint=hint)
+        self.url = url
+        self.reason = reason
 
 
 class InvalidDocument(ImgError):

@@ -81,8 +81,7 @@ def perform(call: Mapping[str, Any], progress: Any) -> Any:
     }
     with Engine(Settings(**settings), progress) as engine:
         if name == "build":
-            request = {**args["request"], "tags": tuple(args["request"]["tags"])}
-            return plain(engine.build(BuildRequest(**request)))
+            return plain(engine.build(BuildRequest.from_data(args["request"])))
         if name in ("save", "export"):
             return _written(engine, name, args)
         return plain(getattr(engine, name)(**args))

@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
-from img.builder.graph import BuildGraph, SourceOp
-from img.builder.plan import PlanOptions, make_plan, needed_bases
-from img.builder.site import Images, Result, Site
+from img.builder.graph import INPUTS, BuildGraph
+from img.builder.plan import NamedContext, PlanOptions, make_plan, needed_bases
+from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
 from img.builder.solver import Solver
 from img.oci import Image
 
 __all__ = [
     "BuildGraph",
+    "Fetched",
     "Images",
+    "NamedContext",
     "PlanOptions",
+    "Remotes",
     "Result",
+    "RunOptions",
     "Site",
     "Solved",
     "make_plan",
@@ -58,7 +62,7 @@ def solve(
         DockerfileError: a step cannot be done as the Dockerfile has it.
     """
     results = Solver(graph, site, memo=memo, jobs=jobs, use_cache=use_cache).solve()
-    done = [n.number for n in graph.nodes if n.number in results and not isinstance(n.op, SourceOp)]
+    done = [n.number for n in graph.nodes if n.number in results and not isinstance(n.op, INPUTS)]
     return Solved(
         image=assemble(graph, results, created=created),
         results=results,

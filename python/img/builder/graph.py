@@ -7,6 +7,7 @@ number is its place in an order in which inputs always come first. Nothing here 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from img.dockerfile.instructions import Span
 from img.oci import Image, ImageConfig, Platform
@@ -21,11 +22,89 @@ class SourceOp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TreeOp:
+    """A folder that the caller named (`--build-context`). `name` is its key in `Site.trees`."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpOp:
+    """One file from an http(s) URL: ADD of a URL.
+
+    Attributes:
+        name: What the file is called; empty to take it from the answer or the URL.
+        checksum: Digest that it must have (`sha256:…`), or empty.
+    """
+
+    url: str
+    name: str = ""
+    checksum: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitOp:
+    """The files of one commit of a git repository: ADD of a repository.
+
+    Attributes:
+        remote: What git is given: URL or `user@host:path`, without a fragment or query.
+        ref: Branch, tag, or commit; empty for the remote's HEAD.
+        subdir: Folder inside it that is taken, or empty for the whole.
+        checksum: Beginning of the commit's hash that `ref` must mean, or empty.
+        keep_git_dir: The files have their `.git` folder.
+        submodules: Submodules are fetched too.
+    """
+
+    remote: str
+    ref: str = ""
+    subdir: str = ""
+    checksum: str = ""
+    keep_git_dir: bool = False
+    submodules: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InlineFile:
     """A file whose content stands in the Dockerfile, as a here-document."""
 
     name: str
     content: str
+
+
+MountKind = Literal["bind", "cache", "tmpfs", "secret", "ssh"]
+Sharing = Literal["shared", "private", "locked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMount:
+    """One `RUN --mount`, variables in place. Source: Dockerfile reference, "RUN --mount".
+
+    Attributes:
+        target: Absolute path in the container; empty for a secret that is a variable alone.
+        input: Which input of the node `from` names (an index into `Node.inputs`); 0 where there is no
+            `from`: the build context for a bind mount, nothing for a cache mount.
+        source: Path inside what is bound, or inside a cache's seed; absolute.
+        readonly: The process may not write. A bind mount that may be written loses what is written.
+        id: Of a cache, a secret, or an agent.
+        required: A secret or agent that the caller did not give is an error.
+        size: Limit of a tmpfs in bytes; 0 for none.
+        mode: Permission bits; None for the type's own default.
+        env: Variable that gets a secret's value, or empty.
+    """
+
+    kind: MountKind
+    target: str = ""
+    input: int = 0
+    source: str = "/"
+    readonly: bool = False
+    id: str = ""
+    sharing: Sharing = "shared"
+    required: bool = False
+    size: int = 0
+    mode: int | None = None
+    uid: int = 0
+    gid: int = 0
+    env: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +118,9 @@ class RunOp:
         env: What the process sees, in order; ARGs are among it.
         hidden_env: Proxy settings: seen by the process, no part of the key.
         user: `user[:group]` as the config has it, names not yet looked up.
+        network: `default`, `none` or `host`.
+        security: `sandbox`, or `insecure` where the caller allowed it.
+        mounts: In the Dockerfile's order.
     """
 
     args: tuple[str, ...]
@@ -47,28 +129,53 @@ class RunOp:
     cwd: str = "/"
     user: str = ""
     network: str = "default"
+    security: str = "sandbox"
+    mounts: tuple[RunMount, ...] = ()
     platform: Platform
     script: InlineFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOp:
-    """COPY and ADD, variables in place; a second input, where there is one, is what it copies from.
+class CopyPart:
+    """What one COPY or ADD takes out of one place.
 
     Attributes:
-        dest: Absolute; a trailing `/` is kept.
-        chown: `user[:group]`, names or numbers, or empty.
-        unpack: Archives are extracted (ADD).
+        patterns: Source words, variables in place.
+        input: Which input of the node they are looked up in (an index into `Node.inputs`); 0 for the
+            build context.
+        unpack: An archive is extracted, not copied.
     """
 
-    sources: tuple[str, ...]
+    patterns: tuple[str, ...]
+    input: int = 0
+    unpack: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CopyOp:
+    """COPY and ADD, variables in place; its first input is what it copies onto.
+
+    Attributes:
+        parts: Where the files come from, in the Dockerfile's order; `inline` comes after them.
+        dest: Absolute; a trailing `/` is kept.
+        chown: `user[:group]`, names or numbers, or empty.
+        link: The layer does not depend on what is below: nothing of that is looked at.
+        parents: Files keep the folders that they lie in, from the pivot `/./` on.
+    """
+
+    parts: tuple[CopyPart, ...]
     dest: str
     inline: tuple[InlineFile, ...] = ()
     chown: str = ""
     chmod: str = ""
     exclude: tuple[str, ...] = ()
-    unpack: bool = False
-    from_name: str = ""
+    link: bool = False
+    parents: bool = False
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All source words, for people."""
+        return tuple(word for part in self.parts for word in part.patterns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +191,11 @@ class ConfigOp:
     """Any instruction that changes the config alone; touches no disk."""
 
 
-Op = SourceOp | RunOp | CopyOp | WorkdirOp | ConfigOp
+Op = SourceOp | TreeOp | HttpOp | GitOp | RunOp | CopyOp | WorkdirOp | ConfigOp
+
+
+INPUTS = (SourceOp, TreeOp, HttpOp, GitOp)
+"""Ops that bring something in: no instructions of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,4 +243,4 @@ class BuildGraph:
     @property
     def steps(self) -> int:
         """Instructions that are shown, bases left out."""
-        return sum(1 for node in self.nodes if not isinstance(node.op, SourceOp))
+        return sum(1 for node in self.nodes if not isinstance(node.op, INPUTS))

@@ -5,11 +5,12 @@ The client makes it; the builder knows its parts by what they do, not by what th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from img.builder.graph import GitOp, HttpOp
 from img.builder.key import EMPTY
 from img.context import Context
 from img.executor import Executor
@@ -35,10 +36,12 @@ class BuiltLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a node gave: a stack of layers, base first.
+    """What a node gave: a stack of layers, base first; or a tree, where it brought files in.
 
     Attributes:
-        content: Content digest of the whole stack.
+        content: Content digest of the whole stack; of a tree, what names it by content, or empty
+            where only reading it tells.
+        tree: The files that an input brought in, which are no layers.
         base: The image that the lowest layers are, where they may not be extracted yet.
         created: RFC 3339 time of the step, or of the one below.
         own_layer: This node added the last layer.
@@ -47,6 +50,7 @@ class Result:
 
     layers: tuple[BuiltLayer, ...] = ()
     content: str = EMPTY
+    tree: Context | None = None
     base: Image | None = None
     created: str = ""
     own_layer: bool = False
@@ -58,6 +62,55 @@ class Images(Protocol):
 
     def extract(self, image: Image) -> Sequence[Path]:
         """Gives the folders of an image's layers, base first; fetches and extracts what is missing."""
+
+
+class Remotes(Protocol):
+    """Fetches what ADD names on the network. Safe for several threads."""
+
+    def http(self, op: HttpOp) -> Fetched:
+        """Fetches one file, or takes it from an earlier build where the server says it is the same.
+
+        Raises:
+            FetchError: it cannot be had, or has another checksum.
+        """
+
+    def git(self, op: GitOp) -> Fetched:
+        """Fetches one commit.
+
+        Raises:
+            FetchError: git, the repository or the ref cannot be had.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What was fetched. `content` names it in cache keys: the same content has the same name."""
+
+    tree: Context
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What the caller says of every RUN.
+
+    Attributes:
+        secret_files: Secrets by id: the file that holds each.
+        secret_values: Secrets by id: the value itself. Never shown.
+        agents: ssh agents by id: the socket, or the key files of an agent to be started.
+        network: For a RUN that names none: `default`, `none` or `host`.
+        add_hosts: `name:address` lines for `/etc/hosts`.
+        shm_bytes: Size of `/dev/shm`; 0 for the default.
+        ulimits: `name=soft[:hard]`.
+    """
+
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    agents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    network: str = "default"
+    add_hosts: tuple[str, ...] = ()
+    shm_bytes: int = 0
+    ulimits: tuple[str, ...] = ()
 
 
 class Memo(Protocol):
@@ -77,6 +130,8 @@ class Site:
         now: Gives the present time as RFC 3339.
         epoch: SOURCE_DATE_EPOCH in seconds, or None.
         ranged: This process has a whole range of ids to give to files.
+        trees: Folders that the caller named with `--build-context`, by name.
+        remotes: Fetches for ADD; None where the network must not be used.
     """
 
     store: Store
@@ -90,3 +145,6 @@ class Site:
     now: Callable[[], str]
     epoch: int | None = None
     ranged: bool = True
+    trees: Mapping[str, Context] = field(default_factory=dict)
+    remotes: Remotes | None = None
+    run_options: RunOptions = field(default_factory=RunOptions)

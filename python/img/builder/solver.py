@@ -14,7 +14,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img.builder import perform
-from img.builder.graph import BuildGraph, ConfigOp, CopyOp, Node, RunOp, SourceOp, WorkdirOp
+from img.builder.graph import (
+    BuildGraph,
+    ConfigOp,
+    CopyOp,
+    GitOp,
+    HttpOp,
+    Node,
+    RunOp,
+    SourceOp,
+    TreeOp,
+    WorkdirOp,
+)
 from img.builder.key import EMPTY, CacheKey, stacked
 from img.builder.perform import Made, Sources, Step
 from img.builder.site import BuiltLayer, Result, Site
@@ -89,7 +100,7 @@ class Solver:
                     continue
                 if any(number not in self.results for number in node.inputs):
                     continue
-                if isinstance(node.op, (SourceOp, ConfigOp)):
+                if isinstance(node.op, (SourceOp, TreeOp, ConfigOp)):
                     self.results[node.number] = self._at_once(node)
                     progressed = True
                 elif len(self._running) < self.jobs:
@@ -101,6 +112,8 @@ class Solver:
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):
             return source_result(node.op)
+        if isinstance(node.op, TreeOp):
+            return perform.fetch(Step(self.site, node, []), node.op)
         below = self.results[node.inputs[0]]
         result = replace(below, own_layer=False, cached=True)
         self.site.progress(_done(node, result, started=time.monotonic()))
@@ -155,8 +168,10 @@ class Solver:
                 return self._run(step, node.op)
             if isinstance(node.op, WorkdirOp):
                 return self._workdir(step, node.op)
-            assert isinstance(node.op, CopyOp)
-            return self._copy(step, node.op)
+            if isinstance(node.op, CopyOp):
+                return self._copy(step, node.op)
+            assert isinstance(node.op, (HttpOp, GitOp))
+            return perform.fetch(step, node.op)
 
     def _run(self, step: Step, op: RunOp) -> Result:
         key = perform.run_key(step, op)
@@ -177,12 +192,10 @@ class Solver:
     def _copy(self, step: Step, op: CopyOp) -> Result:
         """A COPY from a stage is first asked for by that stage's stack, which needs no mount."""
         keys: list[CacheKey] = []
-        if len(step.inputs) > 1:
-            stack = step.inputs[1].content
-            keys.append(
-                perform.copy_key(step, op, stage=stack, sources=list(op.sources), exclude=list(op.exclude))
-            )
-            hit = self._hit(step, keys[0])
+        quick = perform.quick_key(step, op)
+        if quick is not None:
+            keys.append(quick)
+            hit = self._hit(step, quick)
             if hit is not None:
                 return hit
         sources = perform.open_sources(step, op)
@@ -192,7 +205,7 @@ class Solver:
             sources.close()
 
     def _copy_opened(self, step: Step, op: CopyOp, sources: Sources, keys: list[CacheKey]) -> Result:
-        digests = sources.digests(None if len(step.inputs) > 1 else self.memo)
+        digests = sources.digests(self.memo)
         keys.append(perform.copy_key(step, op, content=digests))
         hit = self._hit(step, keys[-1])
         if hit is not None:

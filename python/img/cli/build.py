@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from img.cli.build_inputs import outside
 from img.cli.common import find_globals, pairs, print_json, spool_stdin, verb
 from img.cli.render import renderer
 from img.cli.transfer import registry_of
@@ -72,6 +73,63 @@ _LAST_SECOND = 253402300799
     default="missing",
     type=click.Choice(["missing", "always", "never", "true", "false"]),
     help="When to ask the registry for a base: missing (default), always, never.",
+)
+@click.option(
+    "-build-context",
+    "--build-context",
+    "contexts",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Use a folder, a URL, docker-image://NAME, oci-layout://PATH or target:STAGE under a name.",
+)
+@click.option(
+    "-secret",
+    "--secret",
+    "secrets",
+    multiple=True,
+    metavar="id=ID[,src=FILE|,env=NAME]",
+    help="Give RUN --mount=type=secret a secret: a file, or a variable of the environment.",
+)
+@click.option(
+    "-ssh",
+    "--ssh",
+    "agents",
+    multiple=True,
+    metavar="default|ID[=SOCKET|KEY[,KEY]]",
+    help="Give RUN --mount=type=ssh an agent: its socket, or keys.",
+)
+@click.option(
+    "-allow",
+    "--allow",
+    "allow",
+    multiple=True,
+    type=click.Choice(["security.insecure", "network.host"]),
+    help="Allow RUN --security=insecure, or RUN --network=host.",
+)
+@click.option(
+    "-network",
+    "--network",
+    "network",
+    type=click.Choice(["default", "none", "host"]),
+    default="default",
+    help="Network of every RUN that names none.",
+)
+@click.option(
+    "-add-host",
+    "--add-host",
+    "add_hosts",
+    multiple=True,
+    metavar="NAME:ADDRESS",
+    help="Add a line to the /etc/hosts of every RUN.",
+)
+@click.option("-shm-size", "--shm-size", "shm_size", default="", metavar="BYTES", help="Size of /dev/shm.")
+@click.option(
+    "-ulimit",
+    "--ulimit",
+    "ulimits",
+    multiple=True,
+    metavar="NAME=SOFT[:HARD]",
+    help="Set a resource limit of every RUN.",
 )
 @click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
@@ -143,6 +201,7 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         pull=pull,
         no_cache=flags["no_cache"],
         push=flags["push"],
+        **outside(flags),
         epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from img import _core
-from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
+from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
 from img.dockerfile import ignore_names, parse, parse_ignore
@@ -122,6 +122,8 @@ class Build:
             build_args=self._request.build_args,
             labels=self._request.labels,
             platform=self._platform,
+            allow=frozenset(self._request.allow),
+            network=self._request.network,
         )
         resolved = self._bases(dockerfile, options)
 
@@ -157,6 +159,18 @@ class Build:
                 error.message = f"{span.where}: {error.message}"
             raise
 
+    def _run_options(self) -> RunOptions:
+        request = self._request
+        return RunOptions(
+            secret_files=request.secret_files,
+            secret_values=request.secret_values,
+            agents=request.agents,
+            network=request.network,
+            add_hosts=request.add_hosts,
+            shm_bytes=request.shm_bytes,
+            ulimits=request.ulimits,
+        )
+
     def _stop(self, stop: bool) -> None:
         """Ends all work in other threads: in the extension, and on the wire."""
         _core.stop_everything(stop)
@@ -180,6 +194,7 @@ class Build:
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
+            run_options=self._run_options(),
         )
         memo = None
         if self._request.context != "-":

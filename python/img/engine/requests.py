@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 PullPolicy = Literal["missing", "always", "never"]
 Compression = Literal["gzip", "zstd", "none"]
@@ -48,14 +48,24 @@ class BuildRequest:
     """One build.
 
     Attributes:
-        context: Folder of the build context, or `-`: an archive or a Dockerfile on `stdin`.
-        dockerfile: What `-f` says, or empty; `-` reads it from `stdin`.
+        context: Folder of the build context; URL of a git repository, an archive or a Dockerfile; or
+            `-`: an archive or a Dockerfile on `stdin`.
+        dockerfile: What `-f` says, or empty; `-` reads it from `stdin`; a URL is fetched.
         cwd: Folder that `dockerfile` is relative to.
         stdin: File that holds what came on standard input; empty where nothing did.
         tags: Names for the image.
         platform: `os/arch[/variant]`, or empty for this machine's.
         epoch: SOURCE_DATE_EPOCH, seconds since 1970, or None.
         push: Push every tag once the image is built.
+        contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
+        secret_files: Secrets by id: the file that holds each.
+        secret_values: Secrets by id: the value itself. Never shown.
+        agents: ssh agents by id: a socket, or key files.
+        allow: Entitlements: `security.insecure`, `network.host`.
+        network: Of every RUN that names none: `default`, `none` or `host`.
+        add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
+        shm_bytes: Size of `/dev/shm` in every RUN; 0 for the default.
+        ulimits: `name=soft[:hard]`, for every RUN.
     """
 
     context: str
@@ -71,6 +81,22 @@ class BuildRequest:
     no_cache: bool = False
     push: bool = False
     epoch: int | None = None
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    secret_files: Mapping[str, str] = field(default_factory=dict)
+    secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    agents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allow: tuple[str, ...] = ()
+    network: str = "default"
+    add_hosts: tuple[str, ...] = ()
+    shm_bytes: int = 0
+    ulimits: tuple[str, ...] = ()
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:
+        """Makes a request again from `dataclasses.asdict`, lists and tuples alike."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values["agents"] = {name: tuple(paths) for name, paths in data.get("agents", {}).items()}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,7 +191,7 @@ def test_the_words_and_flags_of_copy_are_expanded() -> None:
 
 def test_add_unpacks_unless_told_otherwise_and_copy_never_does() -> None:
     graph = plan("FROM busybox\nADD a /\nADD --unpack=false a /\nCOPY a /\n")
-    assert [copy.unpack for copy in copies(graph)] == [True, False, False]
+    assert [copy.parts[0].unpack for copy in copies(graph)] == [True, False, False]
 
 
 def test_here_documents_of_copy_are_expanded_unless_quoted() -> None:

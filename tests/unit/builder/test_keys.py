@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from img.builder.graph import CopyOp, InlineFile, Node, Op, RunOp
+from img.builder.graph import CopyOp, CopyPart, InlineFile, Node, Op, RunOp
 from img.builder.key import EMPTY, CacheKey, stacked
 from img.builder.perform import Step, copy_key, run_key
 from img.builder.site import Result, Site
@@ -69,7 +69,7 @@ def test_a_step_that_left_nothing_does_not_change_the_stack() -> None:
 
 
 RUN = RunOp(args=("/bin/sh", "-c", "make"), env=(("A", "1"), ("B", "2")), platform=AMD64)
-COPY = CopyOp(sources=("a",), dest="/d/")
+COPY = CopyOp(parts=(CopyPart(patterns=("a",)),), dest="/d/")
 
 
 @pytest.fixture
@@ -127,10 +127,10 @@ def test_proxies_do_not_change_the_key_of_a_run(site: Site) -> None:
         {"dest": "/d"},
         {"chown": "me"},
         {"chmod": "644"},
-        {"unpack": True},
+        {"parts": (CopyPart(patterns=("a",), unpack=True),)},
         {"inline": (InlineFile(name="f", content="new"),)},
     ],
 )
 def test_where_how_and_what_is_copied_changes_the_key_of_a_copy(site: Site, changes: dict[str, Any]) -> None:
     changed = replace(COPY, **changes)
-    assert copy_key(step(site, COPY), COPY, stage="s") != copy_key(step(site, COPY), changed, stage="s")
+    assert copy_key(step(site, COPY), COPY, parts="s") != copy_key(step(site, COPY), changed, parts="s")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from img.builder.configure import configure
 from img.builder.graph import (
@@ -18,17 +19,19 @@ from img.builder.graph import (
     ConfigOp,
     CopyOp,
     HistoryLine,
-    InlineFile,
     Node,
     Op,
     RunOp,
     SourceOp,
+    TreeOp,
     WorkdirOp,
 )
+from img.builder.plan.copy import copy_title, plan_copy
+from img.builder.plan.run import plan_run
 from img.builder.scope import PROXIES, Scope, platform_args
 from img.dockerfile import find_stage, parse_trigger, stage_named
 from img.dockerfile import instructions as ins
-from img.dockerfile.expand import expand_at, expand_heredoc
+from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault
 from img.errors import InvalidReference, UsageError
 from img.oci import Image, ImageConfig, Platform, Reference
@@ -36,22 +39,43 @@ from img.oci.config import DEFAULT_PATH
 
 SCRATCH = "scratch"
 
-PIPES = "/dev/pipes"
-"""Where a RUN finds its here-document. Source: Dockerfile reference, "Here-documents"."""
-
 Resolve = Callable[[Reference, Platform], Image]
 """Gives the image of a name, pinned; raises RegistryError or StoreError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedContext:
+    """What `--build-context NAME=…` puts in the place of a stage or image of that name.
+
+    Attributes:
+        kind: An image; a folder, found in `Site.trees` under the name; or a stage of the Dockerfile.
+        image: The image, where it is one.
+        stage: The stage's name, where it is one.
+    """
+
+    kind: Literal["image", "tree", "stage"]
+    image: Image | None = None
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What the caller asks for, besides the Dockerfile."""
+    """What the caller asks for, besides the Dockerfile.
+
+    Attributes:
+        contexts: Named contexts by name.
+        allow: Entitlements: `security.insecure`, `network.host`.
+        network: For a RUN that names none.
+    """
 
     target: str = ""
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     platform: Platform = field(default_factory=Platform.host)
     build_platform: Platform = field(default_factory=Platform.host)
+    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    network: str = "default"
 
 
 @dataclass(slots=True)
@@ -74,7 +98,7 @@ def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve
     Raises:
         DockerfileError: something in the Dockerfile makes no sense; with its place.
     """
-    return _Planner(dockerfile, options, resolve).plan()
+    return Planner(dockerfile, options, resolve).plan()
 
 
 def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
@@ -82,7 +106,7 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
 
     For fetching them side by side; ONBUILD triggers of a base may add to them.
     """
-    planner = _Planner(dockerfile, options, _no_resolver)
+    planner = Planner(dockerfile, options, _no_resolver)
     wanted: dict[tuple[Reference, Platform], None] = {}
     pending = [planner.target]
     seen: set[int] = set()
@@ -112,7 +136,7 @@ def _no_resolver(reference: Reference, platform: Platform) -> Image:
     raise AssertionError("needed_bases resolves nothing")
 
 
-class _Planner:
+class Planner:
     """Carries the nodes and the finished stages while one plan is made."""
 
     def __init__(self, dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> None:
@@ -122,6 +146,7 @@ class _Planner:
         self.nodes: list[Node] = []
         self.states: dict[int, StageState] = {}
         self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
+        self.named: dict[str, int] = {}
         self.warnings: list[str] = []
         self.used: set[str] = set()
         self.outer = self._outer()
@@ -227,9 +252,9 @@ class _Planner:
             )
         if name == SCRATCH:
             config = ImageConfig.scratch(platform).with_run(Env=[f"PATH={DEFAULT_PATH}"], WorkingDir="/")
-            node = self._add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
+            node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
         else:
-            node, image = self._image(stage, stage.from_, name, platform)
+            node, image = self.image(stage, stage.from_, name, platform)
             config = image.config
             wanted = config.platform
             if wanted.os and wanted.architecture and not platform.accepts(wanted):
@@ -237,7 +262,7 @@ class _Planner:
         scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
 
-    def _image(
+    def image(
         self, stage: ins.Stage, at: ins.Instruction, name: str, platform: Platform
     ) -> tuple[int, Image]:
         """A node for an image, once for each name and platform."""
@@ -245,11 +270,41 @@ class _Planner:
         if (reference, platform) not in self.images:
             image = self.resolve(reference, platform)
             op = SourceOp(image=image, name=str(reference))
-            node = self._add(stage, op, (), f"FROM {reference.familiar}", at)
+            node = self.add(stage, op, (), f"FROM {reference.familiar}", at)
             self.images[reference, platform] = (node, image)
         return self.images[reference, platform]
 
-    def _add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
+    def source_node(self, stage: ins.Stage, at: ins.Instruction, name: str) -> int:
+        """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image."""
+        named = self.options.contexts.get(name)
+        if named is not None:
+            return self._named(stage, at, name, named)
+        source = self.stage_at(name, before=stage.index)
+        if source is not None:
+            return self.stage(source).node
+        if name.isdecimal() or name.lower() == stage.name:
+            raise fault(
+                at.span,
+                f"--from={name} names no earlier stage",
+                at=name,
+                hint=f"stages are numbered from 0; this is stage {stage.index}",
+            )
+        if name == SCRATCH:
+            return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)
+        return self.image(stage, at, name, self.options.platform)[0]
+
+    def _named(self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext) -> int:
+        """The node of a named context, once for each name."""
+        if named.kind == "stage":
+            return self.stage(find_stage(self.dockerfile, named.stage)).node
+        if name not in self.named:
+            op: Op = TreeOp(name=name)
+            if named.image is not None:
+                op = SourceOp(image=named.image, name=name)
+            self.named[name] = self.add(stage, op, (), f"CONTEXT {name}", at)
+        return self.named[name]
+
+    def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         number = len(self.nodes)
         label = stage.name or str(stage.index)
         self.nodes.append(Node(number=number, op=op, inputs=inputs, title=title, stage=label, span=at.span))
@@ -264,13 +319,13 @@ class _Planner:
         op: Op = ConfigOp()
         title = instruction.original
         if isinstance(instruction, ins.Run):
-            op, created_by = self._run(state, instruction)
+            op, inputs, created_by = plan_run(self, stage, state, instruction)
             title = f"RUN [{' '.join(op.args)}]"
         elif isinstance(instruction, ins.Copy):
-            op, inputs = self._copy(stage, state, instruction)
-            title = _copy_title(op)
+            op, inputs = plan_copy(self, stage, state, instruction)
+            title = copy_title(op)
         elif isinstance(instruction, ins.Workdir):
-            path = self._absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
+            path = self.absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
             op = WorkdirOp(path=path, user=state.config.user)
             state.config = state.config.with_run(WorkingDir=path)
         elif isinstance(instruction, ins.Arg):
@@ -278,7 +333,7 @@ class _Planner:
         else:
             self._configure(state, instruction)
         _refuse_stray_bytes(instruction, op)
-        state.node = self._add(stage, op, inputs, title, instruction)
+        state.node = self.add(stage, op, inputs, title, instruction)
         state.history.append(HistoryLine(created_by=created_by, node=state.node))
 
     def _configure(self, state: StageState, instruction: ins.Instruction) -> None:
@@ -297,105 +352,7 @@ class _Planner:
             value = None if default is None else self.expand(instruction, default, variables)
             state.scope.declare(name, value)
 
-    def _run(self, state: StageState, run: ins.Run) -> tuple[RunOp, str]:
-        self._only_known(run)
-        script = _own_script(run)
-        if script is not None:
-            args: tuple[str, ...] = (f"{PIPES}/{script.name}",)
-        elif run.exec_form:
-            args = run.words
-        else:
-            args = (*(state.config.words("Shell") or ("/bin/sh", "-c")), _script(run))
-        op = RunOp(
-            args=args,
-            env=state.scope.run_env(),
-            hidden_env=state.scope.proxies(),
-            cwd=state.config.working_dir,
-            user=state.config.user,
-            network=run.network or "default",
-            platform=state.platform,
-            script=script,
-        )
-        shown = {k: v for k, v in state.scope.args.items() if k not in PROXIES and k not in state.scope.env}
-        prefix = f"|{len(shown)} {' '.join(f'{k}={v}' for k, v in shown.items())} " if shown else ""
-        return op, f"RUN {prefix}{' '.join(args)}"
-
-    def _only_known(self, run: ins.Run) -> None:
-        """Refuses what this version parses but does not carry out; nothing is ignored silently."""
-        refused = ""
-        if run.mounts:
-            refused = "--mount"
-        elif run.security not in ("", "sandbox"):
-            refused = f"--security={run.security}"
-        elif run.devices:
-            refused = "--device"
-        elif run.network not in ("", "default", "none", "host"):
-            refused = f"--network={run.network}"
-        if refused:
-            raise fault(run.span, f"RUN {refused} is not supported yet", at=refused.partition("=")[0])
-
-    def _copy(self, stage: ins.Stage, state: StageState, copy: ins.Copy) -> tuple[CopyOp, tuple[int, ...]]:
-        variables = state.scope.variables
-        sources = tuple(self.expand(copy, word, variables) for word in copy.sources)
-        self._refuse_copy(copy, sources)
-        inputs: tuple[int, ...] = (state.node,)
-        if copy.from_:
-            inputs = (state.node, self._copy_source(stage, copy))
-        dest = self.expand(copy, copy.dest, variables)
-        slash = "/" if dest.endswith(("/", "/.")) or dest in (".", "") else ""
-        absolute = self._absolute(state, dest)
-        op = CopyOp(
-            sources=sources,
-            dest=absolute + (slash if absolute != "/" else ""),
-            inline=tuple(
-                InlineFile(name=h.name, content=self._body(copy, h, variables)) for h in copy.heredocs
-            ),
-            chown=self.expand(copy, copy.chown, variables),
-            chmod=self.expand(copy, copy.chmod, variables),
-            exclude=tuple(self.expand(copy, word, variables) for word in copy.exclude),
-            unpack=copy.add if copy.unpack is None else copy.unpack,
-            from_name=copy.from_,
-        )
-        return op, inputs
-
-    def _body(self, copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) -> str:
-        if not heredoc.expand:
-            return heredoc.content
-        try:
-            return expand_heredoc(heredoc.content, variables)
-        except ValueError as error:
-            raise fault(copy.span, f"in the here-document {heredoc.name}: {error}") from error
-
-    def _refuse_copy(self, copy: ins.Copy, sources: tuple[str, ...]) -> None:
-        name = "ADD" if copy.add else "COPY"
-        for word, source in zip(copy.sources, sources, strict=True):
-            if copy.add and (_is_remote(source)):
-                raise fault(
-                    copy.span,
-                    "ADD of a remote file or repository is not supported yet",
-                    at=word,
-                    hint="fetch it in a RUN, or before the build, and COPY it",
-                )
-        for flag, given in (("--parents", copy.parents), ("--checksum", copy.checksum)):
-            if given:
-                raise fault(copy.span, f"{name} {flag} is not supported yet", at=flag)
-
-    def _copy_source(self, stage: ins.Stage, copy: ins.Copy) -> int:
-        source = self.stage_at(copy.from_, before=stage.index)
-        if source is not None:
-            return self.stage(source).node
-        if copy.from_.isdecimal() or copy.from_.lower() == stage.name:
-            raise fault(
-                copy.span,
-                f"--from={copy.from_} names no earlier stage",
-                at=copy.from_,
-                hint=f"stages are numbered from 0; this is stage {stage.index}",
-            )
-        if copy.from_ == SCRATCH:
-            return self._add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", copy)
-        return self._image(stage, copy, copy.from_, self.options.platform)[0]
-
-    def _absolute(self, state: StageState, path: str) -> str:
+    def absolute(self, state: StageState, path: str) -> str:
         """A path made absolute from the working folder, `..` clamped at the root."""
         joined = posixpath.normpath(posixpath.join("/", state.config.working_dir, path or "."))
         return "/" + joined.lstrip("/")
@@ -416,35 +373,4 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
             raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")
 
 
-def _is_remote(source: str) -> bool:
-    return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
-
-
-def _own_script(run: ins.Run) -> InlineFile | None:
-    """A lone here-document that names its interpreter, and so needs no shell."""
-    if not run.lone_heredoc or not run.heredocs[0].content.startswith("#!"):
-        return None
-    return InlineFile(name=run.heredocs[0].name, content=run.heredocs[0].content)
-
-
-def _script(run: ins.Run) -> str:
-    """The shell's script. Source: Dockerfile reference, "Here-documents"."""
-    text = run.words[0]
-    if run.lone_heredoc:
-        return run.heredocs[0].content
-    for heredoc in run.heredocs:
-        text += f"\n{heredoc.content}{heredoc.name}"
-    return text
-
-
-def _copy_title(op: CopyOp) -> str:
-    """The line that the first img showed for a copy."""
-    first = posixpath.normpath("/" + (op.sources[0] if op.sources else "")).lstrip("/")
-    source = f"/src-0/{first}" if first else "/src-0"
-    names = [source, *op.sources[1:], *(f"<<{file.name}" for file in op.inline)]
-    if not op.sources:
-        names = names[1:]
-    return f"RUN [copy {' '.join(names)} /dest{op.dest}]"
-
-
-__all__ = ["PlanOptions", "Resolve", "make_plan", "needed_bases"]
+__all__ = ["NamedContext", "PlanOptions", "Planner", "Resolve", "StageState", "make_plan", "needed_bases"]

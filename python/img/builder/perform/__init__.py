@@ -1,0 +1,29 @@
+"""Carries out one node: its cache key, and, where the cache has nothing, the work itself.
+
+One module for each kind of op, all over `step`; `solver` calls them. Every function that makes a layer
+leaves its folder in a `Made`, still unpublished.
+"""
+
+from __future__ import annotations
+
+from img.builder.perform.copy import Sources, copy, copy_key, open_sources, quick_key
+from img.builder.perform.fetch import fetch
+from img.builder.perform.run import run, run_key
+from img.builder.perform.step import Made, Step, folders_of
+from img.builder.perform.workdir import workdir, workdir_key
+
+__all__ = [
+    "Made",
+    "Sources",
+    "Step",
+    "copy",
+    "copy_key",
+    "fetch",
+    "folders_of",
+    "open_sources",
+    "quick_key",
+    "run",
+    "run_key",
+    "workdir",
+    "workdir_key",
+]

@@ -1,0 +1,110 @@
+"""RUN, carried out: its cache key, and its container. Source: Dockerfile reference, "RUN"."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import threading
+from collections import deque
+from pathlib import Path
+
+from img import _core
+from img.builder.graph import RunOp
+from img.builder.key import CacheKey
+from img.builder.perform.step import Made, Step
+from img.builder.users import identity
+from img.errors import BuildError
+from img.executor import Mount, RunSpec
+from img.progress import StepOutput
+
+TAIL_LINES = 20
+"""Lines of a failed step's output that its error carries."""
+
+
+def run_key(step: Step, op: RunOp) -> CacheKey:
+    """The key of a RUN: all that its process can see, proxies aside."""
+    return CacheKey.make(
+        "run",
+        below=step.inputs[0].content,
+        args=list(op.args),
+        script=op.script.content if op.script else "",
+        env=[list(pair) for pair in op.env],
+        cwd=op.cwd,
+        user=op.user,
+        network="" if op.network == "default" else op.network,
+        platform=str(op.platform),
+        epoch=step.site.epoch,
+    )
+
+
+def run(step: Step, op: RunOp) -> Made:
+    """Runs the container.
+
+    Raises:
+        BuildError: its process did not end with 0.
+    """
+    site = step.site
+    who = identity(op.user, step.read)
+    snapshot = site.snapshots.writable(step.below)
+    try:
+        env = {**dict(op.hidden_env), "HOME": who.home, **dict(op.env)}
+        spec = RunSpec(
+            root=str(snapshot.root),
+            args=op.args,
+            env=tuple(env.items()),
+            cwd=op.cwd,
+            uid=who.uid,
+            gid=who.gid,
+            additional_gids=who.groups,
+            mounts=_script_mount(step, op, snapshot.scratch),
+            network="none" if op.network == "none" else "host",
+        )
+        code, tail = _run_logged(step, spec)
+        if code:
+            raise BuildError(step.node.title, code, tuple(tail), step.node.where)
+        snapshot.detach()
+        assert snapshot.upper is not None
+        packed = _core.pack_layer(str(snapshot.upper), clamp_mtime=site.epoch)
+        return Made(packed=packed, upper=snapshot.upper, discard=snapshot.close)
+    except BaseException:
+        snapshot.close()
+        raise
+
+
+def _script_mount(step: Step, op: RunOp, folder: Path) -> tuple[Mount, ...]:
+    """Writes a RUN's own script down and says where the container finds it: on its `/dev`, in no layer."""
+    if op.script is None:
+        return ()
+    path = folder / "script"
+    path.write_bytes(op.script.content.encode("utf-8", "surrogateescape"))
+    path.chmod(0o755)
+    return (Mount(destination=op.args[0], type="bind", source=str(path), options=("bind", "ro")),)
+
+
+def _run_logged(step: Step, spec: RunSpec) -> tuple[int, deque[str]]:
+    """Runs a container while a thread passes its output on as it comes."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    reader = threading.Thread(target=_pass_on, args=(step, reading, tail), daemon=True)
+    reader.start()
+    try:
+        code = step.site.executor.run(spec, output=writing)
+    finally:
+        os.close(writing)
+        reader.join()
+    return code, tail
+
+
+def _pass_on(step: Step, reading: int, tail: deque[str]) -> None:
+    """Reads a container's output to its end; keeps the last lines."""
+    decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+    rest = ""
+    with open(reading, "rb", buffering=0) as stream:
+        while piece := stream.read(1 << 16):
+            text = decode(piece)
+            step.site.progress(StepOutput(step=step.node.number, text=text))
+            *lines, rest = (rest + text).split("\n")
+            rest = rest[-4096:]
+            tail.extend(line[-4096:] for line in lines)
+    if rest:
+        tail.append(rest)
