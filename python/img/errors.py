@@ -4,7 +4,7 @@
     ├── InvalidReference(reference, reason)
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
-    ├── DockerfileError(path, line, column, excerpt, hint)
+    ├── DockerfileError(path, line, column, excerpt, hint, before, after, also)
     ├── BuildError(step, exit_code_of_step, log_tail, where)
     ├── CopyError(path, reason, not_found)
     ├── FetchError(url, reason)
@@ -99,10 +99,12 @@ class DockerfileError(ImgError):
         line: First line of the instruction, from 1.
         column: Where the caret stands, from 1; 0 marks the whole line.
         excerpt: The line's text, without its line end.
+        before: The instruction's line above it, where there is one; `after` the one below.
+        also: Other places that have a part in it, each `path:line: text`.
     """
 
     exit_code = 2
-    fields = ("message", "path", "line", "column", "excerpt", "hint")
+    fields = ("message", "path", "line", "column", "excerpt", "hint", "before", "after", "also")
 
     def __init__(
         self,
@@ -113,6 +115,9 @@ class DockerfileError(ImgError):
         column: int = 0,
         excerpt: str = "",
         hint: str = "",
+        before: str = "",
+        after: str = "",
+        also: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message, hint=hint)
         self.message = message
@@ -120,17 +125,24 @@ class DockerfileError(ImgError):
         self.line = line
         self.column = column
         self.excerpt = excerpt
+        self.before = before
+        self.after = after
+        self.also = also
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}: " if self.line else f"{self.path}: "
         text = where + self.message
         if self.excerpt:
-            number = f"{self.line:>5} | "
             width = len(self.excerpt.strip()) if not self.column else 1
             column = self.column or 1 + len(self.excerpt) - len(self.excerpt.lstrip())
             pad = "".join("\t" if c == "\t" else " " for c in self.excerpt[: column - 1])
-            text += f"\n{number}{self.excerpt}\n{' ' * (len(number) - 2)}| {pad}{'^' * max(1, width)}"
-        return text
+            rows = [(str(self.line), self.excerpt), ("", pad + "^" * max(1, width))]
+            if self.before:
+                rows.insert(0, (str(self.line - 1), self.before))
+            if self.after:
+                rows.append((str(self.line + 1), self.after))
+            text += "".join(f"\n{number:>5} | {row}" for number, row in rows)
+        return text + "".join(f"\n  also {place}" for place in self.also)
 
 
 class BuildError(ImgError):
@@ -229,12 +241,12 @@ class RegistryError(ImgError):
         self.codes = tuple(codes)
 
     def __str__(self) -> str:
-        text = self.message
+        text, newline, excerpt = self.message.partition("\n")  # lines of a Dockerfile come last
         details = [f"{self.method} {self.url}".strip()] if self.url else []
         if self.status:
             details.append(f"HTTP {self.status}")
         details.extend(self.codes)
-        return f"{text} ({', '.join(details)})" if details else text
+        return (f"{text} ({', '.join(details)})" if details else text) + newline + excerpt
 
 
 class Unauthorized(RegistryError):

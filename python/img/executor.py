@@ -22,6 +22,9 @@ __all__ = ["Executor", "Mount", "RunSpec", "SandboxExecutor", "prepare_stub", "t
 
 RUNTIME_SPEC_VERSION = "1.1.0"
 
+HOSTNAME = "buildkitsandbox"
+"""What a container calls its machine unless told otherwise: one name everywhere, that of docker's builds."""
+
 DEFAULT_CAPABILITIES = (
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -135,7 +138,7 @@ class RunSpec:
     uid: int = 0
     gid: int = 0
     additional_gids: tuple[int, ...] = ()
-    hostname: str = "buildkitsandbox"
+    hostname: str = HOSTNAME
     mounts: tuple[Mount, ...] = ()
     network: Literal["host", "none"] = "host"
     security: Literal["sandbox", "insecure"] = "sandbox"

@@ -24,6 +24,7 @@ from img.progress import (
 SAMPLES: dict[str, object] = {
     "codes": ("DENIED",), "log_tail": ("a", "b"), "near": ("alpine",), "line": 2, "column": 3, "status": 404,
     "exit_code_of_step": 7, "not_found": True, "expected": "sha256:a", "actual": "sha256:b",
+    "also": ("Dockerfile:4: RUN x",),
 }  # fmt: skip
 KINDS = [
     kind
@@ -58,6 +59,19 @@ def test_the_caret_of_a_dockerfiles_error_stands_below_its_column_behind_tabs_to
     assert where == "D:12: what?"
     assert excerpt.expandtabs(1).index("oops") == caret.expandtabs(1).index("^")
     assert caret.count("^") == 1
+
+
+def test_a_dockerfiles_error_shows_the_lines_around_and_the_other_places() -> None:
+    error = DockerfileError(
+        "what?", line=10, column=3, excerpt="  oops \\", before="RUN \\", after="  more", also=("D:3: COPY",)
+    )
+    assert str(error).splitlines()[1:] == [
+        "    9 | RUN \\",
+        "   10 |   oops \\",
+        "      |   ^",
+        "   11 |   more",
+        "  also D:3: COPY",
+    ]
 
 
 def test_a_failed_step_names_its_place_its_exit_code_and_its_last_lines() -> None:

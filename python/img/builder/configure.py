@@ -6,17 +6,18 @@ Source: Dockerfile reference, one section for each instruction; OCI image-spec v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
+from img.dockerfile.near import did_you_mean
+from img.dockerfile.ports import PROTOCOLS, exposed_ports
+from img.dockerfile.signals import NAMES, is_signal
+from img.errors import DockerfileError
 from img.oci import ImageConfig
 
 Expand = Callable[[str], str]
-
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 
 
 def configure(
@@ -37,38 +38,44 @@ def configure(
 def _env(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.Env)
     # All values are expanded with the environment as it was before the instruction.
-    values = {expand(name): expand(value) for name, value in instruction.pairs}
-    env = {**config.env, **values}
+    env = {**config.env, **_pairs(instruction, expand)}
     return config.with_run(Env=[f"{name}={value}" for name, value in env.items()])
 
 
 def _label(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.Label)
-    values = {expand(name): expand(value) for name, value in instruction.pairs}
-    return config.with_run(Labels={**config.labels, **values})
+    return config.with_run(Labels={**config.labels, **_pairs(instruction, expand)})
+
+
+def _pairs(instruction: ins.Env | ins.Label, expand: Expand) -> dict[str, str]:
+    values = {}
+    for name, value in instruction.pairs:
+        expanded = expand(name)
+        if not expanded:
+            hint = "give the variable in it a value"
+            raise fault(instruction.span, f"the name {name!r} is empty once expanded", at=name, hint=hint)
+        values[expanded] = expand(value)
+    return values
 
 
 def _expose(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.Expose)
+    # A variable may hold several ports: it is parted where `expand` alone would leave one word.
     ports = dict(config.run.get("ExposedPorts") or {})
     for word in instruction.ports:
         for port in expand(word).split():
-            for number in _port_numbers(instruction, word, port):
-                ports[number] = {}
+            try:
+                ports.update({name: {} for name in exposed_ports(port)})
+            except ValueError as error:
+                raise _no_port(instruction, word, port, str(error)) from error
     return config.with_run(ExposedPorts={name: {} for name in sorted(ports)})
 
 
-def _port_numbers(instruction: ins.Expose, word: str, port: str) -> list[str]:
-    found = _PORT.fullmatch(port)
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-    if found is None or first > last or last > 65535:
-        raise fault(
-            instruction.span,
-            f"{port!r} is no port",
-            at=word,
-            hint="write 80, 80/udp or 8000-8010/tcp; ports end at 65535",
-        )
-    return [f"{number}/{(found[3] or 'tcp').lower()}" for number in range(first, last + 1)]
+def _no_port(instruction: ins.Expose, word: str, port: str, reason: str) -> DockerfileError:
+    protocol = port.rpartition("/")[2]
+    hint = did_you_mean(protocol, PROTOCOLS) if "/" in port and "protocol" in reason else ""
+    hint = hint or "write 80, 80/udp or 8000-8010/tcp; ports end at 65535"
+    return fault(instruction.span, f"{port!r} is no port: {reason}", at=word, hint=hint)
 
 
 def _volume(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
@@ -89,12 +96,12 @@ def _user(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> 
 
 def _cmd(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.Cmd)
-    return config.with_run(Cmd=_words(config, instruction))
+    return config.with_run(Cmd=_words(config, instruction) or None)
 
 
 def _entrypoint(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.Entrypoint)
-    return config.with_run(Entrypoint=_words(config, instruction))
+    return config.with_run(Entrypoint=_words(config, instruction) or None)
 
 
 def _words(config: ImageConfig, instruction: ins.Cmd | ins.Entrypoint) -> list[str]:
@@ -111,7 +118,12 @@ def _shell(config: ImageConfig, instruction: ins.Instruction, expand: Expand) ->
 
 def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
     assert isinstance(instruction, ins.StopSignal)
-    return config.with_run(StopSignal=expand(instruction.signal))
+    signal = expand(instruction.signal)
+    if not is_signal(signal):
+        hint = did_you_mean("SIG" + signal.upper().removeprefix("SIG"), NAMES)
+        hint = hint or "a number from 1 to 64, or a name: SIGTERM, HUP, RTMIN+3"
+        raise fault(instruction.span, f"there is no signal {signal!r}", at=instruction.signal, hint=hint)
+    return config.with_run(StopSignal=signal)
 
 
 def _healthcheck(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:

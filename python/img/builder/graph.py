@@ -121,6 +121,7 @@ class RunOp:
         network: `default`, `none` or `host`.
         security: `sandbox`, or `insecure` where the caller allowed it.
         mounts: In the Dockerfile's order.
+        hostname: The machine's name inside; empty for the default.
     """
 
     args: tuple[str, ...]
@@ -133,6 +134,7 @@ class RunOp:
     mounts: tuple[RunMount, ...] = ()
     platform: Platform
     script: InlineFile | None = None
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ Source: Dockerfile reference, "ARG", "Scope" and "Using ARG variables"; "Automat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from img.oci import Platform
@@ -18,7 +19,18 @@ PROXIES = frozenset(
     for upper in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
     for name in (upper, upper.lower())
 )
-"""Build arguments that need no ARG, and leave no trace in history or cache key."""
+"""Build arguments that need no ARG, and without one leave no trace in history or cache key."""
+
+NOT_SEEN = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
+"""ARGs that speak to the builder alone: no expansion and no process sees them."""
+
+
+AUTOMATIC = frozenset(
+    f"{side}{part}"
+    for side in ("TARGET", "BUILD")
+    for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
+) | {"TARGETSTAGE"}
+"""ARGs that have a value without being given one."""
 
 
 def platform_args(target: Platform, build: Platform) -> dict[str, str]:
@@ -27,6 +39,7 @@ def platform_args(target: Platform, build: Platform) -> dict[str, str]:
     for prefix, platform in (("TARGET", target), ("BUILD", build)):
         values[f"{prefix}PLATFORM"] = str(platform)
         values[f"{prefix}OS"] = platform.os
+        values[f"{prefix}OSVERSION"] = ""
         values[f"{prefix}ARCH"] = platform.architecture
         values[f"{prefix}VARIANT"] = platform.variant
     return values
@@ -51,29 +64,39 @@ class Scope:
     used: set[str] = field(default_factory=set)
 
     @property
-    def variables(self) -> dict[str, str]:
-        """What expansion sees: ENV beats ARG."""
-        return {**self.args, **self.env}
+    def variables(self) -> Mapping[str, str]:
+        """What expansion sees, as it is at any time: ENV beats ARG."""
+        return ChainMap(self.env, self.args)
 
-    def declare(self, name: str, default: str | None) -> None:
-        """Carries out `ARG name[=default]`; the default is expanded already."""
+    def declare(self, name: str, default: Callable[[], str] | None) -> None:
+        """Carries out `ARG name[=default]`. `default` is expanded only where its value is needed."""
         if name in self.build_args:
             self.used.add(name)
+        if name in NOT_SEEN:
+            return
+        if name in self.build_args:
             self.args[name] = self.build_args[name]
         elif default is not None:
-            self.args[name] = default
+            self.args[name] = default()
         elif name in self.outer:
             self.args[name] = self.outer[name]
 
     def run_env(self) -> tuple[tuple[str, str], ...]:
         """What a RUN's process sees, in a stable order: ARGs first, since ENV beats them."""
-        env = {"PATH": DEFAULT_PATH, **{k: v for k, v in self.args.items() if k not in PROXIES}, **self.env}
-        return tuple(env.items())
+        return tuple({"PATH": DEFAULT_PATH, **self.args, **self.env}.items())
+
+    def run_args(self) -> dict[str, str]:
+        """The ARGs that a RUN's line of history shows."""
+        return {name: value for name, value in self.args.items() if name not in self.env}
 
     def proxies(self) -> tuple[tuple[str, str], ...]:
-        """Proxy settings that the caller gave, where ENV does not set them."""
-        given = {**{k: v for k, v in self.args.items() if k in PROXIES}, **self.build_args}
-        return tuple((k, v) for k, v in given.items() if k in PROXIES and k not in self.env)
+        """Proxy settings that the caller gave, in both cases, where neither ENV nor an ARG has them."""
+        known = {name.lower() for name in (*self.args, *self.env)}
+        found: dict[str, str] = {}
+        for name, value in sorted(self.build_args.items()):
+            if name in PROXIES and name.lower() not in known:
+                found[name.upper()] = found[name.lower()] = value
+        return tuple(found.items())
 
     def inherit(self) -> Scope:
         """The scope with which a stage built on this one begins."""

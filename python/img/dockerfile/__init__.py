@@ -18,7 +18,15 @@ from img.dockerfile.expand import (
 from img.dockerfile.ignore import ignore_names, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Instruction, Span, Stage
 from img.dockerfile.near import near
-from img.dockerfile.stages import find_stage, parse, parse_trigger, stage_named
+from img.dockerfile.stages import (
+    find_stage,
+    image_words,
+    near_stage,
+    parse,
+    parse_trigger,
+    sources,
+    stage_named,
+)
 
 __all__ = [
     "Dockerfile",
@@ -32,11 +40,14 @@ __all__ = [
     "expand_words",
     "find_stage",
     "ignore_names",
+    "image_words",
     "near",
+    "near_stage",
     "parse",
     "parse_ignore",
     "parse_trigger",
     "referenced",
     "referenced_heredoc",
+    "sources",
     "stage_named",
 ]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from img.dockerfile.faults import fault
 from img.dockerfile.instructions import Span
+from img.dockerfile.near import did_you_mean
 from img.dockerfile.patterns import replace, trim
 from img.dockerfile.words import GO_SPACES
 
@@ -45,6 +46,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     Raises:
         ExpandError: the word is malformed, or `${name:?why}` found no value.
     """
+    if "$" not in word and "'" not in word and '"' not in word and escape not in word:
+        return word
     return _Reader(word, variables, escape).read().text
 
 
@@ -75,6 +78,11 @@ def expand_at(span: Span, word: str, variables: Mapping[str, str], escape: str =
     except ExpandError as error:
         offset = error.column - 1
         raise fault(span, error.message, at=word, offset=offset, hint=error.hint) from error
+
+
+def near_variable(name: str, variables: Mapping[str, str]) -> str:
+    """The hint `did you mean $NAME?` for a variable that has no value, or an empty one."""
+    return did_you_mean(name, variables, mark="$")
 
 
 def referenced(word: str, escape: str = "\\") -> tuple[str, ...]:
@@ -161,6 +169,7 @@ class _Reader:
         self.variables = variables
         self.escape = escape
         self.quotes = quotes
+        self.special = f"${escape}}}/{quotes}"
         self.position = 0
         self.depth = 0
 
@@ -198,8 +207,11 @@ class _Reader:
             output.bound(keep_escapes + following)
             self.position += 2
         else:
-            output.free(char)
-            self.position += 1
+            end = self.position + 1
+            while end < len(self.text) and self.text[end] not in self.special:
+                end += 1
+            output.free(self.text[self.position : end])
+            self.position = end
 
     def _single(self) -> str:
         end = self.text.find("'", self.position + 1)
@@ -265,7 +277,9 @@ class _Reader:
             if operator == "-":
                 return operand
             why = operand or ("has no value" if value is None else "is empty")
-            raise ExpandError(f"{name}: {why}", start + 1, f"give it with --build-arg {name}=…, ARG or ENV")
+            hint = "" if value is not None else near_variable(name, self.variables)
+            hint = hint or f"give it with --build-arg {name}=…, ARG or ENV"
+            raise ExpandError(f"{name}: {why}", start + 1, hint)
         if operator in ("#", "%") or (operator == "/" and not colon):
             return self._match(name, operator, start)
         if not operator:

@@ -1,59 +1,102 @@
 """`fault`: makes the `DockerfileError` for a mistake, pointing at the words that are wrong.
 
-Every module of this floor reports through it, so that all errors look alike. It raises nothing itself.
+Every module of this floor reports through it, so that all errors look alike: the place, the lines
+around it, a caret, what was expected, and a hint. It raises nothing itself.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from img.dockerfile.instructions import Span
 from img.errors import DockerfileError
 
-_UNPRINTABLE = re.compile("[\ud800-\udfff]")
+_LONGEST_LINE = 400
 
 
-def fault(span: Span, message: str, *, at: str = "", offset: int = 0, hint: str = "") -> DockerfileError:
+def fault(
+    span: Span, message: str, *, at: str = "", offset: int = 0, hint: str = "", also: Iterable[Span] = ()
+) -> DockerfileError:
     """Makes the error for a mistake in an instruction.
 
     Args:
         span: The instruction.
         message: What is wrong, in one clause.
-        at: The text that is wrong: the caret goes under its first occurrence. Without it, or where
-            it spans a line end, the instruction's first line is marked.
+        at: The text that is wrong: the caret goes under its first occurrence, a word of its own
+            before a part of one. Without it, or where it spans a line end, the instruction's first
+            line is marked.
         offset: Characters into `at` where the caret belongs.
         hint: What to write instead.
+        also: Other instructions that have a part in it.
     """
-    line, column, excerpt = _locate(span, at, offset)
+    lines = span.text.split("\n")
+    row, column = _locate(lines, at)
+    column += offset if column else 0
+    excerpt, column = _shortened(lines[row], column)
     return DockerfileError(
-        printable(message),
+        spelled(message),
         path=span.path,
-        line=line,
+        line=span.start + row,
         column=column,
         excerpt=printable(excerpt),
-        hint=printable(hint),
+        hint=spelled(hint),
+        before=printable(_shortened(lines[row - 1], 0)[0]) if row else "",
+        after=printable(_shortened(lines[row + 1], 0)[0]) if row + 1 < len(lines) else "",
+        also=tuple(f"{other.where}: {printable(other.text.split(chr(10))[0])}" for other in also),
     )
 
 
+def shown(span: Span, at: str) -> str:
+    """The line of an instruction that a word stands in, numbered, with a caret below the word."""
+    return str(fault(span, "", at=at)).partition("\n")[2]
+
+
+def spelled(text: str) -> str:
+    r"""Spells out what no terminal should be given, as in `\xa0`, for a message that quotes it."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else _spelled(char) for char in text)
+
+
+def _spelled(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
 def printable(text: str) -> str:
-    """Replaces bytes that were not UTF-8, so that a message can be written anywhere."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """Replaces what no terminal should be given, each character by one, in a line that is shown.
+
+    Bytes that were not UTF-8 and characters that move the cursor or change the direction of text
+    become U+FFFD; a tab stays.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
 
 
-def _locate(span: Span, at: str, offset: int) -> tuple[int, int, str]:
-    lines = span.text.split("\n")
+def _locate(lines: list[str], at: str) -> tuple[int, int]:
+    """The index of the line that `at` stands in, and its column from 1; 0 where it stands in none."""
     if at:
-        for number, line in enumerate(lines):
-            position = _find(line, at)
+        word = re.compile(rf"(?<!\S){re.escape(at)}(?!\S)")
+        for row, line in enumerate(lines):
+            found = word.search(line) if at in line else None
+            if found:
+                return row, found.start() + 1
+        for row, line in enumerate(lines):
+            position = line.find(at)
             if position >= 0:
-                return span.start + number, position + offset + 1, line
-    return span.start, 0, lines[0]
+                return row, position + 1
+    return 0, 0
 
 
-def _find(line: str, text: str) -> int:
-    """Where `text` stands in the line as a word of its own, else where it stands at all."""
-    position = line.find(text)
-    if position < 0:
-        return -1
-    found = re.search(rf"(?<!\S){re.escape(text)}(?!\S)", line)
-    return found.start() if found else position
+def _shortened(line: str, column: int) -> tuple[str, int]:
+    """A line that is too long to be shown, cut around the column, and the column in what is left."""
+    if len(line) <= _LONGEST_LINE:
+        return line, column
+    start = max(0, column - _LONGEST_LINE // 2)
+    cut = line[start : start + _LONGEST_LINE]
+    front, back = "…" if start else "", "…" if start + _LONGEST_LINE < len(line) else ""
+    return front + cut + back, column - start + len(front) if column else 0

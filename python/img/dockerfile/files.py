@@ -6,7 +6,6 @@ from img.dockerfile.faults import fault
 from img.dockerfile.flags import Kind, Known, read_flags
 from img.dockerfile.forms import exec_form_of
 from img.dockerfile.instructions import Copy, Heredoc
-from img.dockerfile.mounts import no_variable
 from img.dockerfile.source import Line
 from img.dockerfile.words import blank_words, file_words, heredoc_mark
 
@@ -36,9 +35,6 @@ def read_copy(line: Line) -> Copy:
         missing = "a source and a destination" if not words else "a destination as well"
         raise fault(line.span, f"{line.keyword} needs {missing}", hint=f"{line.keyword} source… destination")
     sources, heredocs = (words[:-1], ()) if exec_form else _inline_files(line, words)
-    from_ = flags.text("from")
-    if "$" in from_[:-1]:
-        raise no_variable(line, "--from", from_)
     return Copy(
         span=line.span,
         original=line.original,
@@ -46,7 +42,7 @@ def read_copy(line: Line) -> Copy:
         dest=words[-1],
         add=add,
         heredocs=heredocs,
-        from_=from_,
+        from_=flags.text("from"),
         chown=flags.text("chown"),
         chmod=flags.text("chmod"),
         link=bool(flags.switch("link")),

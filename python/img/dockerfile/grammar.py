@@ -7,6 +7,7 @@ Source: Dockerfile reference, one section for each instruction.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -50,10 +51,20 @@ def instruction(line: Line) -> Instruction:
     """
     maker = _MAKERS.get(line.keyword)
     if maker is None:
-        hint = did_you_mean(line.keyword, _MAKERS) or "the instructions are " + ", ".join(_MAKERS)
         written = line.original[: len(line.keyword)]
+        hint = _odd_blank(written) or did_you_mean(line.keyword, _MAKERS)
+        hint = hint or "the instructions are " + ", ".join(_MAKERS)
         raise fault(line.span, f"unknown instruction {written}", at=written, hint=hint)
     return maker(line)
+
+
+def _odd_blank(word: str) -> str:
+    """The hint for a keyword with an invisible character in it, as text copied from a page may have."""
+    for char in word:
+        if not char.isprintable():
+            name = unicodedata.name(char, "a character that does not show").lower()
+            return f"it holds {name} (U+{ord(char):04X}), which is no blank here"
+    return ""
 
 
 def _from(line: Line) -> From:
@@ -62,9 +73,8 @@ def _from(line: Line) -> From:
     need(line, flags.rest, "an image", "debian:12-slim AS build")
     if len(words) not in (1, 3) or (len(words) == 3 and words[1].upper() != "AS"):
         at = words[1] if words[1].upper() != "AS" else words[-1]
-        raise fault(
-            line.span, "FROM takes an image, or an image AS a name", at=at, hint="FROM image [AS name]"
-        )
+        hint = "did you mean AS?" if len(words) == 3 else "FROM image [AS name]"
+        raise fault(line.span, "FROM takes an image, or an image AS a name", at=at, hint=hint)
     name = words[2].lower() if len(words) == 3 else ""
     if name and not _STAGE_NAME.fullmatch(name):
         hint = "it starts with a letter, and holds letters, digits, '_', '-' and '.'"

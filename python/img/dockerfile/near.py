@@ -24,7 +24,7 @@ def near(word: str, choices: Iterable[str]) -> str | None:
     return known[found[0]] if found else None
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """The hint `did you mean X?`, or an empty one."""
+def did_you_mean(word: str, choices: Iterable[str], *, mark: str = "") -> str:
+    """The hint `did you mean X?`, or an empty one. `mark` is written before X."""
     found = near(word, choices)
-    return f"did you mean {found}?" if found else ""
+    return f"did you mean {mark}{found}?" if found else ""

@@ -9,9 +9,10 @@ Source: Dockerfile reference, "Format", "Parser directives", "Here-Documents".
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from io import StringIO
 
 from img.dockerfile.faults import fault
@@ -19,7 +20,9 @@ from img.dockerfile.instructions import Finding, Heredoc, Span
 from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, json_words, split_flags
 from img.errors import DockerfileError
 
-_DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
+_DIRECTIVE = re.compile(
+    rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\r\f ]*=[\t\r\f ]*(\S|\S.*\S)[\t\r\f ]*", re.DOTALL
+)
 _DIRECTIVES = ("syntax", "escape", "check")
 _WITH_HEREDOC = ("RUN", "COPY", "ADD")
 
@@ -52,22 +55,29 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A Dockerfile as lines, with its directives (empty where not given)."""
+    """A Dockerfile as lines, with its directives (empty where not given).
+
+    Attributes:
+        spans: Where each directive that was given stands.
+    """
 
     path: str
     lines: tuple[Line, ...]
     escape: str = "\\"
     syntax: str = ""
     check: str = ""
+    spans: Mapping[str, Span] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
 
 
-def parse_source(data: bytes, path: str) -> Source:
+def parse_source(data: bytes, path: str, *, on_syntax: Callable[[str, Span], object] | None = None) -> Source:
     """Splits a Dockerfile into instructions.
 
     Args:
         data: The file. Bytes that are not UTF-8 pass through as surrogate escapes.
         path: Its name, for errors.
+        on_syntax: Called with the syntax directive before anything else is read: what is written in
+            another language need not be lines of this one.
     Returns:
         Its instructions in order; none for a file that has none.
     Raises:
@@ -75,7 +85,7 @@ def parse_source(data: bytes, path: str) -> Source:
             continuation continues nothing.
     """
     rewriting = _Rewriting(_decode(data, path), path)
-    rewriting.run()
+    rewriting.run(on_syntax)
     lines = tuple(_tokenize(rewriting))
     if len(lines) != len(rewriting.statements):  # never silently build less than was written
         raise DockerfileError("an instruction was lost while reading", path=path)
@@ -85,6 +95,7 @@ def parse_source(data: bytes, path: str) -> Source:
         escape=rewriting.escape,
         syntax=rewriting.directives.get("syntax", ""),
         check=rewriting.directives.get("check", ""),
+        spans=rewriting.spans,
         warnings=tuple(rewriting.warnings),
     )
 
@@ -116,13 +127,18 @@ class _Rewriting:
         self.rewritten = ["#"] * len(self.lines)
         self.statements: dict[int, _Statement] = {}
         self.directives: dict[str, str] = {}
+        self.spans: dict[str, Span] = {}
         self.warnings: list[Finding] = []
         self.escape = "\\"
         self.continues = _continuation(self.escape)
 
-    def run(self) -> None:
+    def run(self, on_syntax: Callable[[str, Span], object] | None) -> None:
         """Fills `rewritten`, `statements`, `directives` and `warnings`."""
         position = self._read_directives()
+        if not self.directives:
+            self._read_foreign_directives()
+        if on_syntax and "syntax" in self.directives:
+            on_syntax(self.directives["syntax"], self.spans["syntax"])
         self.continues = _continuation(self.escape)
         while position < len(self.lines):
             line = self.lines[position].lstrip(GO_SPACES)
@@ -134,14 +150,17 @@ class _Rewriting:
     def _read_directives(self) -> int:
         """Reads the directives at the top; gives the number of the first line after them."""
         for number, line in enumerate(self.lines):
-            match = _DIRECTIVE.fullmatch(line.rstrip("\r"))
-            name = match.group(1).lower() if match else ""
+            match = _DIRECTIVE.fullmatch(line.lstrip(GO_SPACES).rstrip("\r"))
+            name = match.group(2).lower() if match and match.group(1) == "#" else ""
             if match is None or name not in _DIRECTIVES:
                 return number
             span = self._span(number, number)
             if name in self.directives:
-                raise fault(span, f"only one {name} directive can be used", hint="keep one of them")
-            value = self.directives[name] = match.group(2)
+                first = self.spans[name]
+                message = f"only one {name} directive can be used"
+                raise fault(span, message, at=match.group(2), hint="keep one of them", also=(first,))
+            value = self.directives[name] = match.group(3)
+            self.spans[name] = span
             if name == "escape":
                 if value not in ("\\", "`"):
                     hint = "write # escape=` or # escape=\\"
@@ -149,6 +168,33 @@ class _Rewriting:
                 self.escape = value
             self.rewritten[number] = f"# escape={value}" if name == "escape" else "# syntax=_"
         return len(self.lines)
+
+    def _read_foreign_directives(self) -> None:
+        """Reads `syntax` and `check` where other languages have them: after `#!`, after `//`, in JSON.
+
+        A file that has them so is no Dockerfile unless its first line is `#!`, a comment.
+        """
+        start = 1 if self.lines and self.lines[0].startswith("#!") else 0
+        for mark in ("#", "//") if start else ("//",):
+            for number, line in enumerate(self.lines[start:], start):
+                match = _DIRECTIVE.fullmatch(line.rstrip("\r"))
+                name = match.group(2).lower() if match and match.group(1) == mark else ""
+                if match is None or name not in _DIRECTIVES or name in self.directives:
+                    break
+                if name == "syntax" or (name == "check" and mark == "#"):
+                    self.directives[name] = match.group(3)
+                    self.spans[name] = self._span(number, number)
+        if "syntax" not in self.directives and self.lines[start:] and self.lines[start].startswith("{"):
+            self._read_json_syntax(start)
+
+    def _read_json_syntax(self, start: int) -> None:
+        try:
+            data = json.loads("\n".join(self.lines[start:]))
+        except (ValueError, RecursionError):
+            return
+        if isinstance(data, dict) and isinstance(data.get("syntax"), str):
+            self.directives["syntax"] = data["syntax"]
+            self.spans["syntax"] = self._span(start, start)
 
     def _statement(self, start: int) -> int:
         """Takes the instruction that starts on a line; gives the number of the line after it."""
@@ -191,15 +237,18 @@ class _Rewriting:
 
     def _write(self, parts: list[tuple[int, str]]) -> None:
         """Writes a logical line's parts, so guarded that the tokenizer strips and joins as wanted."""
-        first, text = parts[0]
-        rest = parts[1:]
+        first, begun = parts[0][0], parts[0][1].lstrip(GO_SPACES)
+        words = [begun]
+        used = 1
         # The keyword and the blank after it must stand on one line.
-        while rest and not BLANKS.search(text.lstrip(GO_SPACES)):
-            text += rest.pop(0)[1]
-        head = _hide(text.lstrip(GO_SPACES))
+        while used < len(parts) and not BLANKS.search(words[-1]):
+            words.append(parts[used][1] if begun else parts[used][1].lstrip(GO_SPACES))
+            begun = begun or words[-1]
+            used += 1
+        head = _hide("".join(words))
         if not BLANKS.search(head):
             head += " "
-        rows = [(first, head), *((number, _hide(text)) for number, text in rest)]
+        rows = [(first, head), *((number, _hide(text)) for number, text in parts[used:])]
         for index, (number, row) in enumerate(rows):
             end = self.escape if index < len(rows) - 1 else ""
             self.rewritten[number] = row + _GUARD + end

@@ -7,28 +7,34 @@ Source: Dockerfile reference, "FROM", "ARG", "ONBUILD".
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from img.dockerfile.faults import fault
+from img.dockerfile.frontend import check_asked_frontend, check_frontend
 from img.dockerfile.grammar import NOT_TRIGGERS, instruction
-from img.dockerfile.instructions import Arg, Dockerfile, From, Instruction, Span, Stage
-from img.dockerfile.near import did_you_mean
+from img.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction, Run, Span, Stage
+from img.dockerfile.near import did_you_mean, near
 from img.dockerfile.source import parse_source
 from img.errors import DockerfileError
 
 
-def parse(data: bytes, *, path: str = "Dockerfile") -> Dockerfile:
+def parse(data: bytes, *, path: str = "Dockerfile", syntax: str = "") -> Dockerfile:
     """Parses a whole Dockerfile.
 
     Args:
         data: The file's bytes.
         path: Its name, for errors and spans.
+        syntax: What the caller has in place of the syntax directive (BUILDKIT_SYNTAX), or empty.
     Returns:
         Its directives, the ARGs before the first FROM, and at least one stage.
     Raises:
         DockerfileError: it cannot be built; the first mistake, with its line.
+        UsageError: `syntax` names another language.
     """
-    source = parse_source(data, path)
+    if syntax:
+        check_asked_frontend(syntax)
+    source = parse_source(data, path, on_syntax=None if syntax else check_frontend)
     args: list[Arg] = []
     stages: list[tuple[From, list[Instruction]]] = []
     for line in source.lines:
@@ -116,3 +122,27 @@ def find_stage(dockerfile: Dockerfile, name: str | int) -> Stage:
         f"the stages are {', '.join(names)}" if names else "no stage has a name"
     )
     raise DockerfileError(f"there is no stage {text!r}", path=dockerfile.path, hint=hint)
+
+
+def near_stage(dockerfile: Dockerfile, name: str) -> str:
+    """The hint `did you mean the stage NAME?` for an image's name that may be a mistaken stage's."""
+    found = near(name, [stage.name for stage in dockerfile.stages if stage.name])
+    return f"did you mean the stage {found}?" if found else ""
+
+
+def sources(found: Instruction) -> Iterator[str]:
+    """The names, as written, of the stages, images and contexts that an instruction takes files from."""
+    if isinstance(found, From):
+        yield found.image
+    elif isinstance(found, Copy) and found.from_:
+        yield found.from_
+    elif isinstance(found, Run):
+        for mount in found.mounts:
+            yield from (value for key, value in mount.options if key == "from" and value)
+
+
+def image_words(dockerfile: Dockerfile) -> Iterator[tuple[Instruction, str]]:
+    """Every word that may name an image, with its instruction, as written."""
+    for stage in dockerfile.stages:
+        for found in (stage.from_, *stage.instructions):
+            yield from ((found, word) for word in sources(found))

@@ -13,7 +13,8 @@ from img import _core
 from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
-from img.dockerfile import ignore_names, parse, parse_ignore
+from img.dockerfile import ignore_names, image_words, near_stage, parse, parse_ignore
+from img.dockerfile.faults import shown
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
@@ -105,7 +106,7 @@ class Build:
         path = "Dockerfile"
         if text is None:
             text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
-        dockerfile = parse(text, path=path)
+        dockerfile = parse(text, path=path, syntax=request.build_args.get("BUILDKIT_SYNTAX", ""))
         beside = cwd if request.dockerfile and (cwd / path).is_file() else root
         return self._with_ignore(root, beside / path), dockerfile
 
@@ -119,11 +120,12 @@ class Build:
     def _plan(self, dockerfile: Dockerfile) -> BuildGraph:
         options = PlanOptions(
             target=self._request.target,
-            build_args=self._request.build_args,
+            build_args=_with_epoch(self._request),
             labels=self._request.labels,
             platform=self._platform,
             allow=frozenset(self._request.allow),
             network=self._request.network,
+            platform_given=bool(self._request.platform),
         )
         resolved = self._bases(dockerfile, options)
 
@@ -153,10 +155,12 @@ class Build:
         try:
             return self._puller.resolve(reference, platform, policy=self._request.pull)
         except (RegistryError, StoreError) as error:
-            span = _span_of(dockerfile, reference)
-            if span is not None:
-                error.args = (f"{span.where}: {error}",)
-                error.message = f"{span.where}: {error.message}"
+            found = _asked_by(dockerfile, reference)
+            if found is not None:
+                span, name = found
+                error.args = (f"{span.where}: {error}\n{shown(span, name)}",)
+                error.message = f"{span.where}: {error.message}\n{shown(span, name)}"
+                error.hint = near_stage(dockerfile, name) or error.hint
             raise
 
     def _run_options(self) -> RunOptions:
@@ -226,12 +230,20 @@ def _memo_name(root: Path) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
 
 
-def _span_of(dockerfile: Dockerfile, reference: Reference) -> Span | None:
-    """The instruction that most likely asked for an image: the FROM with its name in it."""
-    for stage in dockerfile.stages:
-        if reference.repository.rpartition("/")[2] in stage.from_.image:
-            return stage.from_.span
-    return dockerfile.stages[0].from_.span if len(dockerfile.stages) == 1 else None
+def _asked_by(dockerfile: Dockerfile, reference: Reference) -> tuple[Span, str] | None:
+    """The instruction that most likely asked for an image, and the word in it: that with its name."""
+    last = reference.repository.rpartition("/")[2]
+    for instruction, word in image_words(dockerfile):
+        if last in word:
+            return instruction.span, word
+    only = dockerfile.stages[0].from_
+    return (only.span, only.image) if len(dockerfile.stages) == 1 else None
+
+
+def _with_epoch(request: BuildRequest) -> dict[str, str]:
+    """The build arguments, SOURCE_DATE_EPOCH among them however it was given: an ARG may ask for it."""
+    given = {} if request.epoch is None else {"SOURCE_DATE_EPOCH": str(request.epoch)}
+    return {**given, **request.build_args}
 
 
 def _now() -> str:

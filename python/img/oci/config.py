@@ -7,7 +7,6 @@ image specification v1.2 names them.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -116,8 +115,8 @@ class ImageConfig:
         return Descriptor(media_type=media_type, digest=sha256(raw), size=len(raw))
 
     def with_run(self, **fields: object) -> ImageConfig:
-        """Sets fields of the `config` object; None takes a field away."""
-        run = copy.deepcopy(dict(self.run))
+        """Sets fields of the `config` object; None takes a field away. The values become the config's own."""
+        run = dict(self.run)
         for name, value in fields.items():
             if value is None:
                 run.pop(name, None)

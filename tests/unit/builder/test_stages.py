@@ -66,7 +66,7 @@ def test_inputs_come_before_what_stands_on_them() -> None:
 def test_independent_stages_do_not_stand_on_each_other() -> None:
     text = "FROM busybox AS a\nRUN one\nFROM busybox AS b\nRUN two\nFROM scratch\n"
     graph = plan(text + "COPY --from=a /x /x\nCOPY --from=b /y /y\n")
-    assert node_of(graph, "one]").inputs == node_of(graph, "two]").inputs == (1,)
+    assert node_of(graph, "one]").inputs == node_of(graph, "two]").inputs == (0,)
 
 
 def test_a_stage_on_a_stage_carries_its_config_and_its_history_on() -> None:
@@ -108,11 +108,78 @@ def test_copy_from_takes_a_stage_by_number_a_stage_by_name_or_an_image() -> None
     assert isinstance(image, SourceOp) and image.name == "docker.io/library/tools:2"
 
 
-@pytest.mark.parametrize("name", ["1", "2", "me"])
-def test_copy_from_a_stage_that_is_not_earlier_is_an_error_at_its_flag(name: str) -> None:
-    with pytest.raises(DockerfileError, match="names no earlier stage") as caught:
+@pytest.mark.parametrize("name", ["1", "me", "ME"])
+def test_copy_from_its_own_stage_is_an_error_at_its_flag(name: str) -> None:
+    with pytest.raises(DockerfileError, match="me takes from itself") as caught:
         plan(f"FROM busybox\nFROM busybox AS me\nCOPY --from={name} /x /x\n")
-    assert caught.value.line == 3
+    assert (caught.value.line, caught.value.column) == (3, 13)
+
+
+@pytest.mark.parametrize("name", ["2", "-1", "9" * 5000])
+def test_copy_from_a_number_that_no_stage_has_is_an_error_even_where_nothing_needs_it(name: str) -> None:
+    with pytest.raises(DockerfileError, match=f"there is no stage {name}") as caught:
+        plan(f"FROM busybox\nCOPY --from={name} /x /x\nFROM busybox\n")
+    assert caught.value.line == 2
+    assert "numbered from 0 to 1" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["later", "1"])
+def test_copy_from_a_later_stage_is_done_and_said(name: str) -> None:
+    graph = plan(
+        f"FROM busybox AS first\nCOPY --from={name} /x /y\nFROM busybox AS later\nRUN one\n", target="first"
+    )
+    assert node_of(graph, "RUN [copy").inputs[1] == node_of(graph, "one]").number
+    (warning,) = graph.warnings
+    assert warning.startswith(f"Dockerfile:2: --from={name} names a later stage")
+
+
+def test_stages_that_need_each_other_are_an_error_with_every_line_of_the_circle() -> None:
+    text = (
+        "FROM busybox AS a\nCOPY --from=c /x /x\nFROM busybox AS b\nRUN --mount=from=a,target=/a x\n"
+        "FROM b AS c\nFROM busybox\n"
+    )
+    with pytest.raises(DockerfileError, match="need each other: a -> c -> b -> a") as caught:
+        plan(text)
+    assert (caught.value.line, caught.value.column) == (2, 13)
+    assert caught.value.also == ("Dockerfile:5: FROM b AS c", "Dockerfile:4: RUN --mount=from=a,target=/a x")
+
+
+def test_a_trigger_of_the_base_that_closes_a_circle_is_an_error_at_from() -> None:
+    bases = Bases({"busybox": base(), "trigger": base(OnBuild=["COPY --from=b /x /x"])})
+    with pytest.raises(DockerfileError, match="takes from itself") as caught:
+        plan("FROM busybox AS a\nFROM trigger AS b\nRUN x\n", bases)
+    assert caught.value.line == 2
+
+
+def test_hundreds_of_stages_on_each_other_are_planned() -> None:
+    text = "FROM busybox AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\nENV A{n % 7}={n}\n" for n in range(1500))
+    assert plan(text).config.env["A1"] == "1499"
+
+
+def test_a_variable_in_copy_from_is_that_of_the_head_and_is_said_once() -> None:
+    bases = Bases({"busybox": base(), "tools": base()})
+    text = (
+        "ARG FROM=tools\nARG N=0\nFROM busybox AS one\nRUN one\nFROM busybox\nARG FROM=busybox\n"
+        "COPY --from=$FROM:2 /x /x\nCOPY --from=${N} /x /x\n"
+    )
+    graph = plan(text, bases)
+    assert ("tools:2", AMD64) in bases.asked
+    assert [line.split(": ")[0] for line in graph.warnings] == ["Dockerfile:7", "Dockerfile:8"]
+    wanted = needed_bases(parse(text.encode()), PlanOptions(platform=AMD64, build_platform=AMD64))
+    assert {reference.familiar for reference, _ in wanted} == {"busybox:latest", "tools:2"}
+
+
+def test_a_variable_in_copy_from_without_a_value_is_an_error() -> None:
+    with pytest.raises(DockerfileError, match="--from=\\$X is empty") as caught:
+        plan("FROM busybox\nARG X=1\nCOPY --from=$X /x /x\n")
+    assert (caught.value.line, caught.value.column) == (3, 13)
+
+
+def test_of_stages_with_one_name_from_sees_the_last_before_it_and_copy_the_last_of_all() -> None:
+    text = "FROM busybox AS a\nRUN one\nFROM a AS b\nCOPY --from=A /x /x\nFROM busybox AS a\nRUN two\n"
+    graph = plan(text, target="b")
+    copy = node_of(graph, "RUN [copy")
+    assert copy.inputs == (node_of(graph, "one]").number, node_of(graph, "two]").number)
 
 
 def test_a_base_that_cannot_be_had_is_the_registrys_error() -> None:
@@ -129,6 +196,7 @@ def test_a_base_that_is_no_name_is_an_error_at_its_line() -> None:
 def test_scratch_has_a_path_and_a_folder_to_work_in_and_nothing_else() -> None:
     graph = plan("FROM scratch\n")
     assert set(graph.config.run) == {"Env", "WorkingDir"}
+    assert graph.config.env["PATH"].endswith(":/bin")
     assert graph.config.platform == AMD64
     assert graph.history == ()
 
@@ -178,3 +246,33 @@ def test_the_bases_that_a_target_needs_are_known_before_any_is_there() -> None:
         ("other:latest", "linux/arm64"),
         ("tools:latest", "linux/amd64"),
     }
+
+
+def test_scratch_is_for_the_target_whatever_its_from_asks_for() -> None:
+    assert plan("FROM --platform=linux/arm64 scratch\n").config.platform == AMD64
+
+
+def test_the_image_is_for_the_platform_that_the_caller_gave_and_else_for_its_bases() -> None:
+    text = "FROM --platform=linux/arm64 busybox\n"
+    bases = Bases({"busybox": base(ARM64)})
+    assert plan(text, bases).config.platform == ARM64
+    assert plan(text, bases, platform_given=True).config.platform == AMD64
+
+
+def test_a_stage_on_a_stage_is_for_the_platform_of_that_one() -> None:
+    bases = Bases({"busybox": base(ARM64)})
+    graph = plan("FROM --platform=linux/arm64 busybox AS a\nFROM --platform=linux/amd64 a\nRUN x\n", bases)
+    assert runs(graph)[0].platform == ARM64
+
+
+@pytest.mark.parametrize("platform", ["$NONE", "${TARGETOSVERSION}"])
+def test_a_platform_that_expands_to_nothing_is_an_error(platform: str) -> None:
+    with pytest.raises(DockerfileError, match="platform is empty") as caught:
+        plan(f"FROM --platform={platform} busybox\n")
+    assert caught.value.column == len("FROM --platform=") + 1
+
+
+def test_an_image_that_cannot_be_had_hints_at_the_stage_that_may_be_meant() -> None:
+    with pytest.raises(NotFound) as caught:
+        plan("FROM busybox AS builder\nFROM busybox\nCOPY --from=bulider /x /x\n")
+    assert caught.value.hint == "did you mean the stage builder?"

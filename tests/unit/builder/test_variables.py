@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from img.errors import DockerfileError
+from img.errors import DockerfileError, UsageError
 from img.oci import Platform
 
 from .planning import AMD64, ARM64, Bases, base, plan, runs
@@ -80,21 +80,26 @@ def test_one_env_expands_all_its_values_with_those_before_it() -> None:
 
 def test_a_program_is_found_even_where_the_image_names_no_path() -> None:
     bases = Bases({"bare": base()})
-    (run,) = runs(plan("FROM bare\nRUN x\n", bases))
-    assert dict(run.env)["PATH"].endswith("/usr/sbin:/usr/bin:/sbin:/bin")
-    assert "Env" not in plan("FROM bare\nRUN x\n", bases).config.run
+    graph = plan("FROM bare\nRUN x\n", bases)
+    assert dict(runs(graph)[0].env)["PATH"].endswith("/usr/sbin:/usr/bin:/sbin:/bin")
+    assert graph.config.env == dict(runs(graph)[0].env), "as docker has it, the image names it too"
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "NO_PROXY", "all_proxy"])
-@pytest.mark.parametrize("declared", ["", "ARG {}\n"])
-def test_a_proxy_reaches_the_process_and_neither_key_nor_history(name: str, declared: str) -> None:
-    text = f"FROM busybox\n{declared.format(name)}RUN x\n"
-    graph = plan(text, build_args={name: PROXY})
+def test_a_proxy_reaches_the_process_in_both_cases_and_neither_key_nor_history(name: str) -> None:
+    graph = plan("FROM busybox\nRUN x\n", build_args={name: PROXY})
     (run,) = runs(graph)
-    assert (name, PROXY) in run.hidden_env
+    assert run.hidden_env == ((name.upper(), PROXY), (name.lower(), PROXY))
     assert name not in dict(run.env)
     assert not any("secret" in line.created_by for line in graph.history)
     assert graph.warnings == ()
+
+
+def test_a_proxy_that_an_arg_declares_is_an_argument_like_any_other() -> None:
+    graph = plan("FROM busybox\nARG HTTP_PROXY\nRUN x\n", build_args={"HTTP_PROXY": PROXY})
+    (run,) = runs(graph)
+    assert (dict(run.env)["HTTP_PROXY"], run.hidden_env) == (PROXY, ())
+    assert PROXY in graph.history[-1].created_by
 
 
 def test_a_proxy_that_env_sets_is_the_images_own() -> None:
@@ -118,14 +123,84 @@ def test_platform_arguments_are_there_for_from_at_once_and_for_a_stage_that_asks
 
 def test_every_platform_argument_has_its_value() -> None:
     names = [
-        f"{side}{part}" for side in ("TARGET", "BUILD") for part in ("PLATFORM", "OS", "ARCH", "VARIANT")
+        f"{side}{part}"
+        for side in ("TARGET", "BUILD")
+        for part in ("PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT")
     ]
     text = "FROM busybox\n" + "".join(f"ARG {name}\n" for name in names) + "RUN x\n"
     options = {"platform": Platform("linux", "arm", "v7"), "build_platform": AMD64}
     env = dict(runs(plan(text, Bases({"busybox": base(Platform("linux", "arm", "v7"))}), **options))[0].env)
     assert [env[name] for name in names] == [
-        "linux/arm/v7", "linux", "arm", "v7", "linux/amd64", "linux", "amd64", "",
+        "linux/arm/v7", "linux", "", "arm", "v7", "linux/amd64", "linux", "", "amd64", "",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "target", "stage"), [
+    ("FROM busybox\nARG TARGETSTAGE\nLABEL v=$TARGETSTAGE\n", "", "default"),
+    ("FROM busybox AS Last\nARG TARGETSTAGE\nLABEL v=$TARGETSTAGE\n", "", "last"),
+    ("FROM busybox AS a\nARG TARGETSTAGE\nLABEL v=$TARGETSTAGE\nFROM a AS b\nFROM a\n", "b", "b"),
+])  # fmt: skip
+def test_the_target_stage_is_an_argument(text: str, target: str, stage: str) -> None:
+    assert label(text, target=target) == stage
+
+
+def test_one_arg_sees_the_arguments_before_it_in_the_same_instruction() -> None:
+    assert label("FROM busybox\nARG A=1 B=$A C=$B\nLABEL v=$C\n") == "1"
+    assert label("ARG A=1 B=$A\nFROM busybox\nARG B\nLABEL v=$B\n", build_args={"A": "2"}) == "2"
+
+
+def test_a_default_that_is_not_needed_is_not_expanded() -> None:
+    text = "FROM busybox\nARG A=${NONE:?no}\nLABEL v=$A\n"
+    assert label(text, build_args={"A": "given"}) == "given"
+    with pytest.raises(DockerfileError, match="NONE: no"):
+        label(text)
+
+
+def test_what_speaks_to_the_builder_alone_is_seen_by_nothing() -> None:
+    text = (
+        "FROM busybox\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nLABEL v=${BUILDKIT_SBOM_SCAN_STAGE-none}\nRUN x\n"
+    )
+    graph = plan(text, build_args={"BUILDKIT_SBOM_SCAN_CONTEXT": "true"})
+    assert (graph.config.labels["v"], graph.warnings) == ("none", ())
+    assert "BUILDKIT_SBOM_SCAN_STAGE" not in dict(runs(graph)[0].env)
+
+
+def test_a_builders_argument_is_in_the_stage_that_asks_for_it() -> None:
+    given = {"BUILDKIT_SANDBOX_HOSTNAME": "box", "BUILDKIT_INLINE_CACHE": "1", "SOURCE_DATE_EPOCH": "5"}
+    text = "FROM busybox\nARG BUILDKIT_SANDBOX_HOSTNAME SOURCE_DATE_EPOCH\nRUN x\n"
+    graph = plan(text, build_args=given)
+    (run,) = runs(graph)
+    assert (run.hostname, graph.warnings) == ("box", ())
+    env = dict(run.env)
+    assert (env["BUILDKIT_SANDBOX_HOSTNAME"], env["SOURCE_DATE_EPOCH"]) == ("box", "5")
+    assert "BUILDKIT_INLINE_CACHE" not in env
+
+
+@pytest.mark.parametrize("name", ["a b", "-a", "x" * 65, "a\nb"])
+def test_a_host_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is no host name"):
+        plan("FROM busybox\n", build_args={"BUILDKIT_SANDBOX_HOSTNAME": name})
+
+
+def test_an_automatic_argument_that_is_given_is_used_without_an_arg() -> None:
+    bases = Bases({"busybox": base(ARM64)})
+    graph = plan(
+        "FROM --platform=$TARGETPLATFORM busybox\n", bases, build_args={"TARGETPLATFORM": "linux/arm64"}
+    )
+    assert bases.asked == [("busybox:latest", ARM64)]
+    assert graph.warnings == ()
+
+
+def test_a_variable_of_from_that_has_no_value_hints_at_the_near_one() -> None:
+    with pytest.raises(DockerfileError) as caught:
+        plan("ARG BASE_IMAGE=busybox\nFROM $BASEIMAGE\n")
+    assert caught.value.hint == "did you mean $BASE_IMAGE?"
+
+
+def test_a_needed_value_hints_at_the_near_variable() -> None:
+    with pytest.raises(DockerfileError, match="VERISON: has no value") as caught:
+        plan("FROM busybox\nARG VERSION=1\nLABEL v=${VERISON:?}\n")
+    assert caught.value.hint == "did you mean $VERSION?"
 
 
 def test_arguments_that_no_arg_takes_are_named_in_a_warning() -> None:

@@ -14,7 +14,7 @@ from img.builder.key import CacheKey
 from img.builder.perform.step import Made, Step
 from img.builder.users import identity
 from img.errors import BuildError
-from img.executor import Mount, RunSpec
+from img.executor import HOSTNAME, Mount, RunSpec
 from img.progress import StepOutput
 
 TAIL_LINES = 20
@@ -33,6 +33,7 @@ def run_key(step: Step, op: RunOp) -> CacheKey:
         user=op.user,
         network="" if op.network == "default" else op.network,
         platform=str(op.platform),
+        hostname=op.hostname,
         epoch=step.site.epoch,
     )
 
@@ -58,6 +59,7 @@ def run(step: Step, op: RunOp) -> Made:
             additional_gids=who.groups,
             mounts=_script_mount(step, op, snapshot.scratch),
             network="none" if op.network == "none" else "host",
+            hostname=op.hostname or HOSTNAME,
         )
         code, tail = _run_logged(step, spec)
         if code:

@@ -1,8 +1,8 @@
 """`make_plan`: from a parsed Dockerfile to a `BuildGraph`. Pure, but for the bases it is handed.
 
-Stages are planned from the target backwards, so a stage that nothing needs is never looked at and its
-base never resolved. Variables are expanded here, and only here; after this, nobody reads Dockerfile
-text again.
+Only the target and the stages that it needs are planned, each after those that it needs itself; the base
+of any other is never resolved. Variables are expanded here, and only here; after this, nobody reads
+Dockerfile text again.
 Source: Dockerfile reference; the semantics of each instruction in the section of its name.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from img.builder.configure import configure
 from img.builder.graph import (
@@ -27,13 +27,17 @@ from img.builder.graph import (
     WorkdirOp,
 )
 from img.builder.plan.copy import copy_title, plan_copy
+from img.builder.plan.names import Names
+from img.builder.plan.options import NamedContext, PlanOptions
 from img.builder.plan.run import plan_run
-from img.builder.scope import PROXIES, Scope, platform_args
-from img.dockerfile import find_stage, parse_trigger, stage_named
+from img.builder.plan.stages import circle, in_order
+from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
+from img.builder.scope import AUTOMATIC, PROXIES, Scope
+from img.dockerfile import find_stage, near_stage, parse_trigger, stage_named
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at
-from img.dockerfile.faults import fault
-from img.errors import InvalidReference, UsageError
+from img.dockerfile.faults import fault, spelled
+from img.errors import ImgError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
 
@@ -41,41 +45,6 @@ SCRATCH = "scratch"
 
 Resolve = Callable[[Reference, Platform], Image]
 """Gives the image of a name, pinned; raises RegistryError or StoreError."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedContext:
-    """What `--build-context NAME=…` puts in the place of a stage or image of that name.
-
-    Attributes:
-        kind: An image; a folder, found in `Site.trees` under the name; or a stage of the Dockerfile.
-        image: The image, where it is one.
-        stage: The stage's name, where it is one.
-    """
-
-    kind: Literal["image", "tree", "stage"]
-    image: Image | None = None
-    stage: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOptions:
-    """What the caller asks for, besides the Dockerfile.
-
-    Attributes:
-        contexts: Named contexts by name.
-        allow: Entitlements: `security.insecure`, `network.host`.
-        network: For a RUN that names none.
-    """
-
-    target: str = ""
-    build_args: Mapping[str, str] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    platform: Platform = field(default_factory=Platform.host)
-    build_platform: Platform = field(default_factory=Platform.host)
-    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
-    allow: frozenset[str] = frozenset()
-    network: str = "default"
 
 
 @dataclass(slots=True)
@@ -106,34 +75,14 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
 
     For fetching them side by side; ONBUILD triggers of a base may add to them.
     """
-    planner = Planner(dockerfile, options, _no_resolver)
+    names = Names(dockerfile, options)
     wanted: dict[tuple[Reference, Platform], None] = {}
-    pending = [planner.target]
-    seen: set[int] = set()
-    while pending:
-        stage = pending.pop()
-        if stage.index in seen:
-            continue
-        seen.add(stage.index)
-        name, platform = planner.base_of(stage)
-        below = stage_named(dockerfile, name, before=stage.index)
-        if below is not None:
-            pending.append(below)
-        elif name != SCRATCH:
-            wanted[planner.reference(stage.from_.span, name), platform] = None
-        for instruction in stage.instructions:
-            if isinstance(instruction, ins.Copy) and instruction.from_:
-                source = planner.stage_at(instruction.from_, before=stage.index)
-                if source is not None:
-                    pending.append(source)
-                elif instruction.from_ != SCRATCH:
-                    reference = planner.reference(instruction.span, instruction.from_)
-                    wanted[reference, options.platform] = None
+    for stage in in_order((names.target,), names.uses):
+        for use in names.uses(stage):
+            if use.stage is None and use.name != SCRATCH and use.name not in options.contexts:
+                platform = names.platform_of(stage) if use.at is stage.from_ else options.platform
+                wanted[names.reference(use.at.span, use.name), platform] = None
     return list(wanted)
-
-
-def _no_resolver(reference: Reference, platform: Platform) -> Image:
-    raise AssertionError("needed_bases resolves nothing")
 
 
 class Planner:
@@ -148,98 +97,65 @@ class Planner:
         self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
         self.named: dict[str, int] = {}
         self.warnings: list[str] = []
-        self.used: set[str] = set()
-        self.outer = self._outer()
-        self.target = find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
+        self.planning: dict[int, ins.Stage] = {}
+        self.hostname = host_name(options.build_args)
+        self.names = Names(dockerfile, options)
 
     def plan(self) -> BuildGraph:
-        state = self.stage(self.target)
+        names = self.names
+        in_order(self.dockerfile.stages, names.uses)  # a circle is one, whether it is built or not
+        for stage in in_order((names.target,), names.uses):
+            self.stage(stage)
+        state = self.states[names.target.index]
         config = state.config
         if self.options.labels:
             config = config.with_run(Labels={**config.labels, **self.options.labels})
-        unused = set(self.options.build_args) - self.used - PROXIES
-        unused = {name for name in unused if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
-        if unused:
-            self.warnings.append(f"build arguments that no ARG takes: {', '.join(sorted(unused))}")
+        if self.options.platform_given:
+            config = replace(config, platform=_given(self.options.platform, config.platform))
+        self._say_unused()
         return BuildGraph(
             nodes=tuple(self.nodes),
             target=state.node,
-            config=config,
+            config=without_stray_bytes(config),
             history=tuple(state.history),
             warnings=tuple(self.warnings),
         )
 
-    # ---- names -------------------------------------------------------------------------------
+    def warn(self, at: ins.Span, text: str) -> None:
+        """Adds a finding, once."""
+        line = f"{at.where}: {spelled(text)}"
+        if line not in self.warnings:
+            self.warnings.append(line)
 
-    def _outer(self) -> dict[str, str]:
-        """ARGs before the first FROM, and the automatic ones."""
-        automatic = platform_args(self.options.platform, self.options.build_platform)
-        automatic["TARGETSTAGE"] = self.options.target or "default"
-        values = {k: self.options.build_args.get(k, v) for k, v in automatic.items()}
-        for arg in self.dockerfile.args:
-            for name, default in arg.pairs:
-                if name in self.options.build_args:
-                    values[name] = self.options.build_args[name]
-                    self.used.add(name)
-                elif default is not None:
-                    values[name] = self.expand(arg, default, values)
-        return values
+    def _say_unused(self) -> None:
+        unused = set(self.options.build_args) - self.names.used - PROXIES - AUTOMATIC
+        unused = {name for name in unused if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
+        if unused:
+            self.warnings.append(f"build arguments that no ARG takes: {', '.join(sorted(unused))}")
 
     def expand(self, instruction: ins.Instruction, word: str, variables: Mapping[str, str]) -> str:
         """Expands a word; a mistake points at the instruction."""
         return expand_at(instruction.span, word, variables, self.dockerfile.escape)
-
-    def base_of(self, stage: ins.Stage) -> tuple[str, Platform]:
-        """What a FROM names, variables in place, and for which platform."""
-        from_ = stage.from_
-        name = self.expand(from_, from_.image, self.outer)
-        if not name:
-            raise fault(
-                from_.span,
-                f"the name of the base is empty once {from_.image!r} is expanded",
-                at=from_.image,
-                hint="give the ARG a default before FROM, or a value with --build-arg",
-            )
-        platform = self.options.platform
-        if from_.platform:
-            text = self.expand(from_, from_.platform, self.outer)
-            try:
-                platform = Platform.parse(text)
-            except UsageError as error:
-                raise fault(from_.span, error.message, at=from_.platform, hint=error.hint) from error
-        return name, platform
-
-    def reference(self, span: ins.Span, name: str) -> Reference:
-        """Reads an image's name; a mistake points at it."""
-        try:
-            return Reference.parse(name)
-        except InvalidReference as error:
-            raise fault(span, f"{name!r} is no image: {error.reason}", at=name) from error
-
-    def stage_at(self, name: str, *, before: int) -> ins.Stage | None:
-        """The earlier stage that `--from` names or numbers; None where it must be an image."""
-        found = stage_named(self.dockerfile, name, before=before)
-        if found is None and name.isascii() and name.isdecimal() and int(name) < before:
-            return self.dockerfile.stages[int(name)]
-        return found
 
     # ---- stages ------------------------------------------------------------------------------
 
     def stage(self, stage: ins.Stage) -> StageState:
         """Plans a stage, once."""
         if stage.index not in self.states:
+            self.planning[stage.index] = stage
             state = self._begin(stage)
             for trigger in state.config.words("OnBuild") or ():
                 self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
             state.config = state.config.with_run(OnBuild=None)
             for instruction in stage.instructions:
                 self._step(stage, state, instruction)
-            self.used |= state.scope.used
+            self.names.used |= state.scope.used
             self.states[stage.index] = state
+            del self.planning[stage.index]
         return self.states[stage.index]
 
     def _begin(self, stage: ins.Stage) -> StageState:
-        name, platform = self.base_of(stage)
+        name, platform = self.names.base_of(stage), self.names.platform_of(stage)
         below = stage_named(self.dockerfile, name, before=stage.index)
         if below is not None:
             parent = self.stage(below)
@@ -251,47 +167,58 @@ class Planner:
                 history=list(parent.history),
             )
         if name == SCRATCH:
-            config = ImageConfig.scratch(platform).with_run(Env=[f"PATH={DEFAULT_PATH}"], WorkingDir="/")
+            platform = self.options.platform  # nothing is for every platform: docker does not ask FROM's
+            config = ImageConfig.scratch(platform).with_run(WorkingDir="/")
             node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
         else:
             node, image = self.image(stage, stage.from_, name, platform)
             config = image.config
             wanted = config.platform
             if wanted.os and wanted.architecture and not platform.accepts(wanted):
-                self.warnings.append(f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}")
-        scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
+                self.warn(stage.from_.span, f"{name} is for {wanted}, not for {platform}")
+        if "PATH" not in config.env and platform.os != "windows":
+            config = config.with_run(Env=[*(config.words("Env") or ()), f"PATH={DEFAULT_PATH}"])
+        scope = Scope(outer=self.names.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
 
     def image(
         self, stage: ins.Stage, at: ins.Instruction, name: str, platform: Platform
     ) -> tuple[int, Image]:
         """A node for an image, once for each name and platform."""
-        reference = self.reference(at.span, name)
+        reference = self.names.reference(at.span, name)
         if (reference, platform) not in self.images:
-            image = self.resolve(reference, platform)
+            try:
+                image = self.resolve(reference, platform)
+            except ImgError as error:
+                error.hint = near_stage(self.dockerfile, name) or error.hint
+                raise
             op = SourceOp(image=image, name=str(reference))
             node = self.add(stage, op, (), f"FROM {reference.familiar}", at)
             self.images[reference, platform] = (node, image)
         return self.images[reference, platform]
 
     def source_node(self, stage: ins.Stage, at: ins.Instruction, name: str) -> int:
-        """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image."""
-        named = self.options.contexts.get(name)
+        """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image.
+
+        Raises:
+            DockerfileError: no stage has the number, or the stages need each other.
+        """
+        use = self.names.find(at, name)
+        if "$" in name and use.name != name:
+            self.warn(at.span, f"--from={name} holds a variable, which docker build refuses")
+        named = self.options.contexts.get(use.name)
         if named is not None:
-            return self._named(stage, at, name, named)
-        source = self.stage_at(name, before=stage.index)
-        if source is not None:
-            return self.stage(source).node
-        if name.isdecimal() or name.lower() == stage.name:
-            raise fault(
-                at.span,
-                f"--from={name} names no earlier stage",
-                at=name,
-                hint=f"stages are numbered from 0; this is stage {stage.index}",
-            )
-        if name == SCRATCH:
+            return self._named(stage, at, use.name, named)
+        if use.stage is not None:
+            if use.stage.index in self.planning:  # by a trigger of an image: the others were looked at before
+                begun = list(self.planning)
+                raise circle([self.planning[i] for i in begun[begun.index(use.stage.index) :]], (use,))
+            if use.stage.index > stage.index:
+                self.warn(at.span, f"--from={use.name} names a later stage, which docker build refuses")
+            return self.stage(use.stage).node
+        if use.name == SCRATCH:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)
-        return self.image(stage, at, name, self.options.platform)[0]
+        return self.image(stage, at, use.name, self.options.platform)[0]
 
     def _named(self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext) -> int:
         """The node of a named context, once for each name."""
@@ -334,12 +261,10 @@ class Planner:
             self._configure(state, instruction)
         _refuse_stray_bytes(instruction, op)
         state.node = self.add(stage, op, inputs, title, instruction)
-        state.history.append(HistoryLine(created_by=created_by, node=state.node))
+        state.history.append(HistoryLine(created_by=STRAY.sub("\ufffd", created_by), node=state.node))
 
     def _configure(self, state: StageState, instruction: ins.Instruction) -> None:
-        def expand(word: str) -> str:
-            return self.expand(instruction, word, state.scope.variables)
-
+        expand = partial(self._expand_in, state, instruction)
         state.config = configure(state.config, instruction, expand, command_set=state.command_set)
         if isinstance(instruction, ins.Cmd):
             state.command_set = True
@@ -347,10 +272,13 @@ class Planner:
             state.scope.env = dict(state.config.env)
 
     def _arg(self, state: StageState, instruction: ins.Arg) -> None:
-        variables = state.scope.variables
+        # Each default sees the ARGs before it, in the same instruction too, as docker has it.
         for name, default in instruction.pairs:
-            value = None if default is None else self.expand(instruction, default, variables)
+            value = None if default is None else partial(self._expand_in, state, instruction, default)
             state.scope.declare(name, value)
+
+    def _expand_in(self, state: StageState, instruction: ins.Instruction, word: str) -> str:
+        return self.expand(instruction, word, state.scope.variables)
 
     def absolute(self, state: StageState, path: str) -> str:
         """A path made absolute from the working folder, `..` clamped at the root."""
@@ -369,8 +297,16 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
     elif isinstance(op, WorkdirOp):
         words = (op.path, op.user)
     for word in words:
-        if any("\ud800" <= char <= "\udfff" for char in word):
+        if STRAY.search(word):
             raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")
+        if "\0" in word:
+            raise fault(instruction.span, "it holds a NUL byte", hint="no path and no argument can have one")
+
+
+def _given(asked: Platform, base: Platform) -> Platform:
+    """The platform of an image whose caller asked for one: the base's variant stays where none was asked."""
+    same = (asked.os, asked.architecture) == (base.os, base.architecture)
+    return base if same and not asked.variant else asked
 
 
 __all__ = ["NamedContext", "PlanOptions", "Planner", "Resolve", "StageState", "make_plan", "needed_bases"]

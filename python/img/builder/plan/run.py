@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img.builder.graph import InlineFile, RunMount, RunOp
-from img.builder.scope import PROXIES
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 
@@ -48,8 +47,9 @@ def plan_run(
         mounts=mounts,
         platform=state.platform,
         script=script,
+        hostname=planner.hostname,
     )
-    shown = {k: v for k, v in state.scope.args.items() if k not in PROXIES and k not in state.scope.env}
+    shown = state.scope.run_args()
     prefix = f"|{len(shown)} {' '.join(f'{k}={v}' for k, v in shown.items())} " if shown else ""
     return op, (state.node, *inputs), f"RUN {prefix}{' '.join(args)}"
 

@@ -1,0 +1,46 @@
+"""`PlanOptions`: what the caller asks of a plan, besides the Dockerfile. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from img.oci import Image, Platform
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedContext:
+    """What `--build-context NAME=…` puts in the place of a stage or image of that name.
+
+    Attributes:
+        kind: An image; a folder, found in `Site.trees` under the name; or a stage of the Dockerfile.
+        image: The image, where it is one.
+        stage: The stage's name, where it is one.
+    """
+
+    kind: Literal["image", "tree", "stage"]
+    image: Image | None = None
+    stage: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What the caller asks for, besides the Dockerfile.
+
+    Attributes:
+        contexts: Named contexts by name.
+        allow: Entitlements: `security.insecure`, `network.host`.
+        network: For a RUN that names none.
+        platform_given: The caller named the platform: the image is for it, whatever its base is for.
+    """
+
+    target: str = ""
+    build_args: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    platform: Platform = field(default_factory=Platform.host)
+    build_platform: Platform = field(default_factory=Platform.host)
+    contexts: Mapping[str, NamedContext] = field(default_factory=dict)
+    allow: frozenset[str] = frozenset()
+    network: str = "default"
+    platform_given: bool = False
