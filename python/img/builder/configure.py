@@ -120,7 +120,8 @@ def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expa
     assert isinstance(instruction, ins.StopSignal)
     signal = expand(instruction.signal)
     if not is_signal(signal):
-        hint = did_you_mean("SIG" + signal.upper().removeprefix("SIG"), NAMES)
+        name = "SIG" + signal.upper().removeprefix("SIG")
+        hint = did_you_mean(name, NAMES) if signal and not signal.isdecimal() else ""
         hint = hint or "a number from 1 to 64, or a name: SIGTERM, HUP, RTMIN+3"
         raise fault(instruction.span, f"there is no signal {signal!r}", at=instruction.signal, hint=hint)
     return config.with_run(StopSignal=signal)

@@ -65,6 +65,8 @@ def circle(stages: Sequence[ins.Stage], uses: Sequence[Use]) -> DockerfileError:
         stages: The stages of the circle, each needing the next and the last the first.
         uses: The instructions that make it so.
     """
+    start = min(range(len(stages)), key=lambda n: stages[n].index)
+    stages, uses = [*stages[start:], *stages[:start]], [*uses[start:], *uses[:start]]
     names = [stage.name or str(stage.index) for stage in stages]
     first = uses[0]
     if len(names) == 1:
