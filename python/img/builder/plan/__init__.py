@@ -30,7 +30,7 @@ from img.builder.plan.copy import copy_title, plan_copy
 from img.builder.plan.names import Names
 from img.builder.plan.options import NamedContext, PlanOptions
 from img.builder.plan.run import plan_run
-from img.builder.plan.stages import circle, in_order
+from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
 from img.dockerfile import find_stage, near_stage, parse_trigger, stage_named
@@ -97,7 +97,7 @@ class Planner:
         self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
         self.named: dict[str, int] = {}
         self.warnings: list[str] = []
-        self.planning: dict[int, ins.Stage] = {}
+        self.planning: set[int] = set()
         self.hostname = host_name(options.build_args)
         self.names = Names(dockerfile, options)
 
@@ -142,7 +142,7 @@ class Planner:
     def stage(self, stage: ins.Stage) -> StageState:
         """Plans a stage, once."""
         if stage.index not in self.states:
-            self.planning[stage.index] = stage
+            self.planning.add(stage.index)
             state = self._begin(stage)
             for trigger in state.config.words("OnBuild") or ():
                 self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
@@ -151,7 +151,7 @@ class Planner:
                 self._step(stage, state, instruction)
             self.names.used |= state.scope.used
             self.states[stage.index] = state
-            del self.planning[stage.index]
+            self.planning.remove(stage.index)
         return self.states[stage.index]
 
     def _begin(self, stage: ins.Stage) -> StageState:
@@ -210,15 +210,21 @@ class Planner:
         if named is not None:
             return self._named(stage, at, use.name, named)
         if use.stage is not None:
-            if use.stage.index in self.planning:  # by a trigger of an image: the others were looked at before
-                begun = list(self.planning)
-                raise circle([self.planning[i] for i in begun[begun.index(use.stage.index) :]], (use,))
+            self._plan_before(use)
             if use.stage.index > stage.index:
                 self.warn(at.span, f"--from={use.name} names a later stage, which docker build refuses")
             return self.stage(use.stage).node
         if use.name == SCRATCH:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)
         return self.image(stage, at, use.name, self.options.platform)[0]
+
+    def _plan_before(self, use: Use) -> None:
+        """Plans what a trigger of an image asks for; what others ask for is planned already."""
+        assert use.stage is not None
+        for stage in in_order((use.stage,), self.names.uses):
+            if stage.index in self.planning:
+                raise circle([stage] if stage is use.stage else [stage, use.stage], (use,))
+            self.stage(stage)
 
     def _named(self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext) -> int:
         """The node of a named context, once for each name."""
