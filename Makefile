@@ -24,7 +24,7 @@ lint: ## ruff, mypy, stubtest, import floors, cargo fmt, clippy, cargo test.
 
 unit: ## The tests that need no other program; ARGS goes to pytest.
 	@scripts/setup.sh demo
-	@.venv/bin/python -m pytest tests/unit tests/suites tests/spec $(ARGS)
+	@.venv/bin/python -m pytest tests/unit tests/suites tests/spec tests/fuzz $(ARGS)
 
 bench: ## Whole-command figures beside buildah; ARGS goes to benches.run.
 	@scripts/setup.sh test
