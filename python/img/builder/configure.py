@@ -6,17 +6,15 @@ Source: Dockerfile reference, one section for each instruction; OCI image-spec v
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from img.builder.ports import port_numbers
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 from img.oci import ImageConfig
 
 Expand = Callable[[str], str]
-
-_PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE)
 
 
 def configure(
@@ -59,16 +57,11 @@ def _expose(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -
 
 
 def _port_numbers(instruction: ins.Expose, word: str, port: str) -> list[str]:
-    found = _PORT.fullmatch(port)
-    first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
-    if found is None or first > last or last > 65535:
-        raise fault(
-            instruction.span,
-            f"{port!r} is no port",
-            at=word,
-            hint="write 80, 80/udp or 8000-8010/tcp; ports end at 65535",
-        )
-    return [f"{number}/{(found[3] or 'tcp').lower()}" for number in range(first, last + 1)]
+    try:
+        return port_numbers(port)
+    except ValueError as error:
+        hint = "write 80, 80/udp or 8000-8010/tcp; ports end at 65535"
+        raise fault(instruction.span, str(error), at=word, hint=hint) from error
 
 
 def _volume(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:

@@ -10,12 +10,14 @@ Source: Dockerfile reference, "Format", "Parser directives", "Here-Documents".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from io import StringIO
 
+from img.dockerfile.checks.rules import finding
 from img.dockerfile.faults import fault
-from img.dockerfile.instructions import Finding, Heredoc, Span
+from img.dockerfile.findings import Finding
+from img.dockerfile.instructions import Heredoc, Span
 from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, json_words, split_flags
 from img.errors import DockerfileError
 
@@ -52,13 +54,20 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A Dockerfile as lines, with its directives (empty where not given)."""
+    """A Dockerfile as lines, with its directives (empty where not given).
+
+    Attributes:
+        check_span: Where the check directive stands.
+        comments: The comments right above an instruction, by its first line.
+    """
 
     path: str
     lines: tuple[Line, ...]
     escape: str = "\\"
     syntax: str = ""
     check: str = ""
+    check_span: Span | None = None
+    comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
 
 
@@ -85,6 +94,8 @@ def parse_source(data: bytes, path: str) -> Source:
         escape=rewriting.escape,
         syntax=rewriting.directives.get("syntax", ""),
         check=rewriting.directives.get("check", ""),
+        check_span=rewriting.check_span,
+        comments=rewriting.comments,
         warnings=tuple(rewriting.warnings),
     )
 
@@ -116,20 +127,30 @@ class _Rewriting:
         self.rewritten = ["#"] * len(self.lines)
         self.statements: dict[int, _Statement] = {}
         self.directives: dict[str, str] = {}
+        self.check_span: Span | None = None
+        self.comments: dict[int, tuple[str, ...]] = {}
         self.warnings: list[Finding] = []
         self.escape = "\\"
         self.continues = _continuation(self.escape)
 
     def run(self) -> None:
-        """Fills `rewritten`, `statements`, `directives` and `warnings`."""
+        """Fills `rewritten`, `statements`, `directives`, `comments` and `warnings`."""
         position = self._read_directives()
         self.continues = _continuation(self.escape)
+        above: list[str] = []
         while position < len(self.lines):
             line = self.lines[position].lstrip(GO_SPACES)
-            if not line or line.startswith("#"):
+            if line.startswith("#"):
+                above.append(line[1:].strip(GO_SPACES))
+                position += 1
+                continue
+            if not line:
                 position += 1
             else:
+                if above:
+                    self.comments[position + 1] = tuple(above)
                 position = self._statement(position)
+            above = []
 
     def _read_directives(self) -> int:
         """Reads the directives at the top; gives the number of the first line after them."""
@@ -142,6 +163,8 @@ class _Rewriting:
             if name in self.directives:
                 raise fault(span, f"only one {name} directive can be used", hint="keep one of them")
             value = self.directives[name] = match.group(2)
+            if name == "check":
+                self.check_span = span
             if name == "escape":
                 if value not in ("\\", "`"):
                     hint = "write # escape=` or # escape=\\"
@@ -185,9 +208,14 @@ class _Rewriting:
             going = match is not None
             parts.append((number, line[: match.start()] if match else line))
         if blank:
-            text = "an empty line inside a continued instruction"
-            self.warnings.append(Finding(rule="NoEmptyContinuation", message=text, line=start + 1))
+            self.warnings.append(self._empty_line(start, position))
         return parts, position
+
+    def _empty_line(self, start: int, end: int) -> Finding:
+        """The finding, at the last line of what is continued: there BuildKit notices."""
+        span = self._span(start, end - 1)
+        text = "an empty line inside a continued instruction"
+        return finding("NoEmptyContinuation", span, text, line=end)
 
     def _write(self, parts: list[tuple[int, str]]) -> None:
         """Writes a logical line's parts, so guarded that the tokenizer strips and joins as wanted."""

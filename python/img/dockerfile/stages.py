@@ -57,6 +57,8 @@ def parse(data: bytes, *, path: str = "Dockerfile") -> Dockerfile:
         escape=source.escape,
         syntax=source.syntax,
         check=source.check,
+        check_span=source.check_span,
+        comments=source.comments,
         warnings=source.warnings,
     )
 

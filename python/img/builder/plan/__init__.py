@@ -26,14 +26,17 @@ from img.builder.graph import (
     TreeOp,
     WorkdirOp,
 )
+from img.builder.plan.checks import PlanChecks, unknown_base
 from img.builder.plan.copy import copy_title, plan_copy
 from img.builder.plan.run import plan_run
 from img.builder.scope import PROXIES, Scope, platform_args
 from img.dockerfile import find_stage, parse_trigger, stage_named
 from img.dockerfile import instructions as ins
+from img.dockerfile.checks import CheckOptions
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault
-from img.errors import InvalidReference, UsageError
+from img.dockerfile.findings import Finding
+from img.errors import DockerfileError, InvalidReference, UsageError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
 
@@ -66,6 +69,8 @@ class PlanOptions:
         contexts: Named contexts by name.
         allow: Entitlements: `security.insecure`, `network.host`.
         network: For a RUN that names none.
+        ignored: Tells whether the ignore file takes a path of the context away; None where nothing can be
+            said, because there is no such file or it has exceptions.
     """
 
     target: str = ""
@@ -76,6 +81,7 @@ class PlanOptions:
     contexts: Mapping[str, NamedContext] = field(default_factory=dict)
     allow: frozenset[str] = frozenset()
     network: str = "default"
+    ignored: Callable[[str], bool] | None = None
 
 
 @dataclass(slots=True)
@@ -99,6 +105,50 @@ def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve
         DockerfileError: something in the Dockerfile makes no sense; with its place.
     """
     return Planner(dockerfile, options, resolve).plan()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedPlan:
+    """A plan that was made for what its checks find.
+
+    Attributes:
+        options: Which checks are wanted, for those that look at more than the plan.
+        nodes: What was planned; of every stage, where no target was asked for.
+        warnings: Remarks for people.
+        error: Why planning went no further, or None.
+    """
+
+    findings: tuple[Finding, ...]
+    options: CheckOptions
+    nodes: tuple[Node, ...]
+    warnings: tuple[str, ...] = ()
+    error: DockerfileError | None = None
+
+
+def check_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> CheckedPlan:
+    """Plans a build for its checks alone; without a target, every stage.
+
+    Args:
+        resolve: As for `make_plan`; `unknown_base` stands for an image that cannot be had.
+    Raises:
+        DockerfileError: the check directive cannot be read, or there is no such target.
+        UsageError: the build argument in its place cannot be read.
+    """
+    planner = Planner(dockerfile, options, resolve)
+    error = None
+    try:
+        planner.plan()
+        for stage in () if options.target else dockerfile.stages:
+            planner.stage(stage)
+    except DockerfileError as found:
+        error = found
+    return CheckedPlan(
+        findings=planner.checks.findings(),
+        options=planner.checks.options,
+        nodes=tuple(planner.nodes),
+        warnings=tuple(planner.warnings),
+        error=error,
+    )
 
 
 def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
@@ -151,8 +201,10 @@ class Planner:
         self.used: set[str] = set()
         self.outer = self._outer()
         self.target = find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
+        self.checks = PlanChecks(self)
 
     def plan(self) -> BuildGraph:
+        self.checks.file()
         state = self.stage(self.target)
         config = state.config
         if self.options.labels:
@@ -167,14 +219,21 @@ class Planner:
             config=config,
             history=tuple(state.history),
             warnings=tuple(self.warnings),
+            findings=self.checks.findings(),
+            fatal=self.checks.fatal(),
         )
 
     # ---- names -------------------------------------------------------------------------------
 
-    def _outer(self) -> dict[str, str]:
-        """ARGs before the first FROM, and the automatic ones."""
+    def automatic(self) -> dict[str, str]:
+        """The automatic ARGs."""
         automatic = platform_args(self.options.platform, self.options.build_platform)
         automatic["TARGETSTAGE"] = self.options.target or "default"
+        return automatic
+
+    def _outer(self) -> dict[str, str]:
+        """ARGs before the first FROM, and the automatic ones."""
+        automatic = self.automatic()
         values = {k: self.options.build_args.get(k, v) for k, v in automatic.items()}
         for arg in self.dockerfile.args:
             for name, default in arg.pairs:
@@ -208,6 +267,10 @@ class Planner:
             except UsageError as error:
                 raise fault(from_.span, error.message, at=from_.platform, hint=error.hint) from error
         return name, platform
+
+    def stage_below(self, stage: ins.Stage) -> ins.Stage | None:
+        """The earlier stage that a stage is built on, or None."""
+        return stage_named(self.dockerfile, self.base_of(stage)[0], before=stage.index)
 
     def reference(self, span: ins.Span, name: str) -> Reference:
         """Reads an image's name; a mistake points at it."""
@@ -256,9 +319,7 @@ class Planner:
         else:
             node, image = self.image(stage, stage.from_, name, platform)
             config = image.config
-            wanted = config.platform
-            if wanted.os and wanted.architecture and not platform.accepts(wanted):
-                self.warnings.append(f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}")
+            self.checks.base(stage, name, platform, config.platform)
         scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
 
@@ -314,6 +375,7 @@ class Planner:
 
     def _step(self, stage: ins.Stage, state: StageState, instruction: ins.Instruction) -> None:
         """Plans one instruction: its node, its config, its line of history."""
+        self.checks.step(stage, state, instruction)
         created_by = instruction.original
         inputs: tuple[int, ...] = (state.node,)
         op: Op = ConfigOp()
@@ -373,4 +435,15 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
             raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")
 
 
-__all__ = ["NamedContext", "PlanOptions", "Planner", "Resolve", "StageState", "make_plan", "needed_bases"]
+__all__ = [
+    "CheckedPlan",
+    "NamedContext",
+    "PlanOptions",
+    "Planner",
+    "Resolve",
+    "StageState",
+    "check_plan",
+    "make_plan",
+    "needed_bases",
+    "unknown_base",
+]
