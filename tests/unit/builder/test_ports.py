@@ -26,7 +26,20 @@ def test_a_port_is_the_containers(word: str, ports: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["", ":", "x", "80/x", "2-1", "65536", "host:80", "1.2.3:80:80", "9000-9005:80-81", "80/tcp:80", "-1", "٣"],
+    [
+        "",
+        ":",
+        "x",
+        "80/x",
+        "2-1",
+        "65536",
+        "host:80",
+        "1.2.3:80:80",
+        "9000-9005:80-81",
+        "80/tcp:80",
+        "-1",
+        "٣",
+    ],
 )
 def test_what_is_no_port_is_refused(word: str) -> None:
     with pytest.raises(ValueError, match="is no port"):

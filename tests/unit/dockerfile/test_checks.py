@@ -7,12 +7,30 @@ from img.dockerfile import parse
 from img.dockerfile.checks import RULES, check_habits, check_options, looks_secret
 from img.errors import DockerfileError, UsageError
 
-BUILDKIT = """StageNameCasing FromAsCasing NoEmptyContinuation ConsistentInstructionCasing
-DuplicateStageName ReservedStageName JSONArgsRecommended MaintainerDeprecated UndefinedArgInFrom
-WorkdirRelativePath UndefinedVar MultipleInstructionsDisallowed LegacyKeyValueFormat
-InvalidBaseImagePlatform RedundantTargetPlatform SecretsUsedInArgOrEnv InvalidDefaultArgInFrom
-FromPlatformFlagConstDisallowed CopyIgnoredFile InvalidDefinitionDescription ExposeProtoCasing
-ExposeInvalidFormat""".split()
+BUILDKIT = [
+    "StageNameCasing",
+    "FromAsCasing",
+    "NoEmptyContinuation",
+    "ConsistentInstructionCasing",
+    "DuplicateStageName",
+    "ReservedStageName",
+    "JSONArgsRecommended",
+    "MaintainerDeprecated",
+    "UndefinedArgInFrom",
+    "WorkdirRelativePath",
+    "UndefinedVar",
+    "MultipleInstructionsDisallowed",
+    "LegacyKeyValueFormat",
+    "InvalidBaseImagePlatform",
+    "RedundantTargetPlatform",
+    "SecretsUsedInArgOrEnv",
+    "InvalidDefaultArgInFrom",
+    "FromPlatformFlagConstDisallowed",
+    "CopyIgnoredFile",
+    "InvalidDefinitionDescription",
+    "ExposeProtoCasing",
+    "ExposeInvalidFormat",
+]
 
 
 def hints(text: str) -> list[tuple[str, str]]:
@@ -155,7 +173,17 @@ def test_a_secret_is_told_by_its_name(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [".env.example", ".env.sample", "id_rsa.pub", "env", "app.env.py", "credentials", "config", "a.txt", "x/"],
+    [
+        ".env.example",
+        ".env.sample",
+        "id_rsa.pub",
+        "env",
+        "app.env.py",
+        "credentials",
+        "config",
+        "a.txt",
+        "x/",
+    ],
 )
 def test_a_sample_and_a_plain_name_are_none(path: str) -> None:
     assert not looks_secret(path, lambda: pytest.fail("it was read"))
