@@ -30,6 +30,7 @@ __all__ = [
     "disk_usage",
     "enter_namespace",
     "flatten",
+    "ignores",
     "make_directory",
     "mount_overlay",
     "pack_layer",

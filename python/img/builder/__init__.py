@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
+from img.builder.checking import CheckedPlan, check_plan
 from img.builder.graph import INPUTS, BuildGraph
 from img.builder.outline import Outline, OutlineArg, OutlineMount, Target, list_targets, make_outline
 from img.builder.plan import (
-    CheckedPlan,
     NamedContext,
     PlanOptions,
-    check_plan,
     make_plan,
     needed_bases,
-    unknown_base,
 )
+from img.builder.plan.checks import unknown_base
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
 from img.builder.solver import Solver
 from img.oci import Image

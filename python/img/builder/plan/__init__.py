@@ -26,17 +26,15 @@ from img.builder.graph import (
     TreeOp,
     WorkdirOp,
 )
-from img.builder.plan.checks import PlanChecks, unknown_base
+from img.builder.plan.checks import PlanChecks
 from img.builder.plan.copy import copy_title, plan_copy
 from img.builder.plan.run import plan_run
 from img.builder.scope import PROXIES, Scope, platform_args
 from img.dockerfile import find_stage, parse_trigger, stage_named
 from img.dockerfile import instructions as ins
-from img.dockerfile.checks import CheckOptions
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault
-from img.dockerfile.findings import Finding
-from img.errors import DockerfileError, InvalidReference, UsageError
+from img.errors import InvalidReference, UsageError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
 
@@ -105,50 +103,6 @@ def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve
         DockerfileError: something in the Dockerfile makes no sense; with its place.
     """
     return Planner(dockerfile, options, resolve).plan()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedPlan:
-    """A plan that was made for what its checks find.
-
-    Attributes:
-        options: Which checks are wanted, for those that look at more than the plan.
-        nodes: What was planned; of every stage, where no target was asked for.
-        warnings: Remarks for people.
-        error: Why planning went no further, or None.
-    """
-
-    findings: tuple[Finding, ...]
-    options: CheckOptions
-    nodes: tuple[Node, ...]
-    warnings: tuple[str, ...] = ()
-    error: DockerfileError | None = None
-
-
-def check_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> CheckedPlan:
-    """Plans a build for its checks alone; without a target, every stage.
-
-    Args:
-        resolve: As for `make_plan`; `unknown_base` stands for an image that cannot be had.
-    Raises:
-        DockerfileError: the check directive cannot be read, or there is no such target.
-        UsageError: the build argument in its place cannot be read.
-    """
-    planner = Planner(dockerfile, options, resolve)
-    error = None
-    try:
-        planner.plan()
-        for stage in () if options.target else dockerfile.stages:
-            planner.stage(stage)
-    except DockerfileError as found:
-        error = found
-    return CheckedPlan(
-        findings=planner.checks.findings(),
-        options=planner.checks.options,
-        nodes=tuple(planner.nodes),
-        warnings=tuple(planner.warnings),
-        error=error,
-    )
 
 
 def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
@@ -436,14 +390,11 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
 
 
 __all__ = [
-    "CheckedPlan",
     "NamedContext",
     "PlanOptions",
     "Planner",
     "Resolve",
     "StageState",
-    "check_plan",
     "make_plan",
     "needed_bases",
-    "unknown_base",
 ]

@@ -82,11 +82,14 @@ class PlanChecks:
         """Checks what needs no plan: the text, and every FROM with its variables."""
         dockerfile = self.planner.dockerfile
         self._found += checks.check_text(dockerfile)
-        self._found += checks.check_habits(dockerfile)
         self._found += self._default_bases()
         for stage in dockerfile.stages:
             self._found += self._undeclared(stage.from_, stage.from_.image)
             self._found += self._platform(stage)
+
+    def habits(self) -> None:
+        """Looks for what is worth a hint; a build, which shows none, need not."""
+        self._found += checks.check_habits(self.planner.dockerfile)
 
     def _default_bases(self) -> Iterator[Finding]:
         """InvalidDefaultArgInFrom: what FROM names when the caller gives nothing."""
@@ -187,16 +190,19 @@ class PlanChecks:
         self, facts: _StageFacts, state: StageState, instruction: ins.Instruction
     ) -> Iterator[Finding]:
         """UndefinedVar."""
+        bodies = (
+            [h.content for h in instruction.heredocs if h.expand] if isinstance(instruction, ins.Copy) else []
+        )
+        asks = "$" in instruction.original or any("$" in body for body in bodies)
+        variables = state.scope.variables if asks else {}
         missing: dict[str, None] = {}
-        variables = state.scope.variables
-        for word in _expanded_words(instruction):
-            missing.update(self._look_up(word, variables).missing)
-        if isinstance(instruction, ins.Copy):
-            for heredoc in instruction.heredocs:
-                if heredoc.expand:
-                    missing.update(_look_up_heredoc(heredoc.content, variables).missing)
         if isinstance(instruction, ins.Arg):
             missing = self._defaults(facts, instruction, variables)
+        elif asks:
+            for word in _expanded_words(instruction):
+                missing.update(self._look_up(word, variables).missing)
+            for body in bodies:
+                missing.update(_look_up_heredoc(body, variables).missing)
         if UNKNOWN_BASE in state.config.extra:
             return
         for name in missing:

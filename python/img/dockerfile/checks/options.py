@@ -107,7 +107,9 @@ def _read(text: str) -> CheckOptions:
             form = "write skip=Rule,…|all;error=true;experimental=Rule,…|all"
             if name in _OPTIONS:
                 raise _Mistake(f"{name!r} needs a value", part.strip(), form)
-            raise _Mistake(f"check has no option {name!r}", part.strip(), did_you_mean(name, _OPTIONS) or form)
+            raise _Mistake(
+                f"check has no option {name!r}", part.strip(), did_you_mean(name, _OPTIONS) or form
+            )
         if name == "error":
             if value not in (*_TRUE, *_FALSE):
                 raise _Mistake(f"error is true or false, not {value!r}", part.strip(), "write error=true")
