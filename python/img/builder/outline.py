@@ -14,6 +14,7 @@ from img.builder.plan import Planner, PlanOptions
 from img.builder.scope import Scope
 from img.dockerfile import ExpandError, expand, referenced
 from img.dockerfile import instructions as ins
+from img.dockerfile.faults import printable
 from img.oci import Image, Platform, Reference
 
 
@@ -87,7 +88,7 @@ def list_targets(dockerfile: ins.Dockerfile, options: PlanOptions) -> tuple[Targ
                 name=stage.name,
                 default=stage is dockerfile.stages[-1],
                 description=_description(dockerfile, stage.from_, stage.name),
-                base=base,
+                base=printable(base),
                 platform=str(platform) if stage.from_.platform else "",
                 line=stage.from_.span.start,
             )
@@ -122,7 +123,7 @@ def _description(dockerfile: ins.Dockerfile, at: ins.Instruction, name: str) -> 
     """What a comment right above says about a name."""
     comments = dockerfile.comments.get(at.span.start, ()) if name else ()
     about = (text.removeprefix(f"{name} ") for text in comments if text.startswith(f"{name} "))
-    return next(about, "").strip()
+    return printable(next(about, "").strip())
 
 
 class _Outlining:
@@ -184,7 +185,12 @@ class _Outlining:
         said = [_description(self.planner.dockerfile, at, name) for at in (also or arg, arg)]
         known = self.args.get(name)
         description = next((text for text in said if text), known.description if known else "")
-        self.args[name] = OutlineArg(name=name, value=value, description=description, line=arg.span.start)
+        self.args[name] = OutlineArg(
+            name=printable(name),
+            value=None if value is None else printable(value),
+            description=description,
+            line=arg.span.start,
+        )
 
     def _run(self, stage: ins.Stage, scope: Scope, run: ins.Run) -> None:
         for mount in run.mounts:
@@ -204,9 +210,9 @@ class _Outlining:
     def _value(self, word: str, scope: Scope) -> str:
         """A word with its variables in place, or as it is written where that cannot be."""
         try:
-            return expand(word, scope.variables, self.planner.dockerfile.escape)
+            return printable(expand(word, scope.variables, self.planner.dockerfile.escape))
         except ExpandError:
-            return word
+            return printable(word)
 
 
 def _id_of(kind: str, options: dict[str, str]) -> str:
