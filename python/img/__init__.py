@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
+    from img.builder import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
+    from img.dockerfile import Finding
     from img.engine import BuildResult, PruneResult, PullResult, Usage
     from img.errors import (
         BuildError,
@@ -35,9 +37,13 @@ __all__ = [
     "BuildResult",
     "Client",
     "DockerfileError",
+    "Finding",
     "Image",
     "ImageConfig",
     "ImgError",
+    "Outline",
+    "OutlineArg",
+    "OutlineMount",
     "Platform",
     "PruneResult",
     "PullResult",
@@ -46,6 +52,7 @@ __all__ = [
     "SandboxError",
     "Store",
     "StoreError",
+    "Target",
     "Usage",
     "__version__",
     "build",
@@ -55,6 +62,8 @@ __all__ = [
 
 _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
+    "img.builder": ("Outline", "OutlineArg", "OutlineMount", "Target"),
+    "img.dockerfile": ("Finding",),
     "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
     "img.errors": (
         "BuildError",

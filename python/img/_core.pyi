@@ -30,6 +30,7 @@ __all__ = [
     "disk_usage",
     "enter_namespace",
     "flatten",
+    "ignores",
     "make_directory",
     "mount_overlay",
     "pack_layer",
@@ -262,9 +263,22 @@ class Selection:
     def content_digest(self, memo: DigestMemo | None = None) -> str:
         """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times."""
 
+    def paths(self) -> list[str]:
+        """The paths of the regular files, relative to the root; reads none of them."""
+
     def files(self) -> list[Selected]: ...
     def sources(self) -> list[tuple[str, bool]]:
         """What the patterns named: paths relative to the root, and whether each is a folder."""
+
+def ignores(lines: Sequence[str], path: str) -> bool:
+    """Tells whether ignore patterns take a path, or a folder above it, away.
+
+    Args:
+        lines: Lines of `.dockerignore`, comments and blanks removed.
+        path: Relative to the context, without `.`, `..` or a slash at its ends; it need not exist.
+    Raises:
+        CopyError: a line is no pattern.
+    """
 
 def copy_layer(
     sources: Sequence[Selection],

@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from img.dockerfile import Finding
 from img.engine import (
     Backend,
     BuildRequest,
     BuildResult,
     Compression,
+    Engine,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -31,8 +33,11 @@ from img.engine import (
 )
 from img.errors import ImgError, UsageError, from_fields
 from img.oci import Image
-from img.progress import Progress, from_json, silent
+from img.progress import Note, Progress, from_json, silent
 from img.store import Store
+
+if TYPE_CHECKING:
+    from img.builder import Outline, Target
 
 
 class Client:
@@ -139,9 +144,69 @@ class Client:
         if request.context == "-" or request.dockerfile == "-":
             raise UsageError("the library reads no standard input", hint="give a folder and a file")
         data = self._call("build", request=asdict(request))
-        for name in ("tags", "warnings"):
-            data[name] = tuple(data[name])
+        data["tags"] = tuple(data["tags"])
+        data["warnings"] = tuple(Finding(**found) for found in data["warnings"])
         return BuildResult(**data)
+
+    # These ask, and touch no layer: they need no worker.
+
+    def check(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+        target: str = "",
+        platform: str = "",
+        pull: PullPolicy = "missing",
+    ) -> tuple[Finding, ...]:
+        """Checks a Dockerfile without building it; gives what was found, hints included.
+
+        Raises:
+            DockerfileError: it cannot be built at all. UsageError: it cannot be read.
+        """
+        request = _question(context, dockerfile, build_args, target, platform, pull)
+        with Engine(self._settings, self._progress) as engine:
+            result = engine.check(request)
+        if result.error is not None:
+            raise result.error
+        for text in result.notes:
+            self._progress(Note(level="info", text=text))
+        return result.findings
+
+    def outline(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+        target: str = "",
+        platform: str = "",
+    ) -> Outline:
+        """Tells what the build of a target takes: arguments, secrets, agents, caches.
+
+        Raises:
+            DockerfileError, UsageError.
+        """
+        request = _question(context, dockerfile, build_args, target, platform)
+        with Engine(self._settings, self._progress) as engine:
+            return engine.outline(request)
+
+    def targets(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+    ) -> tuple[Target, ...]:
+        """Lists the stages of a Dockerfile, in order.
+
+        Raises:
+            DockerfileError, UsageError.
+        """
+        request = _question(context, dockerfile, build_args, "", "")
+        with Engine(self._settings, self._progress) as engine:
+            return engine.targets(request)
 
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> Image:
         """Pulls an image and extracts its layers.
@@ -328,6 +393,28 @@ def _result(last: dict[str, Any], code: int, complaint: str) -> Any:
         raise OSError(*last["os_error"])
     lines = complaint.strip().splitlines()
     raise ImgError(f"the worker ended with code {code}" + (f": {lines[-1]}" if lines else ""))
+
+
+def _question(
+    context: str | os.PathLike[str],
+    dockerfile: str | os.PathLike[str],
+    build_args: Mapping[str, str] | None,
+    target: str,
+    platform: str,
+    pull: PullPolicy = "missing",
+) -> BuildRequest:
+    """The request of a build that is only asked about."""
+    if "-" in (str(context), str(dockerfile)):
+        raise UsageError("the library reads no standard input", hint="give a folder and a file")
+    return BuildRequest(
+        context=str(context),
+        dockerfile=str(dockerfile),
+        cwd=os.getcwd(),
+        build_args=dict(build_args or {}),
+        target=target,
+        platform=platform,
+        pull=pull,
+    )
 
 
 def _pruned(data: dict[str, Any]) -> PruneResult:

@@ -101,6 +101,28 @@ class Note(Event):
     text: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warned(Event):
+    """A check of the Dockerfile found something; comes once for each finding, after the build.
+
+    Attributes:
+        number: Which it is of `total`, from 1.
+        rule: The rule's name; empty for a remark that no rule makes.
+        path: The Dockerfile.
+        line: From 1; 0 where it is about no line. `end_line` is the last.
+        hint: How to mend it, or empty.
+    """
+
+    number: int
+    total: int
+    rule: str
+    message: str
+    path: str = ""
+    line: int = 0
+    end_line: int = 0
+    hint: str = ""
+
+
 Progress = Callable[[Event], None]
 """Takes events, from any thread; must not raise."""
 
@@ -110,7 +132,7 @@ def silent(event: Event) -> None:
 
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (BuildStarted, StepStarted, StepOutput, StepDone, Transfer, Note)
+    kind.__name__: kind for kind in (BuildStarted, StepStarted, StepOutput, StepDone, Transfer, Note, Warned)
 }
 
 

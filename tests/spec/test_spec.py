@@ -99,5 +99,5 @@ def test_a_word_expands_as_the_reference_says(case: dict[str, Any]) -> None:
 
 def test_every_case_says_what_it_expects() -> None:
     for case in (c.values[0] for c in cases()):
-        assert {"gives", "fails", "words"} & case.keys(), case["name"]
+        assert {"gives", "fails", "words", "finds"} & case.keys(), case["name"]
         assert ("dockerfile" in case) != ("word" in case), case["name"]

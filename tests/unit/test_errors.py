@@ -17,6 +17,7 @@ from img.progress import (
     StepOutput,
     StepStarted,
     Transfer,
+    Warned,
     from_json,
     to_json,
 )
@@ -96,6 +97,7 @@ def test_each_family_of_errors_has_its_exit_code() -> None:
         StepDone(step=1, title="RUN", cached=True, seconds=0.25),
         Transfer(action="pull", digest="sha256:a", done_bytes=1, total_bytes=0),
         Note(level="warning", text="x"),
+        Warned(number=1, total=2, rule="UndefinedVar", message="x", path="D", line=3, end_line=4, hint="y"),
     ],
 )
 def test_every_event_comes_out_of_a_json_line_as_it_went_in(event: Event) -> None:

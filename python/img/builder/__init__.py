@@ -10,26 +10,44 @@ from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
+from img.builder.checking import CheckedPlan, check_plan
 from img.builder.graph import INPUTS, BuildGraph
-from img.builder.plan import NamedContext, PlanOptions, make_plan, needed_bases
+from img.builder.outline import Outline, OutlineArg, OutlineMount, Target, list_targets, make_outline
+from img.builder.plan import (
+    NamedContext,
+    PlanOptions,
+    make_plan,
+    needed_bases,
+)
+from img.builder.plan.checks import unknown_base
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
 from img.builder.solver import Solver
 from img.oci import Image
 
 __all__ = [
     "BuildGraph",
+    "CheckedPlan",
     "Fetched",
     "Images",
     "NamedContext",
+    "Outline",
+    "OutlineArg",
+    "OutlineMount",
     "PlanOptions",
     "Remotes",
     "Result",
     "RunOptions",
     "Site",
     "Solved",
+    "Solver",
+    "Target",
+    "check_plan",
+    "list_targets",
+    "make_outline",
     "make_plan",
     "needed_bases",
     "solve",
+    "unknown_base",
 ]
 
 

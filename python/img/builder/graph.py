@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Span
 from img.oci import Image, ImageConfig, Platform
 
@@ -233,7 +234,9 @@ class BuildGraph:
         target: The node whose layers the image has.
         config: The image's config; layers and history of this build are still missing.
         history: What this build adds to the base's history.
-        warnings: Findings for people, each with its place.
+        warnings: Remarks for people.
+        findings: What the checks found, hints included.
+        fatal: Those that fail the build, since the Dockerfile wants it so.
     """
 
     nodes: tuple[Node, ...]
@@ -241,6 +244,8 @@ class BuildGraph:
     config: ImageConfig
     history: tuple[HistoryLine, ...]
     warnings: tuple[str, ...] = field(default=())
+    findings: tuple[Finding, ...] = field(default=())
+    fatal: tuple[Finding, ...] = field(default=())
 
     @property
     def steps(self) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img.cli.build_inputs import outside
+from img.cli.calls import answer, read_call
 from img.cli.common import find_globals, pairs, print_json, spool_stdin, verb
 from img.cli.render import renderer
 from img.cli.transfer import registry_of
@@ -131,6 +132,15 @@ _LAST_SECOND = 253402300799
     metavar="NAME=SOFT[:HARD]",
     help="Set a resource limit of every RUN.",
 )
+@click.option("-check", "--check", is_flag=True, help="Check the Dockerfile; build nothing.")
+@click.option(
+    "-call",
+    "--call",
+    "call",
+    default="",
+    metavar="METHOD[,format=FORM]",
+    help="Ask instead of building: check (as text, json or sarif), outline, targets (as text or json).",
+)
 @click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
 @click.option(
@@ -162,12 +172,15 @@ def build_command(**flags: Any) -> None:
     """
     from img.engine import Engine
 
+    call = read_call(flags["call"], check=flags["check"], as_json=flags["as_json"])
     with _spool_folder(flags) as folder:
         request = _request(flags, folder)
         options = find_globals()
         settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
         mode = "quiet" if flags["quiet"] else flags["progress"]
         with renderer(mode, debug=options.debug) as show, Engine(settings, show) as engine:
+            if call is not None:
+                raise click.exceptions.Exit(answer(call, engine, request))
             result = engine.build(request)
     _report(result, flags, mode)
 

@@ -15,6 +15,7 @@ from img.dockerfile.expand import (
     referenced,
     referenced_heredoc,
 )
+from img.dockerfile.findings import Finding
 from img.dockerfile.ignore import ignore_names, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Instruction, Span, Stage
 from img.dockerfile.near import near
@@ -31,6 +32,7 @@ from img.dockerfile.stages import (
 __all__ = [
     "Dockerfile",
     "ExpandError",
+    "Finding",
     "Instruction",
     "Span",
     "Stage",

@@ -7,7 +7,10 @@ Source: Dockerfile reference, one section for each instruction.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+from img.dockerfile.findings import Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,17 +238,13 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A finding that stops nothing, by BuildKit's rule names."""
-
-    rule: str
-    message: str
-    line: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Dockerfile:
-    """A whole Dockerfile: the ARGs before the first FROM, and the stages in order."""
+    """A whole Dockerfile: the ARGs before the first FROM, and the stages in order.
+
+    Attributes:
+        check: What the check directive says; `check_span` is where.
+        comments: The comments right above an instruction, by its first line.
+    """
 
     path: str
     args: tuple[Arg, ...]
@@ -253,4 +252,6 @@ class Dockerfile:
     escape: str = "\\"
     syntax: str = ""
     check: str = ""
+    check_span: Span | None = None
+    comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = field(default=())

@@ -38,6 +38,16 @@ def exposed_ports(word: str) -> list[str]:
     return [f"{number}/{protocol}" for number in range(first, last + 1)]
 
 
+def host_part(word: str) -> str:
+    """What stands before the container's port: `127.0.0.1:8080`, `8080`, or nothing."""
+    return word.rpartition(":")[0]
+
+
+def protocol_part(word: str) -> str:
+    """What stands after the slash, as it is written."""
+    return word.partition("/")[2]
+
+
 def _range(text: str) -> tuple[int, int]:
     found = _RANGE.fullmatch(text)
     if found is None:

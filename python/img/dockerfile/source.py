@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 
+from img.dockerfile.checks.rules import finding
 from img.dockerfile.faults import fault
-from img.dockerfile.instructions import Finding, Heredoc, Span
+from img.dockerfile.findings import Finding
+from img.dockerfile.instructions import Heredoc, Span
 from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, json_words, split_flags
 from img.errors import DockerfileError
 
@@ -59,6 +61,7 @@ class Source:
 
     Attributes:
         spans: Where each directive that was given stands.
+        comments: The comments right above an instruction, by its first line.
     """
 
     path: str
@@ -67,6 +70,7 @@ class Source:
     syntax: str = ""
     check: str = ""
     spans: Mapping[str, Span] = field(default_factory=dict)
+    comments: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
 
 
@@ -96,6 +100,7 @@ def parse_source(data: bytes, path: str, *, on_syntax: Callable[[str, Span], obj
         syntax=rewriting.directives.get("syntax", ""),
         check=rewriting.directives.get("check", ""),
         spans=rewriting.spans,
+        comments=rewriting.comments,
         warnings=tuple(rewriting.warnings),
     )
 
@@ -128,6 +133,7 @@ class _Rewriting:
         self.statements: dict[int, _Statement] = {}
         self.directives: dict[str, str] = {}
         self.spans: dict[str, Span] = {}
+        self.comments: dict[int, tuple[str, ...]] = {}
         self.warnings: list[Finding] = []
         self.escape = "\\"
         self.continues = _continuation(self.escape)
@@ -140,12 +146,20 @@ class _Rewriting:
         if on_syntax and "syntax" in self.directives:
             on_syntax(self.directives["syntax"], self.spans["syntax"])
         self.continues = _continuation(self.escape)
+        above: list[str] = []
         while position < len(self.lines):
             line = self.lines[position].lstrip(GO_SPACES)
-            if not line or line.startswith("#"):
+            if line.startswith("#"):
+                above.append(line[1:].strip(GO_SPACES))
+                position += 1
+                continue
+            if not line:
                 position += 1
             else:
+                if above:
+                    self.comments[position + 1] = tuple(above)
                 position = self._statement(position)
+            above = []
 
     def _read_directives(self) -> int:
         """Reads the directives at the top; gives the number of the first line after them."""
@@ -231,9 +245,14 @@ class _Rewriting:
             going = match is not None
             parts.append((number, line[: match.start()] if match else line))
         if blank:
-            text = "an empty line inside a continued instruction"
-            self.warnings.append(Finding(rule="NoEmptyContinuation", message=text, line=start + 1))
+            self.warnings.append(self._empty_line(start, position))
         return parts, position
+
+    def _empty_line(self, start: int, end: int) -> Finding:
+        """The finding, at the last line of what is continued: there BuildKit notices."""
+        span = self._span(start, end - 1)
+        text = "an empty line inside a continued instruction"
+        return finding("NoEmptyContinuation", span, text, line=end)
 
     def _write(self, parts: list[tuple[int, str]]) -> None:
         """Writes a logical line's parts, so guarded that the tokenizer strips and joins as wanted."""

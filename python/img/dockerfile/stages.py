@@ -63,6 +63,8 @@ def parse(data: bytes, *, path: str = "Dockerfile", syntax: str = "") -> Dockerf
         escape=source.escape,
         syntax=source.syntax,
         check=source.check,
+        check_span=source.spans.get("check"),
+        comments=source.comments,
         warnings=source.warnings,
     )
 

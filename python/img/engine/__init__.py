@@ -34,10 +34,12 @@ from img.errors import UsageError
 from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
-from img.progress import Progress, silent
+from img.progress import Note, Progress, silent
 from img.store import LayerRecord, Pruned, Store
 
 if TYPE_CHECKING:
+    from img.builder import Outline, Target
+    from img.engine.calls import Calls, CheckResult
     from img.registry import Registry
 
 __all__ = [
@@ -170,6 +172,43 @@ class Engine:
             warnings=built.warnings,
         )
 
+    # ---- asking about a build ----------------------------------------------------------------
+
+    def check(self, request: BuildRequest) -> CheckResult:
+        """Checks a Dockerfile without building it; stays out of the namespace, and names no image.
+
+        Returns:
+            What was found, hints included; a mistake in the Dockerfile is among it, and not raised.
+        Raises:
+            UsageError: the context or the Dockerfile cannot be read.
+        """
+        return self.calls(request).check()
+
+    def outline(self, request: BuildRequest) -> Outline:
+        """Tells what the build of a target takes: arguments, secrets, agents, caches.
+
+        Raises:
+            DockerfileError, UsageError.
+        """
+        return self.calls(request).outline()
+
+    def targets(self, request: BuildRequest) -> tuple[Target, ...]:
+        """Lists the stages of a Dockerfile.
+
+        Raises:
+            DockerfileError, UsageError.
+        """
+        return self.calls(request).targets()
+
+    def calls(self, request: BuildRequest) -> Calls:
+        """The questions about one build, for a caller who wants the Dockerfile's bytes with the answer."""
+        from img.engine.building import Build
+        from img.engine.calls import Calls
+
+        puller = self._puller()
+        build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=None)
+        return Calls(self.store, puller, build, pull=request.pull)
+
     # ---- registries --------------------------------------------------------------------------
 
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> PullResult:
@@ -185,6 +224,9 @@ class Engine:
         # A pull that fails leaves the name to what it meant before: it is given at the very end.
         always = policy == "always"
         image = puller.ask(reference, wanted) if always else puller.resolve(reference, wanted, policy=policy)
+        if not wanted.accepts(image.platform):
+            text = f"{reference.familiar} is for {image.platform}, not for {wanted}"
+            self._progress(Note(level="warning", text=text))
         records = puller.layers(image)
         puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
         self.store.names.put(image, reference)

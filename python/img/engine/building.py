@@ -14,26 +14,27 @@ from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
 from img.dockerfile import ignore_names, image_words, near_stage, parse, parse_ignore
-from img.dockerfile.faults import shown
+from img.dockerfile.faults import fault, shown
+from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
-from img.errors import ImgError, RegistryError, StoreError, UsageError
+from img.errors import DockerfileError, ImgError, RegistryError, StoreError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
-from img.progress import BuildStarted, Note, Progress
+from img.progress import BuildStarted, Note, Progress, Warned
 from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An image that was built and named. `warnings` are for people."""
+    """An image that was built and named."""
 
     image: Image
     solved: Solved
     tags: tuple[Reference, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
 
 class Build:
@@ -47,10 +48,14 @@ class Build:
         progress: Progress,
         *,
         jobs: int,
-        namespace: _core.Namespace,
+        namespace: _core.Namespace | None,
         backend: Backend = "auto",
     ) -> None:
-        """Checks the tags; touches nothing else."""
+        """Checks the tags; touches nothing else.
+
+        Args:
+            namespace: What the process is in; None for a build that is only asked about (`calls`).
+        """
         self._store = store
         self._puller = puller
         self._request = request
@@ -63,30 +68,50 @@ class Build:
             if tag.digest:
                 raise UsageError(f"{tag} names a digest, which no build can promise", hint="use name:tag")
         self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
+        self.source = ("Dockerfile", b"")
 
     def run(self) -> Built:
         """Builds, names the image, and gives it."""
         self._store.lease()
         with self._store.work.begin() as work:
-            context, dockerfile = self._read(work)
-            graph = self._plan(dockerfile)
+            context, dockerfile = self.read(work)
+            graph = self._plan(dockerfile, context)
+            warnings = _warnings(graph)
+            if graph.fatal:
+                self._warn(warnings)
+                raise _refused(dockerfile, graph.fatal)
             name = self._tags[0].familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
-            solved = self._solve(graph, context, work)
+            try:
+                solved = self._solve(graph, context, work)
+            except ImgError:
+                self._warn(warnings)
+                raise
         for tag in self._tags or (None,):
             self._store.names.put(solved.image, tag)
-        warnings = (
-            *(f"{dockerfile.path}:{w.line}: {w.message}" for w in dockerfile.warnings),
-            *graph.warnings,
-        )
-        for text in warnings:
-            self._progress(Note(level="warning", text=text))
+        self._warn(warnings)
         return Built(image=solved.image, solved=solved, tags=self._tags, warnings=warnings)
+
+    def _warn(self, warnings: tuple[Finding, ...]) -> None:
+        """Shows the warnings: once, when the build is over, whatever came of it."""
+        for number, found in enumerate(warnings, 1):
+            self._progress(
+                Warned(
+                    number=number,
+                    total=len(warnings),
+                    rule=found.rule,
+                    message=found.message,
+                    path=found.path,
+                    line=found.line,
+                    end_line=found.end_line,
+                    hint=found.hint,
+                )
+            )
 
     # ---- what is read ------------------------------------------------------------------------
 
-    def _read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
-        """Opens the context and parses the Dockerfile."""
+    def read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
+        """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on."""
         request = self._request
         stdin = Path(request.stdin).read_bytes if request.stdin else None
         text: bytes | None = None
@@ -106,6 +131,7 @@ class Build:
         path = "Dockerfile"
         if text is None:
             text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
+        self.source = (path, text)
         dockerfile = parse(text, path=path, syntax=request.build_args.get("BUILDKIT_SYNTAX", ""))
         beside = cwd if request.dockerfile and (cwd / path).is_file() else root
         return self._with_ignore(root, beside / path), dockerfile
@@ -117,8 +143,12 @@ class Build:
 
     # ---- plan and solve ----------------------------------------------------------------------
 
-    def _plan(self, dockerfile: Dockerfile) -> BuildGraph:
-        options = PlanOptions(
+    def options(self, context: Context | None = None) -> PlanOptions:
+        """What planning is told of the request. `context` is for the checks that look at its ignore file."""
+        ignore = context.ignore if context is not None else ()
+        # With exceptions, a folder that is taken away may still hold files that are not.
+        certain = ignore and not any(line.startswith("!") for line in ignore)
+        return PlanOptions(
             target=self._request.target,
             build_args=_with_epoch(self._request),
             labels=self._request.labels,
@@ -126,7 +156,11 @@ class Build:
             allow=frozenset(self._request.allow),
             network=self._request.network,
             platform_given=bool(self._request.platform),
+            ignored=(lambda path: _core.ignores(ignore, path)) if certain else None,
         )
+
+    def _plan(self, dockerfile: Dockerfile, context: Context) -> BuildGraph:
+        options = self.options(context)
         resolved = self._bases(dockerfile, options)
 
         def resolve(reference: Reference, platform: Platform) -> Image:
@@ -185,6 +219,7 @@ class Build:
         stub = work.folder("stub")
         prepare_stub(stub)
         scratch = work.folder("steps")
+        assert self._namespace is not None
         single = self._namespace.kind == "single"
         site = Site(
             store=self._store,
@@ -216,6 +251,24 @@ class Build:
         finally:
             if memo is not None:
                 _save(memo, self._progress)
+
+
+def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:
+    """What a build says: the findings that are no hints, and the remarks of the plan."""
+    remarks = (Finding(rule="", message=text) for text in graph.warnings)
+    return (*(found for found in graph.findings if found.level == "warning"), *remarks)
+
+
+def _refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileError:
+    """The error for findings that fail the build: it points at the directive, where there is one."""
+    rules = ", ".join(dict.fromkeys(found.rule for found in fatal))
+    many = f"{len(fatal)} findings fail" if len(fatal) > 1 else "a finding fails"
+    message = f"{many} the build, since its checks have error=true: {rules}"
+    hint = "mend what is listed above, or skip a rule by name"
+    span = dockerfile.check_span
+    if span is None or "error" not in dockerfile.check:
+        return DockerfileError(message, path=dockerfile.path, hint=hint)
+    return fault(span, message, at="error", hint=hint)
 
 
 def _save(memo: _core.DigestMemo, progress: Progress) -> None:

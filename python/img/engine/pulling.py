@@ -81,9 +81,6 @@ class Puller:
                 f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
             )
         image = Image(manifest=manifest, config=config, config_raw=raw)
-        if not platform.accepts(image.platform):
-            text = f"{reference.familiar} is for {image.platform}, not for {platform}"
-            self._progress(Note(level="warning", text=text))
         self._origins[image.id] = reference
         for layer in image.layers:
             self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from img.dockerfile.findings import Finding
 
 PullPolicy = Literal["missing", "always", "never"]
 Compression = Literal["gzip", "zstd", "none"]
@@ -111,7 +114,7 @@ class BuildResult:
         cached_steps: Those for which nothing ran.
         seconds: Wall-clock time of the whole build.
         pushed: Digest in the registry for each tag, where it was pushed.
-        warnings: Findings for people.
+        warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
     """
 
     digest: str
@@ -121,7 +124,7 @@ class BuildResult:
     cached_steps: int
     seconds: float
     pushed: Mapping[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

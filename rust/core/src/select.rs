@@ -240,6 +240,14 @@ impl Selection {
         Ok(files.collect())
     }
 
+    /// The paths of the regular files, relative to the root; reads none of them.
+    pub fn paths(&self) -> Vec<String> {
+        let paths = self.files().map(|(_, picked)| self.path(picked));
+        paths
+            .map(|path| String::from_utf8_lossy(path).into_owned())
+            .collect()
+    }
+
     fn add_single(&mut self, path: &[u8], name: &[u8]) -> Result<()> {
         let stat = self.root.stat(path)?;
         let stat = stat

@@ -1,5 +1,5 @@
-//! The door's family for copies: `DigestMemo`, `Selection`, `copy_layer`, `make_directory`,
-//! `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
+//! The door's family for copies: `DigestMemo`, `Selection`, `ignores`, `copy_layer`,
+//! `make_directory`, `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
 //! over, the interpreter is released, and signals are looked at in slices.
 
 #![allow(clippy::needless_pass_by_value)] // arguments out of Python are values of their own
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use img_core::cancel::Cancel;
 use img_core::compress::Compression;
+use img_core::ignore::Ignore;
 use img_core::memo;
 use img_core::pipeline;
 use img_core::{copy, pack, select, stack, Error};
@@ -200,6 +201,10 @@ impl Selection {
         })
     }
 
+    fn paths(&self) -> Vec<String> {
+        self.0.paths()
+    }
+
     fn files(&self, py: Python<'_>) -> PyResult<Vec<Selected>> {
         let selection = Arc::clone(&self.0);
         let listed = interruptible(py, move |cancel| selection.listed(cancel))?;
@@ -245,6 +250,13 @@ fn copy_layer(
         copy::copy_layer(&sources, &parents, &upper, &request, cancel)
     })
     .map(Packed)
+}
+
+/// Tells whether the lines of an ignore file take a path away.
+#[pyfunction]
+fn ignores(py: Python<'_>, lines: Vec<String>, path: String) -> PyResult<bool> {
+    let ignore = Ignore::new(lines).map_err(|error| to_python(py, error))?;
+    Ok(ignore.excludes(path.as_bytes()))
 }
 
 /// Carries out WORKDIR.
@@ -310,6 +322,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<DigestMemo>()?;
     module.add_class::<Selected>()?;
     module.add_class::<Selection>()?;
+    module.add_function(wrap_pyfunction!(ignores, module)?)?;
     module.add_function(wrap_pyfunction!(copy_layer, module)?)?;
     module.add_function(wrap_pyfunction!(make_directory, module)?)?;
     module.add_function(wrap_pyfunction!(read_in_layers, module)?)?;

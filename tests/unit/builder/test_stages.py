@@ -204,7 +204,8 @@ def test_scratch_has_a_path_and_a_folder_to_work_in_and_nothing_else() -> None:
 def test_a_base_for_another_platform_is_used_and_said() -> None:
     graph = plan("FROM busybox\n", Bases({"busybox": base(ARM64)}))
     assert graph.config.platform == ARM64
-    assert "busybox is for linux/arm64, not for linux/amd64" in graph.warnings[0]
+    (found,) = (f for f in graph.findings if f.level == "warning")
+    assert found.message == "busybox is for linux/arm64, not for linux/amd64"
 
 
 def test_triggers_of_the_base_run_right_after_from_and_are_gone_from_the_image() -> None:

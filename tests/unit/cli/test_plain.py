@@ -6,7 +6,7 @@ import io
 import threading
 
 from img.cli.render.plain import PlainRenderer
-from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer
+from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer, Warned
 
 
 def begin(step: int, why: str = "") -> Event:
@@ -97,6 +97,13 @@ def test_notes_for_debugging_and_finished_transfers_are_shown_when_asked_for() -
     )
     assert lines(*events) == ["warning: careful"]
     assert lines(*events, debug=True) == ["debug: detail", "warning: careful", "debug: pull sha256:a 2 bytes"]
+
+
+def test_findings_are_one_block_with_a_head() -> None:
+    one = Warned(number=1, total=1, rule="UndefinedVar", message="$x has no value here", line=3)
+    assert lines(one) == ["1 warning found:", " - UndefinedVar: $x has no value here (line 3)"]
+    two = [Warned(number=n, total=2, rule="", message=f"remark {n}") for n in (1, 2)]
+    assert lines(*two) == ["2 warnings found:", " - remark 1", " - remark 2"]
 
 
 def test_steps_of_many_threads_come_out_whole() -> None:

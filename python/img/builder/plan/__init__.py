@@ -26,6 +26,7 @@ from img.builder.graph import (
     TreeOp,
     WorkdirOp,
 )
+from img.builder.plan.checks import PlanChecks
 from img.builder.plan.copy import copy_title, plan_copy
 from img.builder.plan.names import Names
 from img.builder.plan.options import NamedContext, PlanOptions
@@ -100,9 +101,11 @@ class Planner:
         self.planning: set[int] = set()
         self.hostname = host_name(options.build_args)
         self.names = Names(dockerfile, options)
+        self.checks = PlanChecks(self)
 
     def plan(self) -> BuildGraph:
         names = self.names
+        self.checks.file()
         in_order(self.dockerfile.stages, names.uses)  # a circle is one, whether it is built or not
         for stage in in_order((names.target,), names.uses):
             self.stage(stage)
@@ -119,6 +122,8 @@ class Planner:
             config=without_stray_bytes(config),
             history=tuple(state.history),
             warnings=tuple(self.warnings),
+            findings=self.checks.findings(),
+            fatal=self.checks.fatal(),
         )
 
     def warn(self, at: ins.Span, text: str) -> None:
@@ -173,9 +178,7 @@ class Planner:
         else:
             node, image = self.image(stage, stage.from_, name, platform)
             config = image.config
-            wanted = config.platform
-            if wanted.os and wanted.architecture and not platform.accepts(wanted):
-                self.warn(stage.from_.span, f"{name} is for {wanted}, not for {platform}")
+            self.checks.base(stage, name, platform, config.platform)
         if "PATH" not in config.env and platform.os != "windows":
             config = config.with_run(Env=[*(config.words("Env") or ()), f"PATH={DEFAULT_PATH}"])
         scope = Scope(outer=self.names.outer, build_args=self.options.build_args, env=dict(config.env))
@@ -247,6 +250,7 @@ class Planner:
 
     def _step(self, stage: ins.Stage, state: StageState, instruction: ins.Instruction) -> None:
         """Plans one instruction: its node, its config, its line of history."""
+        self.checks.step(stage, state, instruction)
         created_by = instruction.original
         inputs: tuple[int, ...] = (state.node,)
         op: Op = ConfigOp()
@@ -315,4 +319,12 @@ def _given(asked: Platform, base: Platform) -> Platform:
     return base if same and not asked.variant else asked
 
 
-__all__ = ["NamedContext", "PlanOptions", "Planner", "Resolve", "StageState", "make_plan", "needed_bases"]
+__all__ = [
+    "NamedContext",
+    "PlanOptions",
+    "Planner",
+    "Resolve",
+    "StageState",
+    "make_plan",
+    "needed_bases",
+]

@@ -40,10 +40,15 @@ class Names:
         self.outer = self._outer()
         self._uses: dict[int, tuple[Use, ...]] = {}
 
-    def _outer(self) -> dict[str, str]:
-        """ARGs before the first FROM, and the automatic ones."""
+    def automatic(self) -> dict[str, str]:
+        """The automatic ARGs."""
         automatic = platform_args(self.options.platform, self.options.build_platform)
         automatic["TARGETSTAGE"] = self.options.target or self.target.name or "default"
+        return automatic
+
+    def _outer(self) -> dict[str, str]:
+        """ARGs before the first FROM, and the automatic ones."""
+        automatic = self.automatic()
         values = {k: self.options.build_args.get(k, v) for k, v in automatic.items()}
         for arg in self.dockerfile.args:
             for name, default in arg.pairs:

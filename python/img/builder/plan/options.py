@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -32,6 +32,8 @@ class PlanOptions:
         contexts: Named contexts by name.
         allow: Entitlements: `security.insecure`, `network.host`.
         network: For a RUN that names none.
+        ignored: Tells whether the ignore file takes a path of the context away; None where nothing can be
+            said, because there is no such file or it has exceptions.
         platform_given: The caller named the platform: the image is for it, whatever its base is for.
     """
 
@@ -44,3 +46,4 @@ class PlanOptions:
     allow: frozenset[str] = frozenset()
     network: str = "default"
     platform_given: bool = False
+    ignored: Callable[[str], bool] | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TextIO
 
-from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer
+from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer, Warned
 
 
 class PlainRenderer:
@@ -41,10 +41,20 @@ class PlainRenderer:
             self._put(event.step, event.text)
         elif isinstance(event, StepDone):
             self._end(event)
+        elif isinstance(event, Warned):
+            self._warn(event)
         elif isinstance(event, Note) and (self._debug or event.level != "debug"):
             self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
         elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
             self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
+
+    def _warn(self, event: Warned) -> None:
+        """One block for all: a head above the first, a line for each."""
+        if event.number == 1:
+            self._write("1 warning found:\n" if event.total == 1 else f"{event.total} warnings found:\n")
+        rule = f"{event.rule}: " if event.rule else ""
+        line = f" (line {event.line})" if event.line else ""
+        self._write(f" - {rule}{event.message}{line}\n")
 
     def _begin(self, step: int, text: str) -> None:
         self._order.append(step)
