@@ -277,8 +277,10 @@ class _Rewriting:
         return tuple(found), position
 
     def _span(self, start: int, end: int) -> Span:
-        lines = (line.rstrip("\r") for line in self.lines[start : end + 1])
-        return Span(path=self.path, start=start + 1, end=end + 1, text="\n".join(lines))
+        text = "\n".join(self.lines[start : end + 1])
+        if "\r" in text:
+            text = "\n".join(line.rstrip("\r") for line in text.split("\n"))
+        return Span(path=self.path, start=start + 1, end=end + 1, text=text)
 
     def span(self, statement: _Statement) -> Span:
         """Where a statement stands, here-documents included."""

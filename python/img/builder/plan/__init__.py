@@ -33,7 +33,7 @@ from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
-from img.dockerfile import find_stage, near_stage, parse_trigger, stage_named
+from img.dockerfile import find_stage, near_stage, parse_trigger
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault, spelled
@@ -155,8 +155,8 @@ class Planner:
         return self.states[stage.index]
 
     def _begin(self, stage: ins.Stage) -> StageState:
-        name, platform = self.names.base_of(stage), self.names.platform_of(stage)
-        below = stage_named(self.dockerfile, name, before=stage.index)
+        use, *_ = self.names.uses(stage)
+        name, below, platform = use.name, use.stage, self.names.platform_of(stage)
         if below is not None:
             parent = self.stage(below)
             return StageState(
