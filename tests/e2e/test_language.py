@@ -256,6 +256,18 @@ def test_user_and_folder_are_those_of_the_moment(img: Img, make_context: Context
     assert image.tree["w/sub"].owner == "1000:1000"
 
 
+def test_a_base_that_cannot_be_had_is_shown_with_its_line(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    nowhere = busybox_image.partition("/")[0] + "/nowhere"
+    error = img.fails(3, "build", make_context({"Dockerfile": f"FROM {nowhere}\n"})).stderr
+    assert "Dockerfile:1: " in error
+    assert f"    1 | FROM {nowhere}\n      |      ^\n" in error
+    text = f"FROM scratch AS a\nFROM scratch\nCOPY \\\n  --from={nowhere} a b\n"
+    error = img.fails(3, "build", make_context({"Dockerfile": text})).stderr
+    assert f"    3 | COPY \\\n    4 |   --from={nowhere} a b\n" in error
+
+
 MISTAKES = {
     "RUN --moutn=type=cache,target=/x y\n": ("Dockerfile:2", "--mount", 5),
     "LABEL a=1 \\\n      b\n": ("Dockerfile:3", "name=value", 7),

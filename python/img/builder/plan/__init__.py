@@ -204,15 +204,16 @@ class Planner:
             DockerfileError: no stage has the number, or the stages need each other.
         """
         use = self.names.find(at, name)
+        flag = "--from" if isinstance(at, ins.Copy) else "from"
         if "$" in name and use.name != name:
-            self.warn(at.span, f"--from={name} holds a variable, which docker build refuses")
+            self.warn(at.span, f"{flag}={name} holds a variable, which docker build refuses")
         named = self.options.contexts.get(use.name)
         if named is not None:
             return self._named(stage, at, use.name, named)
         if use.stage is not None:
             self._plan_before(use)
             if use.stage.index > stage.index:
-                self.warn(at.span, f"--from={use.name} names a later stage, which docker build refuses")
+                self.warn(at.span, f"{flag}={use.name} names a later stage, which docker build refuses")
             return self.stage(use.stage).node
         if use.name == SCRATCH:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)

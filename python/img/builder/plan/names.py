@@ -112,6 +112,7 @@ class Names:
 
     def _find_all(self, stage: ins.Stage) -> Iterator[Use]:
         name = self.base_of(stage)
+        self.platform_of(stage)  # one that makes no sense is a mistake, needed or not
         below = self._context_stage(name)
         if name not in self.options.contexts:
             below = self._named(name, before=stage.index)
