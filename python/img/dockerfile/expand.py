@@ -17,6 +17,7 @@ from img.dockerfile.patterns import replace, trim
 from img.dockerfile.words import GO_SPACES
 
 _SPECIAL = "@*#?-$!"
+_PLAIN = re.compile(r"\$([^\W\d]\w*)|\$\{([^\W\d]\w*)\}")
 _DEEPEST = 50
 
 
@@ -46,8 +47,11 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     Raises:
         ExpandError: the word is malformed, or `${name:?why}` found no value.
     """
-    if "$" not in word and "'" not in word and '"' not in word and escape not in word:
-        return word
+    if "'" not in word and '"' not in word and escape not in word:
+        # Most words are as simple as this, and this is many times as fast.
+        text, count = _PLAIN.subn(lambda found: variables.get(found[1] or found[2]) or "", word)
+        if count == word.count("$"):
+            return text
     return _Reader(word, variables, escape).read().text
 
 

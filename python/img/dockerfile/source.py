@@ -141,7 +141,7 @@ class _Rewriting:
     def run(self, on_syntax: Callable[[str, Span], object] | None) -> None:
         """Fills `rewritten`, `statements`, `directives` and `warnings`."""
         position = self._read_directives()
-        if not self.directives:
+        if not self.spans:
             self._read_foreign_directives()
         if on_syntax and "syntax" in self.directives:
             on_syntax(self.directives["syntax"], self.spans["syntax"])
@@ -162,19 +162,28 @@ class _Rewriting:
             above = []
 
     def _read_directives(self) -> int:
-        """Reads the directives at the top; gives the number of the first line after them."""
+        """Reads the directives at the top; gives the number of the first line after them.
+
+        Docker looks for `syntax` and `check` before the lines' own blanks are taken off: from the
+        first line on that has some, they say nothing.
+        """
+        flush = True
         for number, line in enumerate(self.lines):
-            match = _DIRECTIVE.fullmatch(line.lstrip(GO_SPACES).rstrip("\r"))
+            bare = line.lstrip(GO_SPACES).rstrip("\r")
+            match = _DIRECTIVE.fullmatch(bare)
             name = match.group(2).lower() if match and match.group(1) == "#" else ""
             if match is None or name not in _DIRECTIVES:
                 return number
             span = self._span(number, number)
-            if name in self.directives:
+            if name in self.spans:
                 first = self.spans[name]
                 message = f"only one {name} directive can be used"
                 raise fault(span, message, at=match.group(2), hint="keep one of them", also=(first,))
-            value = self.directives[name] = match.group(3)
+            value = match.group(3)
             self.spans[name] = span
+            flush = flush and line.startswith("#")
+            if flush or name == "escape":
+                self.directives[name] = value
             if name == "escape":
                 if value not in ("\\", "`"):
                     hint = "write # escape=` or # escape=\\"
@@ -296,8 +305,10 @@ class _Rewriting:
         return tuple(found), position
 
     def _span(self, start: int, end: int) -> Span:
-        lines = (line.rstrip("\r") for line in self.lines[start : end + 1])
-        return Span(path=self.path, start=start + 1, end=end + 1, text="\n".join(lines))
+        text = "\n".join(self.lines[start : end + 1])
+        if "\r" in text:
+            text = "\n".join(line.rstrip("\r") for line in text.split("\n"))
+        return Span(path=self.path, start=start + 1, end=end + 1, text=text)
 
     def span(self, statement: _Statement) -> Span:
         """Where a statement stands, here-documents included."""

@@ -96,8 +96,7 @@ def json_words(text: str) -> tuple[str, ...] | None:
     Raises:
         NotStrings: it is a JSON list, but not of strings alone.
     """
-    text = text.lstrip(GO_SPACES)
-    if not text.startswith("["):
+    if "[" not in text or not text.lstrip(GO_SPACES).startswith("["):
         return None
     try:
         values = json.loads(text, parse_constant=_no_constant)
@@ -152,7 +151,7 @@ def quoted_words(text: str, escape: str) -> tuple[str, ...]:
 
 def heredoc_mark(word: str) -> HeredocMark | None:
     """Reads a word as the start of a here-document, or gives None where it is none."""
-    match = _MARK.fullmatch(word)
+    match = _MARK.fullmatch(word) if "<<" in word else None
     if match is None:
         return None
     fd, dash, rest = match.groups()

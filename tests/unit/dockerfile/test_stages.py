@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from img.dockerfile import Span, find_stage, parse, parse_trigger, stage_named
 from img.dockerfile.instructions import Copy, Run
-from img.errors import DockerfileError
+from img.errors import DockerfileError, UsageError
 
 THREE = parse(b"FROM a AS Builder\nFROM b\nFROM c AS final\nFROM d AS builder\n")
 WHERE = Span(path="Dockerfile", start=3, end=3, text="FROM base")
@@ -122,3 +122,16 @@ def test_four_hundred_lines_give_three_hundred_instructions() -> None:
     data = four_hundred_lines()
     assert data.count(b"\n") == 401
     assert len(parse(data).stages[0].instructions) == 300
+
+
+@pytest.mark.parametrize("syntax", ["docker/dockerfile:1", "docker/dockerfile-upstream:master-labs"])
+def test_what_the_caller_says_of_the_syntax_takes_the_directives_place(syntax: str) -> None:
+    assert parse(b"# syntax=other/language\nFROM a\n", syntax=syntax).syntax == "other/language"
+
+
+@pytest.mark.parametrize(
+    "syntax", ["other/language", "docker/dockerfile/x", "dockerfile:1", "docker/dockerfile:"]
+)
+def test_a_syntax_of_the_callers_that_is_not_built_in_is_refused(syntax: str) -> None:
+    with pytest.raises(UsageError, match="BUILDKIT_SYNTAX asks for another frontend"):
+        parse(b"FROM a\n", syntax=syntax)

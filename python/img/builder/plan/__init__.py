@@ -34,7 +34,7 @@ from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
-from img.dockerfile import find_stage, near_stage, parse_trigger, stage_named
+from img.dockerfile import find_stage, near_stage, parse_trigger
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault, spelled
@@ -160,8 +160,8 @@ class Planner:
         return self.states[stage.index]
 
     def _begin(self, stage: ins.Stage) -> StageState:
-        name, platform = self.names.base_of(stage), self.names.platform_of(stage)
-        below = stage_named(self.dockerfile, name, before=stage.index)
+        use, *_ = self.names.uses(stage)
+        name, below, platform = use.name, use.stage, self.names.platform_of(stage)
         if below is not None:
             parent = self.stage(below)
             return StageState(
@@ -207,15 +207,16 @@ class Planner:
             DockerfileError: no stage has the number, or the stages need each other.
         """
         use = self.names.find(at, name)
+        flag = "--from" if isinstance(at, ins.Copy) else "from"
         if "$" in name and use.name != name:
-            self.warn(at.span, f"--from={name} holds a variable, which docker build refuses")
+            self.warn(at.span, f"{flag}={name} holds a variable, which docker build refuses")
         named = self.options.contexts.get(use.name)
         if named is not None:
             return self._named(stage, at, use.name, named)
         if use.stage is not None:
             self._plan_before(use)
             if use.stage.index > stage.index:
-                self.warn(at.span, f"--from={use.name} names a later stage, which docker build refuses")
+                self.warn(at.span, f"{flag}={use.name} names a later stage, which docker build refuses")
             return self.stage(use.stage).node
         if use.name == SCRATCH:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from img.builder.plan.options import PlanOptions
 from img.builder.plan.stages import Use
 from img.builder.scope import platform_args
-from img.dockerfile import find_stage, referenced, sources, stage_named
+from img.dockerfile import find_stage, referenced, sources
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at, near_variable
 from img.dockerfile.faults import fault
@@ -39,6 +39,10 @@ class Names:
         self.target = find_stage(dockerfile, options.target) if options.target else dockerfile.stages[-1]
         self.outer = self._outer()
         self._uses: dict[int, tuple[Use, ...]] = {}
+        self._stages: dict[str, list[ins.Stage]] = {}
+        for stage in reversed(dockerfile.stages):
+            if stage.name:
+                self._stages.setdefault(stage.name, []).append(stage)
 
     def automatic(self) -> dict[str, str]:
         """The automatic ARGs."""
@@ -113,9 +117,10 @@ class Names:
 
     def _find_all(self, stage: ins.Stage) -> Iterator[Use]:
         name = self.base_of(stage)
+        self.platform_of(stage)  # one that makes no sense is a mistake, needed or not
         below = self._context_stage(name)
         if name not in self.options.contexts:
-            below = stage_named(self.dockerfile, name, before=stage.index)
+            below = self._named(name, before=stage.index)
         yield Use(at=stage.from_, name=name, written=stage.from_.image, stage=below)
         instructions: tuple[ins.Instruction, ...] = stage.instructions
         if below is not None:
@@ -140,8 +145,13 @@ class Names:
             raise fault(at.span, f"--from={written} is empty once it is expanded", at=written, hint=hint)
         found = self._context_stage(name)
         if name not in self.options.contexts:
-            found = self._numbered(at, name, written) or stage_named(self.dockerfile, name)
+            found = self._numbered(at, name, written) or self._named(name)
         return Use(at=at, name=name, written=written, stage=found)
+
+    def _named(self, name: str, before: int | None = None) -> ins.Stage | None:
+        """The last stage of a name, among all or among those before a number."""
+        found = self._stages.get(name.lower(), [])
+        return next((stage for stage in found if before is None or stage.index < before), None)
 
     def _context_stage(self, name: str) -> ins.Stage | None:
         """The stage that the caller put in the place of a name."""
