@@ -204,10 +204,11 @@ class PlanChecks:
                 missing.update(self._look_up(word, variables).missing)
             for body in bodies:
                 missing.update(_look_up_heredoc(body, variables).missing)
+            missing = {name: None for name in missing if name not in facts.declared}
         if UNKNOWN_BASE in state.config.extra:
             return
         for name in missing:
-            if name not in facts.declared and name not in _SILENT_NAMES:
+            if name not in _SILENT_NAMES:
                 text = f"${name} has no value here{_did_you_mean(name, variables, sign='$')}"
                 yield finding("UndefinedVar", instruction.span, text)
 

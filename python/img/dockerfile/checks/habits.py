@@ -251,5 +251,5 @@ def _bases(dockerfile: Dockerfile, stage: Stage) -> Iterator[Finding]:
         return
     tag = image.rpartition("/")[2].partition(":")[2]
     if tag in ("", "latest"):
-        said = f"{image} means another image" if tag else f"{image} has no tag, and means another image"
-        yield finding("LatestTag", stage.from_.span, f"{said} from one day to the next")
+        said = image if tag else f"{image} has no tag, and"
+        yield finding("LatestTag", stage.from_.span, f"{said} means whatever is newest")

@@ -175,3 +175,14 @@ fn listed_files_have_digests() {
         format!("blake3:{}", blake3::hash(b"lib/z").to_hex())
     );
 }
+
+#[test]
+fn paths_are_those_of_the_files_that_are_taken() {
+    let tree = Fixture::new();
+    let selection = tree
+        .try_select(&["src", "a.txt"], &["src/deep"], &[])
+        .unwrap();
+    let mut paths = selection.paths();
+    paths.sort();
+    assert_eq!(paths, ["a.txt", "src/deep.c", "src/x.c"]);
+}
