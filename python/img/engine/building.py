@@ -10,13 +10,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from img import _core
-from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
+from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
 from img.dockerfile import ignore_names, parse, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
+from img.engine.run_options import run_options
 from img.errors import ImgError, RegistryError, StoreError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
@@ -49,7 +50,7 @@ class Build:
         namespace: _core.Namespace,
         backend: Backend = "auto",
     ) -> None:
-        """Checks the tags; touches nothing else."""
+        """Checks the tags and what is said of every RUN; touches nothing else."""
         self._store = store
         self._puller = puller
         self._request = request
@@ -61,6 +62,7 @@ class Build:
         for tag in self._tags:
             if tag.digest:
                 raise UsageError(f"{tag} names a digest, which no build can promise", hint="use name:tag")
+        self._run_options = run_options(request)
         self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
 
     def run(self) -> Built:
@@ -159,18 +161,6 @@ class Build:
                 error.message = f"{span.where}: {error.message}"
             raise
 
-    def _run_options(self) -> RunOptions:
-        request = self._request
-        return RunOptions(
-            secret_files=request.secret_files,
-            secret_values=request.secret_values,
-            agents=request.agents,
-            network=request.network,
-            add_hosts=request.add_hosts,
-            shm_bytes=request.shm_bytes,
-            ulimits=request.ulimits,
-        )
-
     def _stop(self, stop: bool) -> None:
         """Ends all work in other threads: in the extension, and on the wire."""
         _core.stop_everything(stop)
@@ -194,7 +184,7 @@ class Build:
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
-            run_options=self._run_options(),
+            run_options=self._run_options,
         )
         memo = None
         if self._request.context != "-":

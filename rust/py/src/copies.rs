@@ -184,6 +184,13 @@ impl Selection {
         self.0.ignored()
     }
 
+    fn paths(&self) -> Vec<OsString> {
+        let picked = self.0.picked().iter();
+        picked
+            .map(|picked| OsString::from_vec(self.0.path(picked).to_vec()))
+            .collect()
+    }
+
     fn sources(&self) -> Vec<(OsString, bool)> {
         let named = self.0.named().iter();
         named

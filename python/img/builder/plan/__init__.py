@@ -122,14 +122,23 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
         elif name != SCRATCH:
             wanted[planner.reference(stage.from_.span, name), platform] = None
         for instruction in stage.instructions:
-            if isinstance(instruction, ins.Copy) and instruction.from_:
-                source = planner.stage_at(instruction.from_, before=stage.index)
+            for from_ in _froms(instruction):
+                source = planner.stage_at(from_, before=stage.index)
                 if source is not None:
                     pending.append(source)
-                elif instruction.from_ != SCRATCH:
-                    reference = planner.reference(instruction.span, instruction.from_)
-                    wanted[reference, options.platform] = None
+                elif from_ != SCRATCH:
+                    wanted[planner.reference(instruction.span, from_), options.platform] = None
     return list(wanted)
+
+
+def _froms(instruction: ins.Instruction) -> list[str]:
+    """What an instruction's `from` names, where no variable is in it."""
+    names: list[str] = []
+    if isinstance(instruction, ins.Copy):
+        names = [instruction.from_]
+    elif isinstance(instruction, ins.Run):
+        names = [value for mount in instruction.mounts for key, value in mount.options if key == "from"]
+    return [name for name in names if name and "$" not in name]
 
 
 def _no_resolver(reference: Reference, platform: Platform) -> Image:
@@ -362,7 +371,9 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
     """Refuses words that are not UTF-8 where a process or a path would be made of them."""
     words: tuple[str, ...] = ()
     if isinstance(op, RunOp):
-        words = (*op.args, *(text for pair in (*op.env, *op.hidden_env) for text in pair), op.cwd, op.user)
+        mounts = (text for m in op.mounts for text in (m.target, m.source, m.id, m.env))
+        variables = (text for pair in (*op.env, *op.hidden_env) for text in pair)
+        words = (*op.args, *variables, op.cwd, op.user, *mounts)
     elif isinstance(op, CopyOp):
         names = (file.name for file in op.inline)
         words = (*op.sources, op.dest, op.chown, op.chmod, *op.exclude, *names)
