@@ -178,7 +178,8 @@ def _check_keys(span: Span, text: str, type_: _Word, words: Mapping[str, _Word])
     for key, word in words.items():
         if kind not in _ALLOWED[key]:
             hint = f"{key} belongs to type={' or '.join(_ALLOWED[key])}"
-            raise fault(span, f"a {kind} mount has no option {key!r}", at=word.at, hint=hint)
+            article = "an" if kind == "ssh" else "a"
+            raise fault(span, f"{article} {kind} mount has no option {key!r}", at=word.at, hint=hint)
     if kind == "secret" and not words.keys() & {"id", "source", "target"}:
         raise fault(span, "a secret mount needs an id", at=text, hint="write id=NAME")
     if kind == "secret" and {"id", "source"} <= words.keys():

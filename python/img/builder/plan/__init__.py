@@ -126,7 +126,7 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
                 source = planner.stage_at(from_, before=stage.index)
                 if source is not None:
                     pending.append(source)
-                elif from_ != SCRATCH:
+                elif from_ != SCRATCH and not from_.isdecimal() and from_.lower() != stage.name:
                     wanted[planner.reference(instruction.span, from_), options.platform] = None
     return list(wanted)
 
