@@ -228,6 +228,39 @@ def test_mount_points_never_stay_whatever_they_are_nested_in(
     assert not [name for layer in image.layers for name in layer if name.startswith(("n", "keep/"))]
 
 
+def test_a_mount_point_that_a_read_only_mount_lacks_is_told_with_the_way_out(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    step = "RUN --mount=target=/src{} --mount=type=cache,target=/src/node_modules touch /src/node_modules/x\n"
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\n{step.format('')}"})
+    outcome = img("build", "-t", "t", context)
+    assert outcome.code not in (0, 70) and "Traceback" not in outcome.text
+    assert "/src/node_modules" in outcome.stderr and "add rw" in outcome.stderr
+    (context / "Dockerfile").write_text(f"FROM {busybox_image}\n{step.format(',rw')}")
+    img.build(context)
+    assert sorted(path.name for path in context.iterdir()) == ["Dockerfile"]
+
+
+def test_a_dockerfile_without_a_context_has_an_empty_one_to_mount(img: Img, busybox_image: str) -> None:
+    text = f"FROM {busybox_image}\nRUN --mount=target=/c ls -A /c > /got\n"
+    img.ok("build", "-t", "t", "-", stdin=text.encode())
+    assert img.image().text("got") == ""
+
+
+def test_a_source_is_a_path_and_no_pattern(built: Built) -> None:
+    image = built("RUN --mount=source=[a]*,target=/c cat /c/f > /got\n", {"[a]*/f": "this\n", "ab/f": "no\n"})
+    assert image.text("got") == "this\n"
+
+
+def test_a_trigger_mounts_what_the_later_build_has(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    trigger = "ONBUILD RUN --mount=target=/c --mount=type=cache,target=/k cat /c/f > /got\n"
+    dockerfile = f"FROM {busybox_image} AS base\n{trigger}FROM base\nRUN cat /got\n"
+    img.build(make_context({"Dockerfile": dockerfile, "f": "f\n"}))
+    assert img.image().text("got") == "f\n"
+
+
 def test_a_mount_inside_another_needs_no_order(built: Built) -> None:
     image = built(
         "RUN --mount=source=inner,target=/o/i --mount=target=/o,source=outer,rw cat /o/i/f /o/g > /got\n",

@@ -138,7 +138,8 @@ def _started(keys: tuple[str, ...], id: str, folder: Path) -> Iterator[str]:
             )
     # The agent ends when the program that it runs does, and that ends when our pipe does: a kill of
     # this process leaves no agent that holds keys.
-    command = ["ssh-agent", "-a", "agent", "sh", "-c", 'echo "$SSH_AGENT_PID"; cat']
+    name = f"agent-{os.getpid()}"  # whose it is, for who looks at processes; a path may be too long
+    command = ["ssh-agent", "-a", name, "sh", "-c", 'echo "$SSH_AGENT_PID"; cat']
     environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(folder)}
     waiting = subprocess.Popen(
         command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -151,8 +152,8 @@ def _started(keys: tuple[str, ...], id: str, folder: Path) -> Iterator[str]:
             raise ImgError(f"--ssh {id}: ssh-agent did not start")
         try:
             for key in keys:
-                _add(key, id, folder, environment)
-            yield str(folder / "agent")
+                _add(key, id, folder, {**environment, "SSH_AUTH_SOCK": name})
+            yield str(folder / name)
         finally:
             with suppress(ProcessLookupError):
                 os.kill(int(number), signal.SIGTERM)
@@ -167,7 +168,7 @@ def _add(key: str, id: str, folder: Path, environment: dict[str, str]) -> None:
     done = subprocess.run(
         ["ssh-add", "-q", "--", os.path.abspath(key)],
         cwd=folder,
-        env={**environment, "SSH_AUTH_SOCK": "agent", "SSH_ASKPASS_REQUIRE": "never"},
+        env={**environment, "SSH_ASKPASS_REQUIRE": "never"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         start_new_session=True,

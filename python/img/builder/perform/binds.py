@@ -121,8 +121,8 @@ class Binds:
             return _copied(bind, folder)
         if not bind.is_folder:
             return source if bind.mount.readonly else _copied(bind, folder)
-        own = [os.path.relpath(path or ".", bind.path or ".") for path in paths]
-        hidden = _hidden(source, ["" if name == "." else name for name in own]) if tree.ignore else []
+        inside = len(bind.path) + 1 if bind.path else 0
+        hidden = _hidden(source, [path[inside:] for path in paths]) if tree.ignore else []
         if bind.mount.readonly and not hidden:
             return source
         try:

@@ -64,20 +64,15 @@ def run_key(step: Step, op: RunOp, **bound: object) -> CacheKey:
 
 def _mount_facts(mount: RunMount) -> dict[str, object]:
     """What of a mount counts. What a cache is called does not, nor what is in it."""
-    facts = {
-        "type": mount.kind,
-        "target": mount.target,
-        "readonly": mount.readonly,
-        "id": mount.id if mount.kind in ("secret", "ssh") else "",
-        "size": mount.size,
-        "mode": mount.mode,
-        "owner": [mount.uid, mount.gid] if mount.uid or mount.gid else None,
-        "env": mount.env,
-        "required": mount.required,
-    }
-    return {
-        name: value for name, value in facts.items() if value not in (None, "", False, 0) or name == "mode"
-    }
+    facts: dict[str, object] = {"type": mount.kind, "target": mount.target}
+    if mount.kind in ("secret", "ssh"):
+        facts["id"] = mount.id
+    for name in ("readonly", "required", "size", "uid", "gid", "env"):
+        if value := getattr(mount, name):
+            facts[name] = value
+    if mount.mode is not None:
+        facts["mode"] = mount.mode
+    return facts
 
 
 def run(step: Step, op: RunOp, binds: Binds) -> Made:
