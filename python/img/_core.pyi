@@ -32,6 +32,7 @@ __all__ = [
     "flatten",
     "ignores",
     "make_directory",
+    "mount_memory",
     "mount_overlay",
     "pack_layer",
     "read_in_layers",
@@ -41,6 +42,7 @@ __all__ = [
     "stop_everything",
     "unmount",
     "unpack_archive",
+    "wait_for_lock",
 ]
 
 def stop_everything(stop: bool) -> None:
@@ -263,12 +265,15 @@ class Selection:
     def content_digest(self, memo: DigestMemo | None = None) -> str:
         """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times."""
 
-    def paths(self) -> list[str]:
+    def file_paths(self) -> list[str]:
         """The paths of the regular files, relative to the root; reads none of them."""
 
     def files(self) -> list[Selected]: ...
+    def paths(self) -> list[str]:
+        """All of it: paths relative to the root, each folder before what is in it."""
+
     def sources(self) -> list[tuple[str, bool]]:
-        """What the patterns named: paths relative to the root, and whether each is a folder."""
+        """What the patterns named: paths from the root, symlinks followed, and whether each is a folder."""
 
 def ignores(lines: Sequence[str], path: str) -> bool:
     """Tells whether ignore patterns take a path, or a folder above it, away.
@@ -371,8 +376,23 @@ def mount_overlay(
         SandboxError: refused; `.how_to_fix` says why where that can be told.
     """
 
+def mount_memory(target: str) -> None:
+    """Mounts an empty folder at `target` that lives in memory alone, where nothing is executed.
+
+    What is in it never reaches a disk, and is gone with the mount or the process.
+
+    Raises:
+        SandboxError: refused.
+    """
+
 def unmount(target: str) -> None:
     """Detaches a mount and all below it. Not being a mount is no error."""
+
+def wait_for_lock(file: int, *, shared: bool = False) -> None:
+    """Waits until this open file has its lock (flock(2)), for itself or with other sharers.
+
+    `stop_everything` ends the wait. The lock goes when the descriptor is closed, or with the process.
+    """
 
 @final
 class Container:

@@ -97,6 +97,8 @@ class Client:
         allow: Sequence[str] = (),
         network: str = "default",
         add_hosts: Sequence[str] = (),
+        shm_bytes: int = 0,
+        ulimits: Sequence[str] = (),
     ) -> BuildResult:
         """Builds an image.
 
@@ -115,6 +117,8 @@ class Client:
             allow: Entitlements: `security.insecure`, `network.host`.
             network: Of every RUN that names none: `default`, `none` or `host`.
             add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
+            shm_bytes: Size of `/dev/shm` in every RUN; 0 for 64 MiB.
+            ulimits: `name=soft[:hard]`, for every RUN.
         Raises:
             DockerfileError: the Dockerfile cannot be built; with its place.
             BuildError: a step failed; with its exit code and last lines.
@@ -134,12 +138,14 @@ class Client:
             push=push,
             epoch=epoch,
             contexts=dict(contexts or {}),
-            secret_files={name: str(path) for name, path in (secrets or {}).items()},
+            secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
             secret_values=dict(secret_values or {}),
             agents={k: (v,) if isinstance(v, str) else tuple(v) for k, v in (ssh or {}).items()},
             allow=tuple(allow),
             network=network,
             add_hosts=tuple(add_hosts),
+            shm_bytes=shm_bytes,
+            ulimits=tuple(ulimits),
         )
         if request.context == "-" or request.dockerfile == "-":
             raise UsageError("the library reads no standard input", hint="give a folder and a file")
@@ -301,7 +307,8 @@ class Client:
     def usage(self) -> Usage:
         """Counts the real bytes of everything in the store."""
         data = self._call("usage")
-        return Usage(**{**data, "layers": tuple(data["layers"])})
+        rows = {name: tuple(data[name]) for name in ("layers", "cache_mounts")}
+        return Usage(**{**data, **rows})
 
     def prune(self, *, everything: bool = False) -> PruneResult:
         """Frees what no image, no cache policy and no running process needs.

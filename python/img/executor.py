@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 
 from img import _core
 
-__all__ = ["Executor", "Mount", "RunSpec", "SandboxExecutor", "prepare_stub", "to_oci"]
+__all__ = ["UNLIMITED", "Executor", "Mount", "Rlimit", "RunSpec", "SandboxExecutor", "prepare_stub", "to_oci"]
 
 RUNTIME_SPEC_VERSION = "1.1.0"
 
@@ -93,6 +93,9 @@ MASKED_PATHS = (
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """What would change the host, as container engines protect it."""
 
+SHM_BYTES = 64 << 20
+"""Size of `/dev/shm`, as container engines have it."""
+
 STUB_FOLDERS = ("proc", "sys", "dev", "dev/pts", "dev/shm", "dev/mqueue", "etc")
 STUB_FILES = ("etc/resolv.conf", "etc/hosts")
 
@@ -118,6 +121,25 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rlimit:
+    """One resource limit. Source: runtime-spec v1.1, config.md, "POSIX process", `rlimits`.
+
+    Attributes:
+        kind: `RLIMIT_NOFILE` and its kin.
+        soft: The limit in force; `UNLIMITED` for none.
+        hard: How far the process may raise it.
+    """
+
+    kind: str
+    soft: int
+    hard: int
+
+
+UNLIMITED = 2**64 - 1
+"""RLIM_INFINITY."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
     """One run of a program over a root file system.
 
@@ -129,6 +151,9 @@ class RunSpec:
         mounts: Beside the ones that every container has, which one of the same destination replaces.
         network: `host`, or `none` for a loopback interface alone.
         security: `insecure` lifts capabilities, filter, masked and read-only paths.
+        hosts: Names and addresses that `/etc/hosts` has besides loopback's.
+        shm_bytes: Size of `/dev/shm`; 0 for the default of 64 MiB.
+        rlimits: Resource limits; what is not named is the builder's own.
     """
 
     root: str
@@ -142,6 +167,9 @@ class RunSpec:
     mounts: tuple[Mount, ...] = ()
     network: Literal["host", "none"] = "host"
     security: Literal["sandbox", "insecure"] = "sandbox"
+    hosts: tuple[tuple[str, str], ...] = ()
+    shm_bytes: int = 0
+    rlimits: tuple[Rlimit, ...] = ()
 
 
 class Executor(Protocol):
@@ -214,6 +242,7 @@ def to_oci(spec: RunSpec, *, emulate_owners: bool) -> dict[str, object]:
             "cwd": spec.cwd,
             # Nothing is inheritable: a file's inheritable capabilities must not come to life.
             "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
+            "rlimits": [{"type": r.kind, "soft": r.soft, "hard": r.hard} for r in spec.rlimits],
             "noNewPrivileges": False,
         },
         "linux": linux,
@@ -263,7 +292,7 @@ def _default_mounts(spec: RunSpec, *, emulate_owners: bool) -> tuple[Mount, ...]
             destination="/dev/shm",
             type="tmpfs",
             source="shm",
-            options=(*strict, "mode=1777", "size=65536k"),
+            options=(*strict, "mode=1777", f"size={spec.shm_bytes or SHM_BYTES}"),
         ),
         Mount(destination="/dev/mqueue", type="mqueue", source="mqueue", options=strict),
         # The kernel gives a sysfs of its own only to the owner of the network namespace.
@@ -336,7 +365,7 @@ class SandboxExecutor:
         taken = {os.path.normpath(mount.destination) for mount in spec.mounts}
         files = {
             "/etc/resolv.conf": self._file("resolv.conf", _read_or_empty("/etc/resolv.conf")),
-            "/etc/hosts": self._file("hosts", _hosts(spec.hostname)),
+            "/etc/hosts": self._file("hosts", _hosts(spec)),
         }
         env = spec.env
         if self._emulate_owners and os.path.isdir(os.path.join(spec.root, "etc/apt")):
@@ -363,14 +392,15 @@ class SandboxExecutor:
             return self._written[text]
 
 
-def _hosts(hostname: str) -> str:
+def _hosts(spec: RunSpec) -> str:
+    added = "".join(f"{address}\t{name}\n" for name, address in spec.hosts)
     return (
-        f"127.0.0.1\tlocalhost {hostname}\n"
+        f"127.0.0.1\tlocalhost {spec.hostname}\n"
         "::1\tlocalhost ip6-localhost ip6-loopback\n"
         "fe00::0\tip6-localnet\n"
         "ff00::0\tip6-mcastprefix\n"
         "ff02::1\tip6-allnodes\n"
-        "ff02::2\tip6-allrouters\n"
+        "ff02::2\tip6-allrouters\n" + added
     )
 
 

@@ -84,6 +84,9 @@ class Snapshotter(Protocol):
     def view(self, layers: Sequence[Path]) -> Snapshot:
         """A root to read from."""
 
+    def borrowed(self, folders: Sequence[Path]) -> Snapshot:
+        """A sight of `folders`, the stub left out, in which a container may write; nobody keeps what."""
+
 
 class _Folders:
     """New folders below a scratch folder, one for each snapshot."""
@@ -133,6 +136,17 @@ class OverlaySnapshotter:
         folder = self._folders.make("root")
         if layers:
             _core.mount_overlay(str(folder / "root"), lowers=self._bounded(layers, folder))
+        return self._mounted(folder, None)
+
+    def borrowed(self, folders: Sequence[Path]) -> Snapshot:
+        """Mounts `folders` under a folder for what is written, which goes with the mount."""
+        folder = self._folders.make("upper", "work", "root")
+        _core.mount_overlay(
+            str(folder / "root"),
+            lowers=self._bounded(folders, folder),
+            upper=str(folder / "upper"),
+            work=str(folder / "work"),
+        )
         return self._mounted(folder, None)
 
     def _mounted(self, folder: Path, upper: Path | None) -> Snapshot:
@@ -225,6 +239,15 @@ class CopySnapshotter:
                 root = self._views[stack] = self._copy(stack)
         return Snapshot(root, None, scratch=root.parent)
 
+    def borrowed(self, folders: Sequence[Path]) -> Snapshot:
+        """Copies `folders` for one use."""
+        root = self._copy(folders)
+
+        def discard() -> None:
+            _core.remove_tree(str(root.parent))
+
+        return Snapshot(root, None, scratch=root.parent, discard=discard)
+
     def _copy(self, layers: Sequence[Path]) -> Path:
         folder = self._folders.make("root")
         try:
@@ -255,6 +278,10 @@ class _Chosen:
     def view(self, layers: Sequence[Path]) -> Snapshot:
         """See `Snapshotter.view`."""
         return self._choice().view(layers)
+
+    def borrowed(self, folders: Sequence[Path]) -> Snapshot:
+        """See `Snapshotter.borrowed`."""
+        return self._choice().borrowed(folders)
 
     def _choice(self) -> Snapshotter:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pwd
@@ -60,4 +61,16 @@ def processes_of(state: Path) -> list[str]:
             continue
         if str(state) in arguments or root.startswith(str(state)):
             found.append(f"{entry.name} {arguments}")
+    return found
+
+
+def agents_of(builder: int) -> list[int]:
+    """The ssh agents that the process of this number started for a build, by their command lines."""
+    wanted = f"\0agent-{builder}\0".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
     return found

@@ -83,7 +83,8 @@ class RunMount:
     Attributes:
         target: Absolute path in the container; empty for a secret that is a variable alone.
         input: Which input of the node `from` names (an index into `Node.inputs`); 0 where there is no
-            `from`: the build context for a bind mount, nothing for a cache mount.
+            `from`: the build context for a bind mount, nothing for a cache mount. 0 is never what a
+            `from` names, since the first input is what the RUN stands on.
         source: Path inside what is bound, or inside a cache's seed; absolute.
         readonly: The process may not write. A bind mount that may be written loses what is written.
         id: Of a cache, a secret, or an agent.

@@ -13,7 +13,7 @@ from typing import Protocol
 from img.builder.graph import GitOp, HttpOp
 from img.builder.key import EMPTY
 from img.context import Context
-from img.executor import Executor
+from img.executor import Executor, Rlimit
 from img.oci import Descriptor, Image
 from img.progress import Progress
 from img.snapshot import Snapshotter
@@ -98,19 +98,17 @@ class RunOptions:
         secret_files: Secrets by id: the file that holds each.
         secret_values: Secrets by id: the value itself. Never shown.
         agents: ssh agents by id: the socket, or the key files of an agent to be started.
-        network: For a RUN that names none: `default`, `none` or `host`.
-        add_hosts: `name:address` lines for `/etc/hosts`.
+        hosts: Names and addresses for `/etc/hosts`.
         shm_bytes: Size of `/dev/shm`; 0 for the default.
-        ulimits: `name=soft[:hard]`.
+        rlimits: Resource limits.
     """
 
     secret_files: Mapping[str, str] = field(default_factory=dict)
     secret_values: Mapping[str, str] = field(default_factory=dict, repr=False)
     agents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    network: str = "default"
-    add_hosts: tuple[str, ...] = ()
+    hosts: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = 0
-    ulimits: tuple[str, ...] = ()
+    rlimits: tuple[Rlimit, ...] = ()
 
 
 class Memo(Protocol):

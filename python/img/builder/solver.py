@@ -174,12 +174,27 @@ class Solver:
             return perform.fetch(step, node.op)
 
     def _run(self, step: Step, op: RunOp) -> Result:
-        key = perform.run_key(step, op)
-        hit = self._hit(step, key)
-        if hit is not None:
-            return hit
-        started = self._announce(step)
-        return self._keep(step, [key], perform.run(step, op), started)
+        """A RUN with bind mounts from stages is first asked for by their stacks, which needs no mount."""
+        keys: list[CacheKey] = []
+        quick = perform.quick_run_key(step, op)
+        if quick is not None:
+            keys.append(quick)
+            hit = self._hit(step, quick)
+            if hit is not None:
+                return hit
+        binds = perform.Binds(step, op)
+        try:
+            if binds.by_place:
+                keys.append(perform.run_key(step, op, content=binds.digests(self.memo)))
+                hit = self._hit(step, keys[-1])
+                if hit is not None:
+                    for key in keys[:-1]:
+                        self._record_again(key, keys[-1])
+                    return hit
+            started = self._announce(step)
+            return self._keep(step, keys, perform.run(step, op, binds), started)
+        finally:
+            binds.close()
 
     def _workdir(self, step: Step, op: WorkdirOp) -> Result:
         key = perform.workdir_key(step, op)

@@ -108,8 +108,23 @@ def du_command(as_json: bool) -> None:
             for row in usage.layers
         ],
     )
+    if usage.cache_mounts:
+        click.echo("")
+        table(
+            ("CACHE MOUNT", "RECLAIMABLE", "SIZE", "LAST ACCESSED"),
+            [
+                (
+                    str(row["id"]),
+                    str(row["reclaimable"]).lower(),
+                    human_size(float(str(row["bytes"]))),
+                    ago(float(str(row["last_used"]))),
+                )
+                for row in usage.cache_mounts
+            ],
+        )
     for label, count in (
         ("Layers", usage.layers_bytes),
+        ("Cache mounts", usage.cache_mounts_bytes),
         ("Blobs", usage.blobs_bytes),
         ("In progress", usage.work_bytes),
         ("Other", usage.other_bytes),

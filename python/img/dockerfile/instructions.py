@@ -76,9 +76,11 @@ class Mount:
     """One `RUN --mount`, unexpanded: its options in order, `type` always among them.
 
     Names are the long ones: `source`, `target`, `readonly`, `readwrite`; one without a value is `true`.
+    `original` is the flag's value as written.
     """
 
     options: tuple[tuple[str, str], ...]
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

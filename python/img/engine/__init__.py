@@ -382,6 +382,16 @@ class Engine:
             for record, reclaimable in self.layers()
         ]
         layers = sum(int(str(row["bytes"])) for row in rows)
+        caches: tuple[Mapping[str, object], ...] = tuple(
+            {
+                "id": row.id,
+                "reclaimable": not row.busy,
+                "bytes": _core.disk_usage(str(row.path)),
+                "last_used": row.used,
+            }
+            for row in self.store.cache_mounts.all()
+        )
+        mounts = sum(int(str(row["bytes"])) for row in caches)
         blobs, work = (_core.disk_usage(str(root / name)) for name in ("oci", "work"))
         total = _core.disk_usage(str(root))
         return Usage(
@@ -389,9 +399,11 @@ class Engine:
             layers_bytes=layers,
             blobs_bytes=blobs,
             work_bytes=work,
-            other_bytes=max(0, total - layers - blobs - work),
+            other_bytes=max(0, total - layers - blobs - work - mounts),
             total_bytes=total,
-            reclaimable_bytes=sum(int(str(row["bytes"])) for row in rows if row["reclaimable"]),
+            reclaimable_bytes=sum(int(str(row["bytes"])) for row in (*rows, *caches) if row["reclaimable"]),
+            cache_mounts=caches,
+            cache_mounts_bytes=mounts,
         )
 
     def prune(self, *, everything: bool = False) -> PruneResult:
@@ -418,4 +430,6 @@ def _pruned(pruned: Pruned) -> PruneResult:
         {"id": r.snapshot, "diff_id": r.diff_id, "bytes": r.tar_bytes, "last_used": r.used}
         for r in pruned.layers
     )
-    return PruneResult(layers=rows, blobs=pruned.blobs, freed_bytes=pruned.freed_bytes)
+    return PruneResult(
+        layers=rows, blobs=pruned.blobs, freed_bytes=pruned.freed_bytes, cache_mounts=pruned.cache_mounts
+    )

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from img import _core
-from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
+from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
 from img.dockerfile import ignore_names, image_words, near_stage, parse, parse_ignore
@@ -19,6 +19,7 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
+from img.engine.run_options import run_options
 from img.errors import DockerfileError, ImgError, RegistryError, StoreError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
@@ -51,7 +52,7 @@ class Build:
         namespace: _core.Namespace | None,
         backend: Backend = "auto",
     ) -> None:
-        """Checks the tags; touches nothing else.
+        """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
@@ -67,6 +68,7 @@ class Build:
         for tag in self._tags:
             if tag.digest:
                 raise UsageError(f"{tag} names a digest, which no build can promise", hint="use name:tag")
+        self._run_options = run_options(request)
         self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
         self.source = ("Dockerfile", b"")
 
@@ -197,18 +199,6 @@ class Build:
                 error.hint = near_stage(dockerfile, name) or error.hint
             raise
 
-    def _run_options(self) -> RunOptions:
-        request = self._request
-        return RunOptions(
-            secret_files=request.secret_files,
-            secret_values=request.secret_values,
-            agents=request.agents,
-            network=request.network,
-            add_hosts=request.add_hosts,
-            shm_bytes=request.shm_bytes,
-            ulimits=request.ulimits,
-        )
-
     def _stop(self, stop: bool) -> None:
         """Ends all work in other threads: in the extension, and on the wire."""
         _core.stop_everything(stop)
@@ -233,7 +223,7 @@ class Build:
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
-            run_options=self._run_options(),
+            run_options=self._run_options,
         )
         memo = None
         if self._request.context != "-":

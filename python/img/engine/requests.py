@@ -140,16 +140,17 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
-    """What a collection freed, in bytes that the disk gave back."""
+    """What a collection freed, in bytes that the disk gave back; `cache_mounts` counts folders."""
 
     layers: tuple[Mapping[str, object], ...]
     blobs: int
     freed_bytes: int
+    cache_mounts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Real bytes on disk, by what holds them."""
+    """Real bytes on disk, by what holds them. `cache_mounts` are the folders of RUN --mount=type=cache."""
 
     layers: tuple[Mapping[str, object], ...]
     layers_bytes: int
@@ -158,3 +159,5 @@ class Usage:
     other_bytes: int
     total_bytes: int
     reclaimable_bytes: int
+    cache_mounts: tuple[Mapping[str, object], ...] = ()
+    cache_mounts_bytes: int = 0

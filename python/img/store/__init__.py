@@ -21,6 +21,7 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
@@ -29,7 +30,10 @@ from img.store.records import CacheRecord, RecordStore
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [
+    "CacheLease",
+    "CacheMounts",
     "CacheRecord",
+    "CacheRow",
     "ImageName",
     "LayerRecord",
     "Pruned",
@@ -76,6 +80,7 @@ class Store:
         self.records = RecordStore(self._database)
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
+        self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         if mapping is not None:
             self._adopt(mapping)
 
@@ -84,7 +89,8 @@ class Store:
         with self._database.transaction():
             rows = self._database.rows("SELECT value FROM meta WHERE key='mapping'")
             known = str(rows[0][0]) if rows else ""
-            if known and known != mapping and self._database.rows("SELECT 1 FROM layers LIMIT 1"):
+            written = self._database.rows("SELECT 1 FROM layers LIMIT 1") or self.cache_mounts.any()
+            if known and known != mapping and written:
                 raise StoreVersionError(
                     f"layers written under the id mapping [{known}]",
                     f"this process's mapping [{mapping}]",
@@ -118,6 +124,7 @@ class Store:
             records=self.records,
             names=self.names,
             work=self.work,
+            cache_mounts=self.cache_mounts,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:

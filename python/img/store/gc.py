@@ -1,9 +1,10 @@
 """Garbage collection: what may go, and how it goes.
 
 Kept are: what a named image needs; what a cache record used lately needs (the cache policy); what
-any running process may be using, that is, everything used since the oldest live lease began. A
-layer leaves by one rename inside the write lock and is deleted afterwards, so that a build never
-sees half a layer. What is reported as freed is what the disk gave back.
+any running process may be using, that is, everything used since the oldest live lease began; and
+cache mounts that somebody holds, or used lately. A layer leaves by one rename inside the write lock
+and is deleted afterwards, so that a build never sees half a layer. What is reported as freed is what
+the disk gave back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from img import _core
 from img.errors import BlobNotFound
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.cache_mounts import CacheMounts
 from img.store.database import Database
 from img.store.images import ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground
@@ -27,10 +29,11 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What a collection did. `freed_bytes` is what the disk gave back."""
+    """What a collection did. `cache_mounts` counts folders; `freed_bytes` is what the disk gave back."""
 
     layers: tuple[LayerRecord, ...] = ()
     blobs: int = 0
+    cache_mounts: int = 0
     freed_bytes: int = 0
 
 
@@ -59,6 +62,7 @@ class Collector:
     records: RecordStore
     names: ImageStore
     work: WorkArea
+    cache_mounts: CacheMounts
 
     def needed(self, *, unnamed: bool = True) -> Needed:
         """What images need; `unnamed` counts those that only an ID names."""
@@ -78,7 +82,8 @@ class Collector:
         """Frees what nothing needs.
 
         Args:
-            everything: Leaves named images only: the whole build cache goes too.
+            everything: Leaves named images only: the whole build cache goes too, and every cache mount
+                that nobody holds.
             unnamed: Images that only an ID names go, too.
             keep_seconds: The cache policy, where not `everything`.
         """
@@ -92,10 +97,13 @@ class Collector:
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)
+            now = time.time()
+            unused_since = now + 1 if everything else now - keep_seconds
+            caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
             freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
         freed += self._drop_leftovers(in_use_since)
-        return Pruned(layers=tuple(gone), blobs=blobs, freed_bytes=freed)
+        return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, freed_bytes=freed)
 
     def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:
         """Takes unneeded layers out of the store."""

@@ -24,6 +24,7 @@ pub mod idmap;
 pub mod ignore;
 pub mod inflate;
 mod kernel;
+pub mod lock;
 pub mod memo;
 mod monitor;
 pub mod mounts;

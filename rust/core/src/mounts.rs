@@ -1,4 +1,4 @@
-//! Overlay mounts of layer directories: [`mount_overlay`] and [`unmount`].
+//! The builder's own mounts: [`mount_overlay`] of layer directories, [`mount_memory`], [`unmount`].
 //!
 //! Called by the snapshotter through the door, from any thread, in the private mount namespace that
 //! `idmap::enter` made. Every mount carries `userxattr`, root's too, so that a layer directory
@@ -50,6 +50,30 @@ pub fn mount_overlay(
         }),
         _ => overlay(target, &lowers, upper),
     }
+}
+
+/// Mounts an empty folder that lives in memory alone at `target`: what is in it never reaches a disk.
+///
+/// A ramfs is never swapped out; where there is none, a tmpfs has to do.
+pub fn mount_memory(target: &Path) -> Result<()> {
+    let made = in_memory("ramfs").or_else(|_| in_memory("tmpfs"));
+    let mount = made.map_err(|source| Error::Sandbox {
+        step: format!("mount a folder in memory at {}", target.display()),
+        source: source.into(),
+        hint: String::new(),
+    })?;
+    attach(mount.as_fd(), target).at("mount", target)
+}
+
+fn in_memory(kind: &str) -> rustix::io::Result<OwnedFd> {
+    let context = sys::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    sys::fsconfig_set_string(context.as_fd(), "source", kind)?;
+    sys::fsconfig_set_string(context.as_fd(), "mode", "755")?;
+    sys::fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    sys::fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
 /// Detaches the mount at `target` and all below it. Not being a mount is no error.

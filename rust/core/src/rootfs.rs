@@ -55,6 +55,9 @@ fn hint_for(error: Errno) -> &'static str {
             "RUN needs Linux 5.12 or newer, and a container that lets its mount calls through"
         }
         Errno::PERM => "this container or kernel does not let this process mount",
+        Errno::ROFS => {
+            "the mount point is missing and lies below a read-only mount: make it there, or add rw to that"
+        }
         _ => "",
     }
 }
@@ -141,7 +144,7 @@ impl Tree {
         let folder = is_folder(tree.as_fd()).map_err(|error| failed(step(), error, ""))?;
         let target = self
             .target(destination, folder)
-            .map_err(|error| failed(step(), error, ""))?;
+            .map_err(|error| failed(step(), error, hint_for(error)))?;
         let placed = options
             .apply(tree.as_fd())
             .and_then(|()| place(tree.as_fd(), target.as_fd()));

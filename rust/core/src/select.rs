@@ -241,7 +241,7 @@ impl Selection {
     }
 
     /// The paths of the regular files, relative to the root; reads none of them.
-    pub fn paths(&self) -> Vec<String> {
+    pub fn file_paths(&self) -> Vec<String> {
         let paths = self.files().map(|(_, picked)| self.path(picked));
         paths
             .map(|path| String::from_utf8_lossy(path).into_owned())

@@ -185,6 +185,13 @@ impl Selection {
         self.0.ignored()
     }
 
+    fn paths(&self) -> Vec<OsString> {
+        let picked = self.0.picked().iter();
+        picked
+            .map(|picked| OsString::from_vec(self.0.path(picked).to_vec()))
+            .collect()
+    }
+
     fn sources(&self) -> Vec<(OsString, bool)> {
         let named = self.0.named().iter();
         named
@@ -201,8 +208,8 @@ impl Selection {
         })
     }
 
-    fn paths(&self) -> Vec<String> {
-        self.0.paths()
+    fn file_paths(&self) -> Vec<String> {
+        self.0.file_paths()
     }
 
     fn files(&self, py: Python<'_>) -> PyResult<Vec<Selected>> {

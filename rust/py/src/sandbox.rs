@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use img_core::{idmap, mounts, sandbox, seccomp};
+use img_core::{idmap, lock, mounts, sandbox, seccomp};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -55,6 +55,33 @@ fn mount_overlay(
     };
     py.detach(|| mounts::mount_overlay(&target, &lowers, writable))
         .map_err(|error| to_python(py, error))
+}
+
+/// Mounts an empty folder that lives in memory alone.
+#[pyfunction]
+fn mount_memory(py: Python<'_>, target: PathBuf) -> PyResult<()> {
+    py.detach(|| mounts::mount_memory(&target))
+        .map_err(|error| to_python(py, error))
+}
+
+/// Waits for a file lock that another holds; a signal's handler that raises ends the wait.
+#[pyfunction]
+#[pyo3(signature = (file, *, shared=false))]
+fn wait_for_lock(py: Python<'_>, file: i32, shared: bool) -> PyResult<()> {
+    if file < 0 {
+        return Err(PyValueError::new_err("file is not a file descriptor"));
+    }
+    // SAFETY: the caller's descriptor, which it keeps open for the length of this call; a closed one
+    // is answered with EBADF.
+    let file = unsafe { BorrowedFd::borrow_raw(file) };
+    loop {
+        // A wait inside the kernel could not be ended from another thread, so it is asked again.
+        if py.detach(|| lock::attempt(file, shared))? {
+            return Ok(());
+        }
+        signals(py)?;
+        py.detach(|| std::thread::sleep(lock::PAUSE));
+    }
 }
 
 /// Detaches a mount and all below it.
@@ -127,7 +154,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Container>()?;
     module.add_function(wrap_pyfunction!(enter_namespace, module)?)?;
     module.add_function(wrap_pyfunction!(mount_overlay, module)?)?;
+    module.add_function(wrap_pyfunction!(mount_memory, module)?)?;
     module.add_function(wrap_pyfunction!(unmount, module)?)?;
+    module.add_function(wrap_pyfunction!(wait_for_lock, module)?)?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(default_seccomp, module)?)
 }

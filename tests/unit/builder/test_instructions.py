@@ -152,10 +152,26 @@ def test_here_documents_among_other_words_are_left_to_the_shell() -> None:
     assert run.script is None
 
 
-@pytest.mark.parametrize("flag", ["--mount=type=cache,target=/x", "--security=insecure", "--device=gpu"])
-def test_what_is_read_but_not_carried_out_is_refused_and_never_ignored(flag: str) -> None:
-    with pytest.raises(DockerfileError, match="not supported yet"):
-        plan(f"FROM busybox\nRUN {flag} x\n")
+def test_what_is_read_but_not_carried_out_is_refused_and_never_ignored() -> None:
+    with pytest.raises(DockerfileError, match="no devices of this machine"):
+        plan("FROM busybox\nRUN --device=gpu x\n")
+
+
+@pytest.mark.parametrize(
+    ("flag", "allow"), [("--security=insecure", "security.insecure"), ("--network=host", "network.host")]
+)
+def test_what_a_dockerfile_may_not_take_for_itself_needs_the_callers_word(flag: str, allow: str) -> None:
+    text = f"FROM busybox\nRUN {flag} x\n"
+    with pytest.raises(DockerfileError, match="is not allowed") as caught:
+        plan(text)
+    assert f"--allow {allow}" in caught.value.hint
+    (run,) = runs(plan(text, allow=frozenset({allow})))
+    assert {run.security, run.network} & {"insecure", "host"}
+
+
+def test_the_builds_network_is_that_of_a_run_that_names_none_and_allows_it_to_others() -> None:
+    graph = plan("FROM busybox\nRUN a\nRUN --network=none b\nRUN --network=host c\n", network="host")
+    assert [run.network for run in runs(graph)] == ["host", "none", "host"]
 
 
 # ---- COPY and ADD --------------------------------------------------------------------------------

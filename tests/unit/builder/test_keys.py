@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from img.builder.graph import CopyOp, CopyPart, InlineFile, Node, Op, RunOp
+from img.builder.graph import CopyOp, CopyPart, InlineFile, Node, Op, RunMount, RunOp
 from img.builder.key import EMPTY, CacheKey, stacked
-from img.builder.perform import Step, copy_key, run_key
-from img.builder.site import Result, Site
+from img.builder.perform import Step, copy_key, quick_run_key, run_key
+from img.builder.site import Result, RunOptions, Site
 from img.context import Context
-from img.executor import SandboxExecutor
+from img.executor import Rlimit, SandboxExecutor
 from img.oci import Platform
 from img.progress import silent
 from img.snapshot import OverlaySnapshotter
@@ -104,6 +104,8 @@ def step(site: Site, op: Op, below: str = "stack:x") -> Step:
         {"platform": ARM64},
         {"platform": Platform("linux", "amd64", "v3")},
         {"script": InlineFile(name="EOT", content="#!/bin/sh\n")},
+        {"security": "insecure"},
+        {"mounts": (RunMount(kind="cache", target="/c"),)},
     ],
 )
 def test_all_that_a_process_can_see_changes_the_key_of_its_run(site: Site, changes: dict[str, Any]) -> None:
@@ -119,6 +121,78 @@ def test_what_is_below_and_the_epoch_change_the_key_of_a_run(site: Site) -> None
 def test_proxies_do_not_change_the_key_of_a_run(site: Site) -> None:
     hidden = replace(RUN, hidden_env=(("HTTP_PROXY", "http://user:secret@host"),))
     assert run_key(step(site, hidden), hidden) == run_key(step(site, RUN), RUN)
+
+
+MOUNT = RunMount(kind="secret", target="/run/secrets/k", id="k")
+
+
+def key_with(site: Site, *mounts: RunMount, **bound: object) -> CacheKey:
+    op = replace(RUN, mounts=mounts)
+    return run_key(step(site, op), op, **bound)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kind": "ssh"},
+        {"target": "/k"},
+        {"id": "other"},
+        {"env": "K"},
+        {"mode": 0},
+        {"uid": 1},
+        {"gid": 1},
+        {"required": True},
+        {"readonly": True},
+        {"size": 1},
+    ],
+)
+def test_what_a_process_sees_of_a_mount_changes_the_key(site: Site, changes: dict[str, Any]) -> None:
+    assert key_with(site, MOUNT) != key_with(site, replace(MOUNT, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"id": "other"}, {"sharing": "locked"}, {"source": "/s", "input": 1}])
+def test_what_a_cache_is_called_and_begins_as_does_not(site: Site, changes: dict[str, Any]) -> None:
+    cache = RunMount(kind="cache", target="/c", id="/c")
+    assert key_with(site, cache) == key_with(site, replace(cache, **changes))
+
+
+def test_what_the_caller_gives_is_in_no_key_but_the_names_of_hosts(site: Site) -> None:
+    options = RunOptions(
+        secret_values={"k": "SECRET"},
+        secret_files={"f": "/SECRET"},
+        agents={"default": ("/SECRET",)},
+        shm_bytes=1,
+        rlimits=(Rlimit(kind="RLIMIT_NOFILE", soft=1, hard=1),),
+    )
+    given = replace(site, run_options=options)
+    assert key_with(given, MOUNT) == key_with(site, MOUNT)
+    assert "SECRET" not in key_with(given, MOUNT).text
+    keys = [
+        key_with(replace(site, run_options=RunOptions(hosts=hosts)))
+        for hosts in ((), (("db", "10.0.0.1"),), (("db", "10.0.0.2"),), (("other", "10.0.0.1"),))
+    ]
+    assert keys[1] == keys[2]
+    assert len({key.digest for key in keys}) == 3
+
+
+def test_a_bind_mount_is_known_quickly_only_where_its_source_has_a_name(site: Site) -> None:
+    def quick(mount: RunMount, content: str = "stack:source") -> CacheKey | None:
+        op = replace(RUN, mounts=(mount,))
+        inputs = [Result(content="stack:x"), Result(content=content)]
+        return quick_run_key(Step(site, Node(number=1, op=op, inputs=(0, 1), title="RUN"), inputs), op)
+
+    stage = RunMount(kind="bind", target="/b", input=1, readonly=True)
+    assert quick(replace(stage, input=0)) is None, "a context is known by its files"
+    assert quick(stage, content="") is None, "so is a named folder"
+    keys = [quick(stage), quick(stage, "stack:other"), quick(replace(stage, source="/s"))]
+    assert None not in keys
+    assert len({key.digest for key in keys if key}) == 3
+    assert quick_run_key(step(site, RUN), RUN) == run_key(step(site, RUN), RUN)
+
+
+def test_what_a_bind_mount_shows_changes_the_key(site: Site) -> None:
+    bind = RunMount(kind="bind", target="/b", readonly=True)
+    assert key_with(site, bind, content=["blake3:1"]) != key_with(site, bind, content=["blake3:2"])
 
 
 @pytest.mark.parametrize(

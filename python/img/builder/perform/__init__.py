@@ -6,13 +6,15 @@ leaves its folder in a `Made`, still unpublished.
 
 from __future__ import annotations
 
+from img.builder.perform.binds import Binds
 from img.builder.perform.copy import Sources, copy, copy_key, open_sources, quick_key
 from img.builder.perform.fetch import fetch
-from img.builder.perform.run import run, run_key
+from img.builder.perform.run import quick_run_key, run, run_key
 from img.builder.perform.step import Made, Step, folders_of
 from img.builder.perform.workdir import workdir, workdir_key
 
 __all__ = [
+    "Binds",
     "Made",
     "Sources",
     "Step",
@@ -22,6 +24,7 @@ __all__ = [
     "folders_of",
     "open_sources",
     "quick_key",
+    "quick_run_key",
     "run",
     "run_key",
     "workdir",

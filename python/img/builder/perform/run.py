@@ -1,4 +1,4 @@
-"""RUN, carried out: its cache key, and its container. Source: Dockerfile reference, "RUN"."""
+"""RUN, carried out: its cache keys, and its container. Source: Dockerfile reference, "RUN"."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from collections import deque
 from pathlib import Path
 
 from img import _core
-from img.builder.graph import RunOp
+from img.builder.graph import RunMount, RunOp
 from img.builder.key import CacheKey
+from img.builder.perform.binds import Binds
+from img.builder.perform.mounts import furnish
 from img.builder.perform.step import Made, Step
 from img.builder.users import identity
 from img.errors import BuildError
@@ -21,8 +23,27 @@ TAIL_LINES = 20
 """Lines of a failed step's output that its error carries."""
 
 
-def run_key(step: Step, op: RunOp) -> CacheKey:
-    """The key of a RUN: all that its process can see, proxies aside."""
+def quick_run_key(step: Step, op: RunOp) -> CacheKey | None:
+    """The key that needs nothing read: bind mounts named by what they stand in.
+
+    None where that is not enough, since a context is known by its files alone.
+    """
+    sources = []
+    for mount in op.mounts:
+        if mount.kind == "bind":
+            content = step.inputs[mount.input].content if mount.input else ""
+            if not content:
+                return None
+            sources.append([content, mount.source])
+    return run_key(step, op, sources=sources)
+
+
+def run_key(step: Step, op: RunOp, **bound: object) -> CacheKey:
+    """The key of a RUN: all that its process can see, proxies, secrets, agents and caches aside.
+
+    Args:
+        bound: What the bind mounts show: `sources` names it by stack and path, `content` by content.
+    """
     return CacheKey.make(
         "run",
         below=step.inputs[0].content,
@@ -32,36 +53,61 @@ def run_key(step: Step, op: RunOp) -> CacheKey:
         cwd=op.cwd,
         user=op.user,
         network="" if op.network == "default" else op.network,
+        security="" if op.security == "sandbox" else op.security,
+        mounts=[_mount_facts(mount) for mount in op.mounts],
+        hosts=sorted({name for name, _ in step.site.run_options.hosts}),
         platform=str(op.platform),
         hostname=op.hostname,
         epoch=step.site.epoch,
+        **bound,
     )
 
 
-def run(step: Step, op: RunOp) -> Made:
+def _mount_facts(mount: RunMount) -> dict[str, object]:
+    """What of a mount counts. What a cache is called does not, nor what is in it."""
+    facts: dict[str, object] = {"type": mount.kind, "target": mount.target}
+    if mount.kind in ("secret", "ssh"):
+        facts["id"] = mount.id
+    for name in ("readonly", "required", "size", "uid", "gid", "env"):
+        if value := getattr(mount, name):
+            facts[name] = value
+    if mount.mode is not None:
+        facts["mode"] = mount.mode
+    return facts
+
+
+def run(step: Step, op: RunOp, binds: Binds) -> Made:
     """Runs the container.
 
+    Args:
+        binds: What its bind mounts show.
     Raises:
         BuildError: its process did not end with 0.
+        DockerfileError: a secret or agent that it requires was not given.
     """
     site = step.site
     who = identity(op.user, step.read)
     snapshot = site.snapshots.writable(step.below)
     try:
-        env = {**dict(op.hidden_env), "HOME": who.home, **dict(op.env)}
-        spec = RunSpec(
-            root=str(snapshot.root),
-            args=op.args,
-            env=tuple(env.items()),
-            cwd=op.cwd,
-            uid=who.uid,
-            gid=who.gid,
-            additional_gids=who.groups,
-            mounts=_script_mount(step, op, snapshot.scratch),
-            network="none" if op.network == "none" else "host",
-            hostname=op.hostname or HOSTNAME,
-        )
-        code, tail = _run_logged(step, spec)
+        with furnish(step, op, binds, snapshot.scratch) as furnished:
+            env = {**dict(op.hidden_env), "HOME": who.home, **dict(op.env), **furnished.env}
+            spec = RunSpec(
+                root=str(snapshot.root),
+                args=op.args,
+                env=tuple(env.items()),
+                cwd=op.cwd,
+                uid=who.uid,
+                gid=who.gid,
+                additional_gids=who.groups,
+                mounts=(*furnished.mounts, *_script_mount(op, snapshot.scratch)),
+                network="none" if op.network == "none" else "host",
+                hostname=op.hostname or HOSTNAME,
+                security="insecure" if op.security == "insecure" else "sandbox",
+                hosts=site.run_options.hosts,
+                shm_bytes=site.run_options.shm_bytes,
+                rlimits=site.run_options.rlimits,
+            )
+            code, tail = _run_logged(step, spec)
         if code:
             raise BuildError(step.node.title, code, tuple(tail), step.node.where)
         snapshot.detach()
@@ -73,7 +119,7 @@ def run(step: Step, op: RunOp) -> Made:
         raise
 
 
-def _script_mount(step: Step, op: RunOp, folder: Path) -> tuple[Mount, ...]:
+def _script_mount(op: RunOp, folder: Path) -> tuple[Mount, ...]:
     """Writes a RUN's own script down and says where the container finds it: on its `/dev`, in no layer."""
     if op.script is None:
         return ()

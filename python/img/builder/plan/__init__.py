@@ -301,7 +301,9 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
     """Refuses words that are not UTF-8 where a process or a path would be made of them."""
     words: tuple[str, ...] = ()
     if isinstance(op, RunOp):
-        words = (*op.args, *(text for pair in (*op.env, *op.hidden_env) for text in pair), op.cwd, op.user)
+        mounts = (text for m in op.mounts for text in (m.target, m.source, m.id, m.env))
+        variables = (text for pair in (*op.env, *op.hidden_env) for text in pair)
+        words = (*op.args, *variables, op.cwd, op.user, *mounts)
     elif isinstance(op, CopyOp):
         names = (file.name for file in op.inline)
         words = (*op.sources, op.dest, op.chown, op.chmod, *op.exclude, *names)

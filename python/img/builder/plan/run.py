@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from img.builder.graph import InlineFile, RunMount, RunOp
+from img.builder.graph import InlineFile, RunOp
+from img.builder.plan.mounts import plan_mounts
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 
@@ -28,7 +29,7 @@ def plan_run(
     Raises:
         DockerfileError: a mount names what is not there, or asks for what was not allowed.
     """
-    _only_known(run)
+    _refuse_devices(run)
     script = _own_script(run)
     if script is not None:
         args: tuple[str, ...] = (f"{PIPES}/{script.name}",)
@@ -36,14 +37,15 @@ def plan_run(
         args = run.words
     else:
         args = (*(state.config.words("Shell") or ("/bin/sh", "-c")), _script(run))
-    mounts, inputs = _mounts(planner, stage, state, run)
+    mounts, inputs = plan_mounts(planner, stage, state, run)
     op = RunOp(
         args=args,
         env=state.scope.run_env(),
         hidden_env=state.scope.proxies(),
         cwd=state.config.working_dir,
         user=state.config.user,
-        network=run.network or "default",
+        network=_network(planner, run),
+        security=_security(planner, run),
         mounts=mounts,
         platform=state.platform,
         script=script,
@@ -54,24 +56,41 @@ def plan_run(
     return op, (state.node, *inputs), f"RUN {prefix}{' '.join(args)}"
 
 
-def _mounts(
-    planner: Planner, stage: ins.Stage, state: StageState, run: ins.Run
-) -> tuple[tuple[RunMount, ...], tuple[int, ...]]:
-    """The mounts, and the nodes that their `from` names."""
-    return (), ()
+def _network(planner: Planner, run: ins.Run) -> str:
+    """The network of a RUN: its own word, else the caller's."""
+    network = run.network or planner.options.network
+    allowed = "network.host" in planner.options.allow or planner.options.network == "host"
+    if network == "host" and not allowed:
+        raise fault(
+            run.span,
+            "RUN --network=host is not allowed",
+            at="--network",
+            hint="allow it for this build with --allow network.host, as for docker",
+        )
+    return network
 
 
-def _only_known(run: ins.Run) -> None:
-    """Refuses what this version parses but does not carry out; nothing is ignored silently."""
-    refused = ""
-    if run.mounts:
-        refused = "--mount"
-    elif run.security not in ("", "sandbox"):
-        refused = f"--security={run.security}"
-    elif run.devices:
-        refused = "--device"
-    if refused:
-        raise fault(run.span, f"RUN {refused} is not supported yet", at=refused.partition("=")[0])
+def _security(planner: Planner, run: ins.Run) -> str:
+    """What holds the process back. Nothing of the Dockerfile alone can lift it."""
+    if run.security == "insecure" and "security.insecure" not in planner.options.allow:
+        raise fault(
+            run.span,
+            "RUN --security=insecure is not allowed",
+            at="--security",
+            hint="allow it for this build with --allow security.insecure",
+        )
+    return run.security or "sandbox"
+
+
+def _refuse_devices(run: ins.Run) -> None:
+    """Docker's stable syntax knows no `--device` either; its experimental one asks a daemon's list."""
+    if run.devices:
+        raise fault(
+            run.span,
+            "RUN --device is not supported: a step gets no devices of this machine",
+            at="--device",
+            hint="docker's stable syntax refuses it as well",
+        )
 
 
 def _own_script(run: ins.Run) -> InlineFile | None:

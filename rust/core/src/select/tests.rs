@@ -182,7 +182,7 @@ fn paths_are_those_of_the_files_that_are_taken() {
     let selection = tree
         .try_select(&["src", "a.txt"], &["src/deep"], &[])
         .unwrap();
-    let mut paths = selection.paths();
+    let mut paths = selection.file_paths();
     paths.sort();
     assert_eq!(paths, ["a.txt", "src/deep.c", "src/x.c"]);
 }
