@@ -11,7 +11,7 @@ from typing import Any
 
 from img.builder.assemble import assemble
 from img.builder.graph import INPUTS, BuildGraph
-from img.builder.plan import NamedContext, PlanOptions, make_plan, needed_bases
+from img.builder.plan import NamedContext, PlanOptions, context_name, make_plan, needed_bases
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
 from img.builder.solver import Solver
 from img.oci import Image
@@ -27,6 +27,7 @@ __all__ = [
     "RunOptions",
     "Site",
     "Solved",
+    "context_name",
     "make_plan",
     "needed_bases",
     "solve",

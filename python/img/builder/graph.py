@@ -23,7 +23,7 @@ class SourceOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeOp:
-    """A folder that the caller named (`--build-context`). `name` is its key in `Site.trees`."""
+    """A tree of files that the caller named (`--build-context`). `name` is its key in `Site.trees`."""
 
     name: str
 
@@ -53,6 +53,7 @@ class GitOp:
         checksum: Beginning of the commit's hash that `ref` must mean, or empty.
         keep_git_dir: The files have their `.git` folder.
         submodules: Submodules are fetched too.
+        mtime: `checkout` gives the files the time at which they were written here, not the commit's.
     """
 
     remote: str
@@ -61,6 +62,7 @@ class GitOp:
     checksum: str = ""
     keep_git_dir: bool = False
     submodules: bool = True
+    mtime: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +146,13 @@ class CopyPart:
         input: Which input of the node they are looked up in (an index into `Node.inputs`); 0 for the
             build context.
         unpack: An archive is extracted, not copied.
+        shown: What people see in place of the words; empty for the words themselves.
     """
 
     patterns: tuple[str, ...]
     input: int = 0
     unpack: bool = False
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +179,7 @@ class CopyOp:
     @property
     def sources(self) -> tuple[str, ...]:
         """All source words, for people."""
-        return tuple(word for part in self.parts for word in part.patterns)
+        return tuple(word for part in self.parts for word in ((part.shown,) if part.shown else part.patterns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,17 @@ from pathlib import Path
 from img import _core
 from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
-from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
-from img.dockerfile import ignore_names, parse, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Span
+from img.engine.contexts import Inputs, open_inputs
+from img.engine.fetching import Fetcher
+from img.engine.named import NamedContexts, named_contexts
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
 from img.errors import ImgError, RegistryError, StoreError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress
+from img.remote import Reach
 from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
@@ -48,6 +50,7 @@ class Build:
         jobs: int,
         namespace: _core.Namespace,
         backend: Backend = "auto",
+        reach: Reach | None = None,
     ) -> None:
         """Checks the tags; touches nothing else."""
         self._store = store
@@ -57,6 +60,7 @@ class Build:
         self._jobs = jobs
         self._namespace = namespace
         self._backend = backend
+        self._reach = reach or Reach()
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -67,11 +71,14 @@ class Build:
         """Builds, names the image, and gives it."""
         self._store.lease()
         with self._store.work.begin() as work:
-            context, dockerfile = self._read(work)
-            graph = self._plan(dockerfile)
+            fetcher = Fetcher(self._store, work, self._request, reach=self._reach, progress=self._progress)
+            inputs = open_inputs(self._request, work, fetcher)
+            dockerfile = inputs.dockerfile
+            named = self._named(dockerfile, fetcher)
+            graph = self._plan(dockerfile, named)
             name = self._tags[0].familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
-            solved = self._solve(graph, context, work)
+            solved = self._solve(graph, inputs, named, fetcher, work)
         for tag in self._tags or (None,):
             self._store.names.put(solved.image, tag)
         warnings = (
@@ -82,46 +89,21 @@ class Build:
             self._progress(Note(level="warning", text=text))
         return Built(image=solved.image, solved=solved, tags=self._tags, warnings=warnings)
 
-    # ---- what is read ------------------------------------------------------------------------
-
-    def _read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
-        """Opens the context and parses the Dockerfile."""
-        request = self._request
-        stdin = Path(request.stdin).read_bytes if request.stdin else None
-        text: bytes | None = None
-        if request.context == "-":
-            if request.dockerfile == "-":
-                raise UsageError("the context and the Dockerfile cannot both come from standard input")
-            if stdin is None:
-                raise UsageError("nothing came on standard input", hint="img build - < context.tar")
-            root = work.folder("context")
-            if not unpack(Path(request.stdin), root):
-                text = stdin()
-        else:
-            root = open_folder(Path(request.cwd) / request.context)
-        cwd = root if request.context == "-" else Path(request.cwd)
-        if request.dockerfile == "-" and stdin is not None:
-            text = stdin()
-        path = "Dockerfile"
-        if text is None:
-            text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
-        dockerfile = parse(text, path=path)
-        beside = cwd if request.dockerfile and (cwd / path).is_file() else root
-        return self._with_ignore(root, beside / path), dockerfile
-
-    def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
-        names = ignore_names(dockerfile.name)
-        data, name = read_ignore(root, names, beside=dockerfile.parent)
-        return Context(root=root, name=self._request.context, ignore=parse_ignore(data), ignore_name=name)
-
     # ---- plan and solve ----------------------------------------------------------------------
 
-    def _plan(self, dockerfile: Dockerfile) -> BuildGraph:
+    def _named(self, dockerfile: Dockerfile, fetcher: Fetcher) -> NamedContexts:
+        def resolve(reference: Reference, platform: Platform) -> Image:
+            return self._puller.resolve(reference, platform, policy=self._request.pull)
+
+        return named_contexts(self._request, dockerfile, self._store, fetcher, resolve)
+
+    def _plan(self, dockerfile: Dockerfile, named: NamedContexts) -> BuildGraph:
         options = PlanOptions(
             target=self._request.target,
             build_args=self._request.build_args,
             labels=self._request.labels,
             platform=self._platform,
+            contexts=named.contexts,
             allow=frozenset(self._request.allow),
             network=self._request.network,
         )
@@ -171,13 +153,16 @@ class Build:
             ulimits=request.ulimits,
         )
 
-    def _stop(self, stop: bool) -> None:
-        """Ends all work in other threads: in the extension, and on the wire."""
-        _core.stop_everything(stop)
-        if stop:
-            self._puller.stop()
+    def _solve(
+        self, graph: BuildGraph, inputs: Inputs, named: NamedContexts, fetcher: Fetcher, work: WorkFolder
+    ) -> Solved:
+        def stop(stop: bool) -> None:
+            """Ends all work in other threads: in the extension, in programs, and on the wire."""
+            _core.stop_everything(stop)
+            if stop:
+                self._puller.stop()
+                fetcher.stop()
 
-    def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
         stub = work.folder("stub")
         prepare_stub(stub)
         scratch = work.folder("steps")
@@ -187,18 +172,20 @@ class Build:
             snapshots=choose_snapshotter(scratch, stub, backend=self._backend, progress=self._progress),
             executor=SandboxExecutor(str(work.folder("run")), emulate_owners=single),
             images=self._puller,
-            context=context,
+            context=inputs.context,
             scratch=scratch,
             progress=self._progress,
-            stop=self._stop,
+            stop=stop,
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
+            trees=named.trees,
+            remotes=fetcher,
             run_options=self._run_options(),
         )
         memo = None
-        if self._request.context != "-":
-            memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(context.root)))
+        if inputs.lasting:
+            memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(inputs.context.root)))
         epoch = self._request.epoch
         try:
             return solve(

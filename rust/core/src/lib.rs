@@ -27,6 +27,7 @@ mod kernel;
 pub mod memo;
 mod monitor;
 pub mod mounts;
+pub mod outside;
 pub mod pack;
 mod payload;
 pub mod pipeline;

@@ -18,7 +18,10 @@ from img.builder.graph import (
     BuildGraph,
     ConfigOp,
     CopyOp,
+    CopyPart,
+    GitOp,
     HistoryLine,
+    HttpOp,
     Node,
     Op,
     RunOp,
@@ -48,14 +51,26 @@ class NamedContext:
     """What `--build-context NAME=…` puts in the place of a stage or image of that name.
 
     Attributes:
-        kind: An image; a folder, found in `Site.trees` under the name; or a stage of the Dockerfile.
-        image: The image, where it is one.
-        stage: The stage's name, where it is one.
+        kind: An image; a tree of files, found in `Site.trees` under the name; or a stage of the
+            Dockerfile.
+        image: Gives the image for a platform, where it is one.
+        stage: The stage's name or number, where it is one.
     """
 
     kind: Literal["image", "tree", "stage"]
-    image: Image | None = None
+    image: Callable[[Platform], Image] | None = None
     stage: str = ""
+
+
+def context_name(name: str) -> str:
+    """The name under which a named context is known: `alpine` for `docker.io/library/alpine:latest`.
+
+    What is no image's name (a stage with capitals, say) is only written in small letters.
+    """
+    try:
+        return Reference.parse(name).familiar.removesuffix(":latest")
+    except InvalidReference:
+        return name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +78,7 @@ class PlanOptions:
     """What the caller asks for, besides the Dockerfile.
 
     Attributes:
-        contexts: Named contexts by name.
+        contexts: Named contexts by `context_name`.
         allow: Entitlements: `security.insecure`, `network.host`.
         network: For a RUN that names none.
     """
@@ -88,6 +103,16 @@ class StageState:
     platform: Platform
     history: list[HistoryLine] = field(default_factory=list)
     command_set: bool = False
+
+    def child(self) -> StageState:
+        """The state of a stage that is built on this one."""
+        return StageState(
+            scope=self.scope.inherit(),
+            config=self.config,
+            node=self.node,
+            platform=self.platform,
+            history=list(self.history),
+        )
 
 
 def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> BuildGraph:
@@ -115,14 +140,25 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
         if stage.index in seen:
             continue
         seen.add(stage.index)
+        own = planner.named_context(stage.name)
+        if own is not None:
+            pending.extend([find_stage(dockerfile, own.stage)] if own.kind == "stage" else [])
+            continue
         name, platform = planner.base_of(stage)
         below = stage_named(dockerfile, name, before=stage.index)
-        if below is not None:
+        overriding = planner.named_context(name)
+        if overriding is not None:
+            pending.extend([find_stage(dockerfile, overriding.stage)] if overriding.kind == "stage" else [])
+        elif below is not None:
             pending.append(below)
         elif name != SCRATCH:
             wanted[planner.reference(stage.from_.span, name), platform] = None
         for instruction in stage.instructions:
             if isinstance(instruction, ins.Copy) and instruction.from_:
+                named = planner.named_context(instruction.from_)
+                if named is not None:
+                    pending.extend([find_stage(dockerfile, named.stage)] if named.kind == "stage" else [])
+                    continue
                 source = planner.stage_at(instruction.from_, before=stage.index)
                 if source is not None:
                     pending.append(source)
@@ -146,7 +182,9 @@ class Planner:
         self.nodes: list[Node] = []
         self.states: dict[int, StageState] = {}
         self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
-        self.named: dict[str, int] = {}
+        self.named: dict[tuple[str, Platform], tuple[int, Image | None]] = {}
+        self.fetches: dict[HttpOp | GitOp, int] = {}
+        self.planning: list[ins.Stage] = []
         self.warnings: list[str] = []
         self.used: set[str] = set()
         self.outer = self._outer()
@@ -228,6 +266,12 @@ class Planner:
     def stage(self, stage: ins.Stage) -> StageState:
         """Plans a stage, once."""
         if stage.index not in self.states:
+            self._enter(stage)
+            own = self.named_context(stage.name)
+            if own is not None:
+                self.states[stage.index] = self._begin_named(stage, stage.name, own, self.base_of(stage)[1])
+                self.planning.pop()
+                return self.states[stage.index]
             state = self._begin(stage)
             for trigger in state.config.words("OnBuild") or ():
                 self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
@@ -236,31 +280,63 @@ class Planner:
                 self._step(stage, state, instruction)
             self.used |= state.scope.used
             self.states[stage.index] = state
+            self.planning.pop()
         return self.states[stage.index]
+
+    def _enter(self, stage: ins.Stage) -> None:
+        """Refuses a stage that stands on itself, which only a named context can bring about."""
+        if stage in self.planning:
+            names = [s.name or str(s.index) for s in (*self.planning, stage)]
+            raise fault(
+                stage.from_.span,
+                f"the stages go round in a circle: {' -> '.join(names)}",
+                hint="a named context (--build-context) names a stage that is built on it",
+            )
+        self.planning.append(stage)
 
     def _begin(self, stage: ins.Stage) -> StageState:
         name, platform = self.base_of(stage)
+        named = self.named_context(name)
+        if named is not None:
+            return self._begin_named(stage, name, named, platform)
         below = stage_named(self.dockerfile, name, before=stage.index)
         if below is not None:
-            parent = self.stage(below)
-            return StageState(
-                scope=parent.scope.inherit(),
-                config=parent.config,
-                node=parent.node,
-                platform=parent.platform,
-                history=list(parent.history),
-            )
+            return self.stage(below).child()
         if name == SCRATCH:
-            config = ImageConfig.scratch(platform).with_run(Env=[f"PATH={DEFAULT_PATH}"], WorkingDir="/")
-            node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
-        else:
-            node, image = self.image(stage, stage.from_, name, platform)
-            config = image.config
-            wanted = config.platform
-            if wanted.os and wanted.architecture and not platform.accepts(wanted):
-                self.warnings.append(f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}")
+            return self._scratch(stage, platform)
+        node, image = self.image(stage, stage.from_, name, platform)
+        self._warn_platform(stage, name, image.config, platform)
+        return self._fresh(image.config, node, platform)
+
+    def _fresh(self, config: ImageConfig, node: int, platform: Platform) -> StageState:
         scope = Scope(outer=self.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
+
+    def _warn_platform(self, stage: ins.Stage, name: str, config: ImageConfig, platform: Platform) -> None:
+        wanted = config.platform
+        if wanted.os and wanted.architecture and not platform.accepts(wanted):
+            self.warnings.append(f"{stage.from_.span.where}: {name} is for {wanted}, not for {platform}")
+
+    def _begin_named(
+        self, stage: ins.Stage, name: str, named: NamedContext, platform: Platform
+    ) -> StageState:
+        """A stage that begins with a named context: with an image, a stage, or the files of a tree."""
+        if named.kind == "stage":
+            return self.stage(find_stage(self.dockerfile, named.stage)).child()
+        node, image = self._named(stage, stage.from_, name, named, platform)
+        if image is not None:
+            self._warn_platform(stage, name, image.config, platform)
+            return self._fresh(image.config, node, platform)
+        state = self._scratch(stage, platform)
+        op = CopyOp(parts=(CopyPart(patterns=(".",), input=1),), dest="/")
+        state.node = self.add(stage, op, (state.node, node), f"FROM {name}", stage.from_)
+        state.history.append(HistoryLine(created_by=f"FROM {name}", node=state.node))
+        return state
+
+    def _scratch(self, stage: ins.Stage, platform: Platform) -> StageState:
+        config = ImageConfig.scratch(platform).with_run(Env=[f"PATH={DEFAULT_PATH}"], WorkingDir="/")
+        node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
+        return self._fresh(config, node, platform)
 
     def image(
         self, stage: ins.Stage, at: ins.Instruction, name: str, platform: Platform
@@ -276,9 +352,11 @@ class Planner:
 
     def source_node(self, stage: ins.Stage, at: ins.Instruction, name: str) -> int:
         """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image."""
-        named = self.options.contexts.get(name)
+        named = self.named_context(name)
+        if named is not None and named.kind == "stage":
+            return self.stage(find_stage(self.dockerfile, named.stage)).node
         if named is not None:
-            return self._named(stage, at, name, named)
+            return self._named(stage, at, name, named, self.options.platform)[0]
         source = self.stage_at(name, before=stage.index)
         if source is not None:
             return self.stage(source).node
@@ -293,16 +371,22 @@ class Planner:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)
         return self.image(stage, at, name, self.options.platform)[0]
 
-    def _named(self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext) -> int:
-        """The node of a named context, once for each name."""
-        if named.kind == "stage":
-            return self.stage(find_stage(self.dockerfile, named.stage)).node
-        if name not in self.named:
-            op: Op = TreeOp(name=name)
-            if named.image is not None:
-                op = SourceOp(image=named.image, name=name)
-            self.named[name] = self.add(stage, op, (), f"CONTEXT {name}", at)
-        return self.named[name]
+    def named_context(self, name: str) -> NamedContext | None:
+        """What the caller put in the place of a stage or image of this name."""
+        if not name or not self.options.contexts:
+            return None
+        return self.options.contexts.get(context_name(name))
+
+    def _named(
+        self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext, platform: Platform
+    ) -> tuple[int, Image | None]:
+        """The node of a named context and its image, if it is one; once for each name and platform."""
+        key = (context_name(name), platform)
+        if key not in self.named:
+            image = named.image(platform) if named.image is not None else None
+            op: Op = TreeOp(name=key[0]) if image is None else SourceOp(image=image, name=name)
+            self.named[key] = (self.add(stage, op, (), f"CONTEXT {name}", at), image)
+        return self.named[key]
 
     def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         number = len(self.nodes)
@@ -373,4 +457,13 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
             raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")
 
 
-__all__ = ["NamedContext", "PlanOptions", "Planner", "Resolve", "StageState", "make_plan", "needed_bases"]
+__all__ = [
+    "NamedContext",
+    "PlanOptions",
+    "Planner",
+    "Resolve",
+    "StageState",
+    "context_name",
+    "make_plan",
+    "needed_bases",
+]
