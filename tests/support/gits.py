@@ -97,6 +97,10 @@ class GitWeb(Web):
         self.git_secret = ""
         self.git_seen: list[str] = []
 
+    def __enter__(self) -> GitWeb:
+        super().__enter__()
+        return self
+
     def repository(self, name: str, *, host: str = "127.0.0.1") -> str:
         """The URL of a repository."""
         return self.url(f"/git/{name}.git", host=host)

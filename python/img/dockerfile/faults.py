@@ -11,6 +11,7 @@ from img.dockerfile.instructions import Span
 from img.errors import DockerfileError
 
 _UNPRINTABLE = re.compile("[\ud800-\udfff]")
+_USERINFO = re.compile(r"(https?://)([^/\s@]+)@", re.IGNORECASE)
 
 
 def fault(span: Span, message: str, *, at: str = "", offset: int = 0, hint: str = "") -> DockerfileError:
@@ -36,8 +37,13 @@ def fault(span: Span, message: str, *, at: str = "", offset: int = 0, hint: str 
 
 
 def printable(text: str) -> str:
-    """Replaces bytes that were not UTF-8, so that a message can be written anywhere."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    """A text as a message may have it: no bytes that were not UTF-8, and no password of a URL."""
+    return without_passwords(_UNPRINTABLE.sub("\ufffd", text))
+
+
+def without_passwords(text: str) -> str:
+    """Stars in the place of what a URL in a text carries before its host; no column moves."""
+    return _USERINFO.sub(lambda found: found.group(1) + "*" * len(found.group(2)) + "@", text)
 
 
 def _locate(span: Span, at: str, offset: int) -> tuple[int, int, str]:

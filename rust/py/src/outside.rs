@@ -24,13 +24,13 @@ fn start_outside(py: Python<'_>) -> PyResult<()> {
 /// Runs a program to its end; a signal's handler that raises ends it first.
 #[pyfunction]
 #[pyo3(signature = (argv, *, env, cwd, stdin=Vec::new()))]
-fn run_outside<'py>(
-    py: Python<'py>,
+fn run_outside(
+    py: Python<'_>,
     argv: Vec<String>,
     env: Vec<(String, String)>,
     cwd: PathBuf,
     stdin: Vec<u8>,
-) -> PyResult<(i32, Bound<'py, PyBytes>, Bound<'py, PyBytes>)> {
+) -> PyResult<(i32, Bound<'_, PyBytes>, Bound<'_, PyBytes>)> {
     let program = Program {
         argv,
         env,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,4 @@ def test_the_dockerfile_tells(dockerfile: str, needed: bool, tmp_path: Path) -> 
 )
 def test_the_request_tells(request_: BuildRequest, tmp_path: Path) -> None:
     expected = request_.context != "."
-    assert needs_outside(BuildRequest(**{**_fields(request_), "cwd": str(tmp_path)})) is expected
-
-
-def _fields(request: BuildRequest) -> dict[str, object]:
-    return {name: getattr(request, name) for name in ("context", "dockerfile", "contexts")}
+    assert needs_outside(replace(request_, cwd=str(tmp_path))) is expected

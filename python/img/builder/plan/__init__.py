@@ -35,7 +35,7 @@ from img.builder.scope import PROXIES, Scope, platform_args
 from img.dockerfile import find_stage, parse_trigger, stage_named
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at
-from img.dockerfile.faults import fault
+from img.dockerfile.faults import fault, without_passwords
 from img.errors import InvalidReference, UsageError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
@@ -408,6 +408,7 @@ class Planner:
         elif isinstance(instruction, ins.Copy):
             op, inputs = plan_copy(self, stage, state, instruction)
             title = copy_title(op)
+            created_by = without_passwords(created_by)
         elif isinstance(instruction, ins.Workdir):
             path = self.absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
             op = WorkdirOp(path=path, user=state.config.user)
