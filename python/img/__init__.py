@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from img.errors import (
         BuildError,
         DockerfileError,
+        FetchError,
         ImgError,
         RegistryError,
         SandboxError,
@@ -35,6 +36,7 @@ __all__ = [
     "BuildResult",
     "Client",
     "DockerfileError",
+    "FetchError",
     "Image",
     "ImageConfig",
     "ImgError",
@@ -59,6 +61,7 @@ _HOMES = {
     "img.errors": (
         "BuildError",
         "DockerfileError",
+        "FetchError",
         "ImgError",
         "RegistryError",
         "SandboxError",

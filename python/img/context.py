@@ -25,12 +25,14 @@ class Context:
         name: What people call it, for messages.
         ignore: Patterns of `.dockerignore`, in order.
         ignore_name: The file that they came from; empty where there is none.
+        lasting: The files stay where they are when the build is over, so their digests may be remembered.
     """
 
     root: Path
     name: str
     ignore: tuple[str, ...] = ()
     ignore_name: str = ""
+    lasting: bool = True
 
     def select(self, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> _core.Selection:
         """Chooses files for one COPY.

@@ -886,6 +886,7 @@ def test_what_was_fetched_is_counted_and_collected(
     context = make_context({"Dockerfile": f"FROM scratch\nADD {url} {server.repository('app')} /x/\n"})
     img.build(context)
     kept = img.state / "remote"
+    assert img.ok("du", "--json").json()["other_bytes"] >= 300_000
     assert len(list((kept / "http").glob("*/data"))) == 1
     assert len(list((kept / "git").glob("*/repository"))) == 1
     img.ok("prune")

@@ -184,7 +184,7 @@ class Build:
             run_options=self._run_options(),
         )
         memo = None
-        if inputs.lasting:
+        if inputs.context.lasting:
             memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(inputs.context.root)))
         epoch = self._request.epoch
         try:

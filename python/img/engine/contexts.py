@@ -41,11 +41,10 @@ _FORMS = "a context is a folder, a git or http(s) URL, or - for standard input"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a build reads. `lasting`: the context's files stay where they are when the build is over."""
+    """What a build reads."""
 
     context: Context
     dockerfile: Dockerfile
-    lasting: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ def open_inputs(request: BuildRequest, work: WorkFolder, fetcher: Fetcher) -> In
     else:
         beside = cwd if file and (cwd / path).is_file() else root.folder
         context = ignoring(root.folder, name=name, beside=beside / path)
-    return Inputs(context=context, dockerfile=dockerfile, lasting=root.lasting)
+    return Inputs(context=context, dockerfile=dockerfile)
 
 
 def _given(request: BuildRequest, fetcher: Fetcher) -> tuple[bytes | None, str]:
@@ -204,4 +203,5 @@ def _ignoring_inside(root: Path, dockerfile: str, name: str) -> Context:
     """The same, for what was fetched: no symlink in it leads outside."""
     folder, _, file = dockerfile.rpartition("/")
     data, found = read_ignore_inside(root, ignore_names(file), folder=folder)
-    return Context(root=root, name=name, ignore=parse_ignore(data), ignore_name=found)
+    ignore = parse_ignore(data)
+    return Context(root=root, name=name, ignore=ignore, ignore_name=found, lasting=False)

@@ -48,7 +48,7 @@ class Fetcher:
     def http(self, op: HttpOp) -> Fetched:
         """See `builder.Remotes.http`."""
         file = self.file(op.url, name=op.name, checksum=op.checksum)
-        context = Context(root=file.path.parent, name=shown(op.url))
+        context = Context(root=file.path.parent, name=shown(op.url), lasting=False)
         return Fetched(content=f"http:{file.digest}:{op.name}", open=lambda: context)
 
     def git(self, op: GitOp) -> Fetched:
@@ -99,7 +99,8 @@ class Fetcher:
     # ---- parts ---------------------------------------------------------------------------------------
 
     def _files(self, url: GitUrl, found: GitTree) -> Context:
-        return Context(root=self._git().checkout(url, found, self.folder()), name=shown(url.remote))
+        root = self._git().checkout(url, found, self.folder())
+        return Context(root=root, name=shown(url.remote), lasting=False)
 
     def _web(self) -> Web:
         with self._lock:

@@ -160,4 +160,4 @@ class _Reader:
             root = into if unpack(file.path, into) else file.path.parent
         except ImgError as error:
             raise UsageError(f"{shown(url)}: the archive is broken: {error}") from error
-        return Context(root=root, name=shown(url))
+        return Context(root=root, name=shown(url), lasting=False)

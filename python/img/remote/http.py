@@ -8,6 +8,7 @@ Source: RFC 9110, sections 13 and 14.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,8 +19,9 @@ import time
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import IO, Any
 
-from img.errors import FetchError
+from img.errors import DiskFull, FetchError
 from img.progress import Progress, Transfer, silent
 from img.remote.giturl import shown
 from img.remote.reach import Reach
@@ -181,14 +183,23 @@ class _Transfer:
         said = time.monotonic()
         with self._path.open(mode) as file:
             while piece := answer.read(PIECE_BYTES):
-                file.write(piece)
-                file.flush()
+                _write(file, piece, self._path)
                 self.size += len(piece)
                 if time.monotonic() - said > _EVERY_SECONDS:
                     said = time.monotonic()
                     self._web.moved(self._url, self.size, total)
         if total and self.size != total:
             raise Passing(FetchError(shown(self._url), "the body ended early"))
+
+
+def _write(file: IO[Any], piece: bytes, path: Path) -> None:
+    try:
+        file.write(piece)
+        file.flush()
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(str(path)) from error
+        raise
 
 
 def _starts(answer: Answer) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from img.builder.configure import configure
 from img.builder.graph import (
@@ -30,6 +29,7 @@ from img.builder.graph import (
     WorkdirOp,
 )
 from img.builder.plan.copy import copy_title, plan_copy
+from img.builder.plan.named import NamedContext, context_name
 from img.builder.plan.run import plan_run
 from img.builder.scope import PROXIES, Scope, platform_args
 from img.dockerfile import find_stage, parse_trigger, stage_named
@@ -44,33 +44,6 @@ SCRATCH = "scratch"
 
 Resolve = Callable[[Reference, Platform], Image]
 """Gives the image of a name, pinned; raises RegistryError or StoreError."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedContext:
-    """What `--build-context NAME=…` puts in the place of a stage or image of that name.
-
-    Attributes:
-        kind: An image; a tree of files, found in `Site.trees` under the name; or a stage of the
-            Dockerfile.
-        image: Gives the image for a platform, where it is one.
-        stage: The stage's name or number, where it is one.
-    """
-
-    kind: Literal["image", "tree", "stage"]
-    image: Callable[[Platform], Image] | None = None
-    stage: str = ""
-
-
-def context_name(name: str) -> str:
-    """The name under which a named context is known: `alpine` for `docker.io/library/alpine:latest`.
-
-    What is no image's name (a stage with capitals, say) is only written in small letters.
-    """
-    try:
-        return Reference.parse(name).familiar.removesuffix(":latest")
-    except InvalidReference:
-        return name.lower()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
