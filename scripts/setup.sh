@@ -26,6 +26,7 @@ missing_packages() {
     has unshare || echo util-linux
     [ "$wanted" = test ] || return 0
     has mmdebstrap || echo mmdebstrap
+    has git || echo git
     has umoci || echo umoci
     has buildah || echo buildah
     has podman || echo podman

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from img.errors import (
         BuildError,
         DockerfileError,
+        FetchError,
         ImgError,
         RegistryError,
         SandboxError,
@@ -37,6 +38,7 @@ __all__ = [
     "BuildResult",
     "Client",
     "DockerfileError",
+    "FetchError",
     "Finding",
     "Image",
     "ImageConfig",
@@ -68,6 +70,7 @@ _HOMES = {
     "img.errors": (
         "BuildError",
         "DockerfileError",
+        "FetchError",
         "ImgError",
         "RegistryError",
         "SandboxError",

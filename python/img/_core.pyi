@@ -1,6 +1,6 @@
 """The Rust extension: layers, copies, mounts and containers.
 
-Imported only by the floors `store`, `snapshot`, `executor`, `context` and `exporter`.
+Imported only by the floors `store`, `snapshot`, `executor`, `context`, `exporter` and `remote`.
 Lists of layer directories are always base first. A *layer directory* holds one layer in
 overlay's own form: a deleted name is a character device 0:0, an opaque directory carries
 `user.overlay.opaque=y`. Every call that may take long releases the interpreter.
@@ -37,8 +37,10 @@ __all__ = [
     "pack_layer",
     "read_in_layers",
     "remove_tree",
+    "run_outside",
     "settle_layer",
     "spawn",
+    "start_outside",
     "stop_everything",
     "unmount",
     "unpack_archive",
@@ -428,4 +430,35 @@ def default_seccomp(*, emulate_owners: bool = False) -> str:
 
     Args:
         emulate_owners: With one id only: chown, setuid and their kin report success and do nothing.
+    """
+
+# ---- outside.rs: programs of the host, as the real user ------------------------------------------
+
+def start_outside() -> None:
+    """Forks the small process that runs programs outside the namespace (DESIGN D1).
+
+    Must be called before `enter_namespace`, while the process has one thread. It dies with this
+    process. Calling it again does nothing.
+
+    Raises:
+        SandboxError: the process has threads already.
+    """
+
+def run_outside(
+    argv: Sequence[str], *, env: Sequence[tuple[str, str]], cwd: str, stdin: bytes = ...
+) -> tuple[int, bytes, bytes]:
+    """Runs a program to its end, outside where `start_outside` was called, else in this namespace.
+
+    It has a session of its own and no terminal; an interrupt of this process ends it and all that it
+    started. It inherits this process's environment but for `GIT_*` (`GIT_SSH*` and `GIT_SSL*` stay)
+    and proxies.
+
+    Args:
+        argv: The program, looked up in PATH, and its arguments. No shell sees them.
+        env: Variables over those that it inherits.
+        cwd: Folder that it starts in.
+    Returns:
+        Its exit code (128 plus the number of a signal), and the first 64 MiB of its output and errors.
+    Raises:
+        OSError: there is no such program, or it cannot be run.
     """

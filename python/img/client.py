@@ -52,6 +52,9 @@ class Client:
         plain_http: Sequence[str] = (),
         jobs: int = 0,
         backend: Backend = "auto",
+        proxies: Mapping[str, str] | None = None,
+        no_proxy: Sequence[str] = (),
+        ca_file: str | os.PathLike[str] = "",
     ) -> None:
         """Prepares; opens nothing.
 
@@ -62,6 +65,9 @@ class Client:
             plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
             jobs: Steps and transfers at once; 0 means as many as there are processors.
             backend: How steps get their roots: `overlay`, `native` (copies), or what this machine allows.
+            proxies: Proxy URL by scheme (`http`, `https`); by default there are none.
+            no_proxy: Hosts and domain suffixes that are reached directly. Loopback always is.
+            ca_file: PEM file of further certificate authorities.
         """
         root = Path(state) if state is not None else Path.home() / ".local" / "share" / "img"
         self._settings = Settings(
@@ -70,6 +76,9 @@ class Client:
             plain_http=tuple(plain_http),
             jobs=jobs,
             backend=backend,
+            proxies=dict(proxies or {}),
+            no_proxy=tuple(no_proxy),
+            ca_file=str(ca_file),
         )
         self._progress = progress
         self._store: Store | None = None
@@ -110,8 +119,10 @@ class Client:
             pull: When the registry is asked for a base that has a tag.
             push: Push every name once the image is built.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
-            contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH`, by name.
-            secrets: Secrets by id: the file that holds each.
+            contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH` or
+                `target:STAGE`, by name.
+            secrets: Secrets by id: the file that holds each. `GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`
+                and their kin open what the build fetches.
             secret_values: Secrets by id: the value itself.
             ssh: ssh agents by id: the path of a socket, or of one or several key files.
             allow: Entitlements: `security.insecure`, `network.host`.
@@ -122,6 +133,7 @@ class Client:
         Raises:
             DockerfileError: the Dockerfile cannot be built; with its place.
             BuildError: a step failed; with its exit code and last lines.
+            FetchError: a context, a URL or a repository cannot be had.
             RegistryError, StoreError, SandboxError, UsageError.
         """
         request = BuildRequest(
@@ -448,5 +460,15 @@ def push(name: str, **options: Any) -> str:
 
 def _client_options(options: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of `Client` itself out of a call's."""
-    names = ("state", "progress", "docker_config", "plain_http", "jobs", "backend")
+    names = (
+        "state",
+        "progress",
+        "docker_config",
+        "plain_http",
+        "jobs",
+        "backend",
+        "proxies",
+        "no_proxy",
+        "ca_file",
+    )
     return {name: options.pop(name) for name in names if name in options}

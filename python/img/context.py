@@ -25,12 +25,14 @@ class Context:
         name: What people call it, for messages.
         ignore: Patterns of `.dockerignore`, in order.
         ignore_name: The file that they came from; empty where there is none.
+        lasting: The files stay where they are when the build is over, so their digests may be remembered.
     """
 
     root: Path
     name: str
     ignore: tuple[str, ...] = ()
     ignore_name: str = ""
+    lasting: bool = True
 
     def select(self, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> _core.Selection:
         """Chooses files for one COPY.
@@ -101,3 +103,43 @@ def read_ignore(root: Path, names: tuple[str, ...], *, beside: Path | None = Non
             if path and path.is_file() and (folder == root or name != ".dockerignore"):
                 return path.read_bytes(), name
     return b"", ""
+
+
+# ---- what was fetched or unpacked: its symlinks lead nowhere else ----------------------------------
+
+
+def read_dockerfile_inside(root: Path, file: str, *, name: str) -> tuple[bytes, str]:
+    """Like `read_dockerfile`, for a tree that came from outside: nothing beyond it is read.
+
+    Args:
+        file: What `-f` says: a path in the tree; empty for the default names.
+        name: What people call the tree.
+    Raises:
+        DockerfileError: there is none, or it is too long.
+    """
+    for candidate in (file,) if file else DEFAULT_NAMES:
+        data = _inside(root, candidate, MAX_DOCUMENT_BYTES)
+        if data is not None:
+            return data, candidate
+    if file:
+        raise DockerfileError(f"there is no such file in {name}", path=file)
+    hint = "name it with -f FILE; it is looked up in the context"
+    raise DockerfileError(f"{name} has no Dockerfile", path=DEFAULT_NAMES[0], hint=hint)
+
+
+def read_ignore_inside(root: Path, names: tuple[str, ...], *, folder: str) -> tuple[bytes, str]:
+    """Like `read_ignore`, for a tree that came from outside.
+
+    Args:
+        folder: The Dockerfile's folder in the tree; empty for its root.
+    """
+    for name in names:
+        for place in {folder: None, "": None} if name != ".dockerignore" else ("",):
+            data = _inside(root, f"{place}/{name}", MAX_DOCUMENT_BYTES)
+            if data is not None:
+                return data, name
+    return b"", ""
+
+
+def _inside(root: Path, path: str, limit: int) -> bytes | None:
+    return _core.read_in_layers([str(root)], path, limit)

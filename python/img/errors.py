@@ -189,15 +189,21 @@ class CopyError(ImgError):
 
 
 class FetchError(ImgError):
-    """A URL or git repository that a build reads cannot be had, or is not what was promised."""
+    """A URL or git repository that a build reads cannot be had, or is not what was promised.
+
+    Attributes:
+        url: What was fetched, without user, password and query.
+        text: The whole message, where an instruction asked for it: with place and excerpt.
+    """
 
     exit_code = 3
-    fields = ("url", "reason", "hint")
+    fields = ("url", "reason", "hint", "text")
 
-    def __init__(self, url: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"{url}: {reason}", hint=hint)
+    def __init__(self, url: str, reason: str, hint: str = "", text: str = "") -> None:
+        super().__init__(text or f"{url}: {reason}", hint=hint)
         self.url = url
         self.reason = reason
+        self.text = text
 
 
 class InvalidDocument(ImgError):

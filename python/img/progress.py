@@ -79,11 +79,11 @@ class StepDone(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer(Event):
-    """A blob moves. `done_bytes` of `total_bytes`; equal where it is finished.
+    """A blob or a file moves. `done_bytes` of `total_bytes`; equal where it is finished.
 
     Attributes:
-        action: `pull`, `push`, `extract` or `compress`.
-        digest: The blob.
+        action: `pull`, `push`, `extract`, `compress`, or `fetch` for a file of the web.
+        digest: The blob; of a file, its URL.
         total_bytes: 0 where it is not known.
     """
 

@@ -13,12 +13,7 @@ from img.builder.assemble import assemble
 from img.builder.checking import CheckedPlan, check_plan
 from img.builder.graph import INPUTS, BuildGraph
 from img.builder.outline import Outline, OutlineArg, OutlineMount, Target, list_targets, make_outline
-from img.builder.plan import (
-    NamedContext,
-    PlanOptions,
-    make_plan,
-    needed_bases,
-)
+from img.builder.plan import NamedContext, PlanOptions, context_name, make_plan, needed_bases
 from img.builder.plan.checks import unknown_base
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
 from img.builder.solver import Solver
@@ -42,6 +37,7 @@ __all__ = [
     "Solver",
     "Target",
     "check_plan",
+    "context_name",
     "list_targets",
     "make_outline",
     "make_plan",

@@ -24,7 +24,7 @@ class SourceOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeOp:
-    """A folder that the caller named (`--build-context`). `name` is its key in `Site.trees`."""
+    """A tree of files that the caller named (`--build-context`). `name` is its key in `Site.trees`."""
 
     name: str
 
@@ -54,6 +54,7 @@ class GitOp:
         checksum: Beginning of the commit's hash that `ref` must mean, or empty.
         keep_git_dir: The files have their `.git` folder.
         submodules: Submodules are fetched too.
+        mtime: `checkout` gives the files the time at which they were written here, not the commit's.
     """
 
     remote: str
@@ -62,6 +63,7 @@ class GitOp:
     checksum: str = ""
     keep_git_dir: bool = False
     submodules: bool = True
+    mtime: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,11 +150,13 @@ class CopyPart:
         input: Which input of the node they are looked up in (an index into `Node.inputs`); 0 for the
             build context.
         unpack: An archive is extracted, not copied.
+        shown: What people see in place of the words; empty for the words themselves.
     """
 
     patterns: tuple[str, ...]
     input: int = 0
     unpack: bool = False
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +183,7 @@ class CopyOp:
     @property
     def sources(self) -> tuple[str, ...]:
         """All source words, for people."""
-        return tuple(word for part in self.parts for word in part.patterns)
+        return tuple(word for part in self.parts for word in ((part.shown,) if part.shown else part.patterns))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

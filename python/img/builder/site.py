@@ -41,7 +41,8 @@ class Result:
     Attributes:
         content: Content digest of the whole stack; of a tree, what names it by content, or empty
             where only reading it tells.
-        tree: The files that an input brought in, which are no layers.
+        tree: The files of a folder that the caller named, which are no layers.
+        fetched: What an input fetched; its files are written out at the first need.
         base: The image that the lowest layers are, where they may not be extracted yet.
         created: RFC 3339 time of the step, or of the one below.
         own_layer: This node added the last layer.
@@ -51,6 +52,7 @@ class Result:
     layers: tuple[BuiltLayer, ...] = ()
     content: str = EMPTY
     tree: Context | None = None
+    fetched: Fetched | None = None
     base: Image | None = None
     created: str = ""
     own_layer: bool = False
@@ -84,10 +86,15 @@ class Remotes(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What was fetched. `content` names it in cache keys: the same content has the same name."""
+    """What was fetched.
 
-    tree: Context
+    Attributes:
+        content: What names it in cache keys: the same content has the same name.
+        open: Gives its files; safe to call from several threads, and more than once.
+    """
+
     content: str
+    open: Callable[[], Context]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +135,8 @@ class Site:
         now: Gives the present time as RFC 3339.
         epoch: SOURCE_DATE_EPOCH in seconds, or None.
         ranged: This process has a whole range of ids to give to files.
-        trees: Folders that the caller named with `--build-context`, by name.
+        trees: Trees of files that the caller named with `--build-context`, by name; opened at the first
+            look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
     """
 

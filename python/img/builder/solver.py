@@ -100,7 +100,7 @@ class Solver:
                     continue
                 if any(number not in self.results for number in node.inputs):
                     continue
-                if isinstance(node.op, (SourceOp, TreeOp, ConfigOp)):
+                if isinstance(node.op, (SourceOp, ConfigOp)):
                     self.results[node.number] = self._at_once(node)
                     progressed = True
                 elif len(self._running) < self.jobs:
@@ -112,8 +112,6 @@ class Solver:
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):
             return source_result(node.op)
-        if isinstance(node.op, TreeOp):
-            return perform.fetch(Step(self.site, node, []), node.op)
         below = self.results[node.inputs[0]]
         result = replace(below, own_layer=False, cached=True)
         self.site.progress(_done(node, result, started=time.monotonic()))
@@ -170,7 +168,7 @@ class Solver:
                 return self._workdir(step, node.op)
             if isinstance(node.op, CopyOp):
                 return self._copy(step, node.op)
-            assert isinstance(node.op, (HttpOp, GitOp))
+            assert isinstance(node.op, (HttpOp, GitOp, TreeOp))
             return perform.fetch(step, node.op)
 
     def _run(self, step: Step, op: RunOp) -> Result:

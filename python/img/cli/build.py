@@ -28,7 +28,8 @@ _LAST_SECOND = 253402300799
     "build",
     short="Build an image from a Dockerfile.",
     example="img build -t me/app .\nimg build -t me/app:1.0 -build-arg V=1.0 -target runtime --push .\n"
-    "img build -t me/app - < context.tar",
+    "img build -t me/app - < context.tar\n"
+    "img build -t me/app https://example.com/team/app.git#v1:docker",
 )
 @click.argument("path", metavar="PATH")
 @click.option(
@@ -47,7 +48,7 @@ _LAST_SECOND = 253402300799
     "dockerfile",
     default="",
     metavar="FILE",
-    help="Name of the Dockerfile. Default: PATH/Dockerfile; - reads standard input.",
+    help="Name or URL of the Dockerfile. Default: PATH/Dockerfile; - reads standard input.",
 )
 @click.option(
     "-build-arg",
@@ -167,8 +168,8 @@ _LAST_SECOND = 253402300799
     help="Speak plain HTTP to this registry.",
 )
 def build_command(**flags: Any) -> None:
-    """Build an image from the Dockerfile in PATH, a folder; - reads an archive or a Dockerfile from
-    standard input.
+    """Build an image from the Dockerfile in PATH: a folder, the URL of a git repository (#REF:FOLDER), of
+    an archive or of a Dockerfile; - reads an archive or a Dockerfile from standard input.
     """
     from img.engine import Engine
 

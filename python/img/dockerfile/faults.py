@@ -13,6 +13,7 @@ from img.dockerfile.instructions import Span
 from img.errors import DockerfileError
 
 _LONGEST_LINE = 400
+_USERINFO = re.compile(r"(https?://)([^/\s@]+)@", re.IGNORECASE)
 
 
 def fault(
@@ -54,6 +55,7 @@ def shown(span: Span, at: str) -> str:
 
 def spelled(text: str) -> str:
     r"""Spells out what no terminal should be given, as in `\xa0`, for a message that quotes it."""
+    text = without_passwords(text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if char.isprintable() else _spelled(char) for char in text)
@@ -70,11 +72,17 @@ def printable(text: str) -> str:
     """Replaces what no terminal should be given, each character by one, in a line that is shown.
 
     Bytes that were not UTF-8 and characters that move the cursor or change the direction of text
-    become U+FFFD; a tab stays.
+    become U+FFFD; a tab stays. Nor is a password of a URL shown.
     """
+    text = without_passwords(text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
+
+
+def without_passwords(text: str) -> str:
+    """Stars in the place of what a URL in a text carries before its host; no column moves."""
+    return _USERINFO.sub(lambda found: found.group(1) + "*" * len(found.group(2)) + "@", text)
 
 
 def _locate(lines: list[str], at: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
+from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
 from img.engine.requests import (
@@ -35,6 +36,7 @@ from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Note, Progress, silent
+from img.remote import Reach
 from img.store import LayerRecord, Pruned, Store
 
 if TYPE_CHECKING:
@@ -112,6 +114,10 @@ class Engine:
                 )
             return self._registry
 
+    def _reach(self) -> Reach:
+        settings = self._settings
+        return Reach(proxies=settings.proxies, no_proxy=settings.no_proxy, ca_file=settings.ca_file)
+
     def _puller(self) -> Puller:
         return Puller(self.store, self.registry, self._progress, jobs=max(4, self._jobs))
 
@@ -141,6 +147,8 @@ class Engine:
             RegistryError: a base cannot be had, or the push failed. SandboxError, StoreError.
         """
         started = time.monotonic()
+        if self._namespace is None and needs_outside(request):
+            _core.start_outside()
         namespace = self.enter()
         warn_single(namespace, self._progress)
         puller = self._puller()
@@ -154,6 +162,7 @@ class Engine:
             jobs=self._jobs,
             namespace=namespace,
             backend=self._settings.backend,
+            reach=self._reach(),
         )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
@@ -206,7 +215,15 @@ class Engine:
         from img.engine.calls import Calls
 
         puller = self._puller()
-        build = Build(self.store, puller, request, self._progress, jobs=self._jobs, namespace=None)
+        build = Build(
+            self.store,
+            puller,
+            request,
+            self._progress,
+            jobs=self._jobs,
+            namespace=None,
+            reach=self._reach(),
+        )
         return Calls(self.store, puller, build, pull=request.pull)
 
     # ---- registries --------------------------------------------------------------------------

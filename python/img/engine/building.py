@@ -12,11 +12,14 @@ from pathlib import Path
 from img import _core
 from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
-from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
-from img.dockerfile import ignore_names, image_words, near_stage, parse, parse_ignore
+from img.context import Context
+from img.dockerfile import image_words, near_stage, parse
 from img.dockerfile.faults import fault, shown
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
+from img.engine.contexts import open_inputs
+from img.engine.fetching import Fetcher
+from img.engine.named import NamedContexts, named_contexts
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
 from img.engine.run_options import run_options
@@ -24,6 +27,7 @@ from img.errors import DockerfileError, ImgError, RegistryError, StoreError, Usa
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress, Warned
+from img.remote import Reach
 from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
@@ -51,6 +55,7 @@ class Build:
         jobs: int,
         namespace: _core.Namespace | None,
         backend: Backend = "auto",
+        reach: Reach | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
@@ -64,6 +69,7 @@ class Build:
         self._jobs = jobs
         self._namespace = namespace
         self._backend = backend
+        self._reach = reach or Reach()
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -71,6 +77,8 @@ class Build:
         self._run_options = run_options(request)
         self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
         self.source = ("Dockerfile", b"")
+        self._named = NamedContexts()
+        self._fetcher: Fetcher | None = None
 
     def run(self) -> Built:
         """Builds, names the image, and gives it."""
@@ -115,33 +123,17 @@ class Build:
     def read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
         """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on."""
         request = self._request
-        stdin = Path(request.stdin).read_bytes if request.stdin else None
-        text: bytes | None = None
-        if request.context == "-":
-            if request.dockerfile == "-":
-                raise UsageError("the context and the Dockerfile cannot both come from standard input")
-            if stdin is None:
-                raise UsageError("nothing came on standard input", hint="img build - < context.tar")
-            root = work.folder("context")
-            if not unpack(Path(request.stdin), root):
-                text = stdin()
-        else:
-            root = open_folder(Path(request.cwd) / request.context)
-        cwd = root if request.context == "-" else Path(request.cwd)
-        if request.dockerfile == "-" and stdin is not None:
-            text = stdin()
-        path = "Dockerfile"
-        if text is None:
-            text, path = read_dockerfile(root, request.dockerfile or None, cwd=cwd)
-        self.source = (path, text)
-        dockerfile = parse(text, path=path, syntax=request.build_args.get("BUILDKIT_SYNTAX", ""))
-        beside = cwd if request.dockerfile and (cwd / path).is_file() else root
-        return self._with_ignore(root, beside / path), dockerfile
+        fetcher = Fetcher(self._store, work, request, reach=self._reach, progress=self._progress)
+        self._fetcher = fetcher
+        inputs = open_inputs(request, work, fetcher)
+        self.source = (inputs.path, inputs.text)
+        syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
+        dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
+        self._named = named_contexts(request, dockerfile, self._store, fetcher, self._resolve_named)
+        return inputs.context, dockerfile
 
-    def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
-        names = ignore_names(dockerfile.name)
-        data, name = read_ignore(root, names, beside=dockerfile.parent)
-        return Context(root=root, name=self._request.context, ignore=parse_ignore(data), ignore_name=name)
+    def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
+        return self._puller.resolve(reference, platform, policy=self._request.pull)
 
     # ---- plan and solve ----------------------------------------------------------------------
 
@@ -155,6 +147,7 @@ class Build:
             build_args=_with_epoch(self._request),
             labels=self._request.labels,
             platform=self._platform,
+            contexts=self._named.contexts,
             allow=frozenset(self._request.allow),
             network=self._request.network,
             platform_given=bool(self._request.platform),
@@ -200,12 +193,15 @@ class Build:
             raise
 
     def _stop(self, stop: bool) -> None:
-        """Ends all work in other threads: in the extension, and on the wire."""
+        """Ends all work in other threads: in the extension, in programs, and on the wire."""
         _core.stop_everything(stop)
         if stop:
             self._puller.stop()
+            if self._fetcher is not None:
+                self._fetcher.stop()
 
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
+
         stub = work.folder("stub")
         prepare_stub(stub)
         scratch = work.folder("steps")
@@ -223,10 +219,12 @@ class Build:
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
+            trees=self._named.trees,
+            remotes=self._fetcher,
             run_options=self._run_options,
         )
         memo = None
-        if self._request.context != "-":
+        if context.lasting:
             memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(context.root)))
         epoch = self._request.epoch
         try:

@@ -27,7 +27,8 @@ class Settings:
         state: The store's root.
         docker_config: Path of docker's `config.json` for credentials; empty for none.
         plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
-        proxies: Proxy URL by scheme (`http`, `https`) for registries. May hold a password: never shown.
+        proxies: Proxy URL by scheme (`http`, `https`), for registries and what builds fetch. May hold a
+            password: never shown.
         no_proxy: Hosts and domain suffixes that are reached directly.
         ca_file: PEM file of further certificate authorities; empty for none.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.

@@ -6,6 +6,7 @@
     <root>/work/           work in progress, each folder held by its process
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
+    <root>/remote/         files and repositories that builds fetched
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -27,6 +28,7 @@ from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
+from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [
@@ -37,13 +39,14 @@ __all__ = [
     "ImageName",
     "LayerRecord",
     "Pruned",
+    "RemoteArea",
     "Store",
     "WorkFolder",
     "ground",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote")
 
 
 class Store:
@@ -81,6 +84,7 @@ class Store:
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
+        self.remotes = RemoteArea(self.root / "remote")
         if mapping is not None:
             self._adopt(mapping)
 
@@ -125,6 +129,7 @@ class Store:
             names=self.names,
             work=self.work,
             cache_mounts=self.cache_mounts,
+            remotes=self.remotes,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:

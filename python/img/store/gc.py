@@ -1,8 +1,9 @@
 """Garbage collection: what may go, and how it goes.
 
-Kept are: what a named image needs; what a cache record used lately needs (the cache policy); what
-any running process may be using, that is, everything used since the oldest live lease began; and
-cache mounts that somebody holds, or used lately. A layer leaves by one rename inside the write lock
+Kept are: what a named image needs; what a cache record used lately needs (the cache policy), and
+what was fetched from the network and used lately; what any running process may be using, that is,
+everything used since the oldest live lease began; and cache mounts that somebody holds, or used
+lately. A layer leaves by one rename inside the write lock
 and is deleted afterwards, so that a build never sees half a layer. What is reported as freed is what
 the disk gave back.
 """
@@ -21,6 +22,7 @@ from img.store.database import Database
 from img.store.images import ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.records import RecordStore
+from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
 
 KEEP_SECONDS = 7 * 24 * 3600.0
@@ -63,6 +65,7 @@ class Collector:
     names: ImageStore
     work: WorkArea
     cache_mounts: CacheMounts
+    remotes: RemoteArea
 
     def needed(self, *, unnamed: bool = True) -> Needed:
         """What images need; `unnamed` counts those that only an ID names."""
@@ -92,8 +95,8 @@ class Collector:
         if unnamed:
             self.names.drop_unnamed(updated_before=in_use_since)
         with self.work.begin() as trash:
+            limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)
             with self.database.transaction():
-                limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)
@@ -102,7 +105,7 @@ class Collector:
             caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
             freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
-        freed += self._drop_leftovers(in_use_since)
+        freed += self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)
         return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, freed_bytes=freed)
 
     def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:

@@ -98,7 +98,7 @@ pub fn entered() -> Option<&'static Namespace> {
 }
 
 /// Namespaces belong to threads: the others would stay outside.
-fn refuse_threads() -> Result<()> {
+pub(crate) fn refuse_threads() -> Result<()> {
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(Error::Sandbox {

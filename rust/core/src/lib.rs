@@ -28,6 +28,7 @@ pub mod lock;
 pub mod memo;
 mod monitor;
 pub mod mounts;
+pub mod outside;
 pub mod pack;
 mod payload;
 pub mod pipeline;

@@ -7,6 +7,7 @@ mod changes;
 mod copies;
 mod door;
 mod layers;
+mod outside;
 mod sandbox;
 
 use pyo3::prelude::*;
@@ -18,5 +19,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     layers::register(module)?;
     copies::register(module)?;
     changes::register(module)?;
-    sandbox::register(module)
+    sandbox::register(module)?;
+    outside::register(module)
 }

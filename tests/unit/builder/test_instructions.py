@@ -218,12 +218,6 @@ def test_here_documents_of_copy_are_expanded_unless_quoted() -> None:
     )
 
 
-@pytest.mark.parametrize("source", ["https://example.org/a", "git@example.org:a.git", "$URL"])
-def test_add_from_afar_is_refused_even_behind_a_variable(source: str) -> None:
-    with pytest.raises(DockerfileError, match="remote"):
-        plan(f"FROM busybox\nENV URL=http://example.org/a\nADD {source} /\n")
-
-
 @pytest.mark.parametrize(
     "line", ["RUN echo \udcff", "COPY \udcff /", "WORKDIR /\udcff", "RUN <<E\n\udcff\nE"]
 )

@@ -41,7 +41,7 @@ class Sources:
     def digests(self, memo: _core.DigestMemo | None) -> list[str]:
         """The content digest of each selection. Only files that stay where they are are remembered."""
         return [
-            selection.content_digest(memo if tree is not None else None)
+            selection.content_digest(memo if tree is not None and tree.lasting else None)
             for selection, tree in zip(self.selections, self.trees, strict=True)
         ]
 

@@ -20,4 +20,4 @@ def fetch(step: Step, op: HttpOp | GitOp | TreeOp) -> Result:
     if site.remotes is None:
         raise ImgError("nothing may be fetched from the network")
     fetched = site.remotes.http(op) if isinstance(op, HttpOp) else site.remotes.git(op)
-    return Result(tree=fetched.tree, content=fetched.content)
+    return Result(fetched=fetched, content=fetched.content)

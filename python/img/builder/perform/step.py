@@ -19,7 +19,7 @@ from img.builder.users import UnknownUser
 from img.context import Context
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
-from img.errors import CopyError, ImgError
+from img.errors import CopyError, FetchError, ImgError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,10 @@ class Step:
 
     def tree(self, number: int) -> Context | None:
         """The files of an input that are no layers: 0 is the build context; None for a stage or image."""
-        return self.inputs[number].tree if number else self.site.context
+        if not number:
+            return self.site.context
+        fetched = self.inputs[number].fetched
+        return fetched.open() if fetched else self.inputs[number].tree
 
     @contextmanager
     def located(self) -> Iterator[None]:
@@ -67,6 +70,11 @@ class Step:
             if self.node.span is None:
                 raise
             raise fault(self.node.span, str(error), hint=error.hint) from error
+        except FetchError as error:
+            if self.node.span is None or error.text:
+                raise
+            text = str(fault(self.node.span, str(error), at=error.url))
+            raise FetchError(error.url, error.reason, error.hint, text) from error
 
     def _copy_fault(self, error: CopyError) -> ImgError:
         span = self.node.span

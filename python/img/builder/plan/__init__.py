@@ -18,7 +18,10 @@ from img.builder.graph import (
     BuildGraph,
     ConfigOp,
     CopyOp,
+    CopyPart,
+    GitOp,
     HistoryLine,
+    HttpOp,
     Node,
     Op,
     RunOp,
@@ -28,16 +31,17 @@ from img.builder.graph import (
 )
 from img.builder.plan.checks import PlanChecks
 from img.builder.plan.copy import copy_title, plan_copy
+from img.builder.plan.named import NamedContext, context_name
 from img.builder.plan.names import Names
-from img.builder.plan.options import NamedContext, PlanOptions
+from img.builder.plan.options import PlanOptions
 from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
-from img.dockerfile import find_stage, near_stage, parse_trigger
+from img.dockerfile import near_stage, parse_trigger
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at
-from img.dockerfile.faults import fault, spelled
+from img.dockerfile.faults import fault, spelled, without_passwords
 from img.errors import ImgError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
@@ -58,6 +62,16 @@ class StageState:
     platform: Platform
     history: list[HistoryLine] = field(default_factory=list)
     command_set: bool = False
+
+    def child(self) -> StageState:
+        """The state of a stage that is built on this one."""
+        return StageState(
+            scope=self.scope.inherit(),
+            config=self.config,
+            node=self.node,
+            platform=self.platform,
+            history=list(self.history),
+        )
 
 
 def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> BuildGraph:
@@ -80,7 +94,7 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
     wanted: dict[tuple[Reference, Platform], None] = {}
     for stage in in_order((names.target,), names.uses):
         for use in names.uses(stage):
-            if use.stage is None and use.name != SCRATCH and use.name not in options.contexts:
+            if use.stage is None and use.name != SCRATCH and names.context(use.name) is None:
                 platform = names.platform_of(stage) if use.at is stage.from_ else options.platform
                 wanted[names.reference(use.at.span, use.name), platform] = None
     return list(wanted)
@@ -96,7 +110,8 @@ class Planner:
         self.nodes: list[Node] = []
         self.states: dict[int, StageState] = {}
         self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
-        self.named: dict[str, int] = {}
+        self.named: dict[tuple[str, Platform], tuple[int, Image | None]] = {}
+        self.fetches: dict[HttpOp | GitOp, int] = {}
         self.warnings: list[str] = []
         self.planning: set[int] = set()
         self.hostname = host_name(options.build_args)
@@ -148,6 +163,12 @@ class Planner:
         """Plans a stage, once."""
         if stage.index not in self.states:
             self.planning.add(stage.index)
+            own = self.names.context(stage.name)
+            if own is not None:
+                platform = self.names.platform_of(stage)
+                self.states[stage.index] = self._begin_named(stage, stage.name, own, platform)
+                self.planning.remove(stage.index)
+                return self.states[stage.index]
             state = self._begin(stage)
             for trigger in state.config.words("OnBuild") or ():
                 self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
@@ -162,27 +183,45 @@ class Planner:
     def _begin(self, stage: ins.Stage) -> StageState:
         use, *_ = self.names.uses(stage)
         name, below, platform = use.name, use.stage, self.names.platform_of(stage)
+        named = self.names.context(name)
+        if named is not None:
+            return self._begin_named(stage, name, named, platform)
         if below is not None:
-            parent = self.stage(below)
-            return StageState(
-                scope=parent.scope.inherit(),
-                config=parent.config,
-                node=parent.node,
-                platform=parent.platform,
-                history=list(parent.history),
-            )
+            return self.stage(below).child()
         if name == SCRATCH:
-            platform = self.options.platform  # nothing is for every platform: docker does not ask FROM's
-            config = ImageConfig.scratch(platform).with_run(WorkingDir="/")
-            node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
-        else:
-            node, image = self.image(stage, stage.from_, name, platform)
-            config = image.config
-            self.checks.base(stage, name, platform, config.platform)
+            return self._scratch(stage)
+        node, image = self.image(stage, stage.from_, name, platform)
+        self.checks.base(stage, name, platform, image.config.platform)
+        return self._fresh(image.config, node, platform)
+
+    def _fresh(self, config: ImageConfig, node: int, platform: Platform) -> StageState:
+        """A stage that begins with the config of an image, or with none."""
         if "PATH" not in config.env and platform.os != "windows":
             config = config.with_run(Env=[*(config.words("Env") or ()), f"PATH={DEFAULT_PATH}"])
         scope = Scope(outer=self.names.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
+
+    def _begin_named(
+        self, stage: ins.Stage, name: str, named: NamedContext, platform: Platform
+    ) -> StageState:
+        """A stage that begins with a named context: with an image, a stage, or the files of a tree."""
+        if named.kind == "stage":
+            return self.stage(self.dockerfile.stages[int(named.stage)]).child()
+        node, image = self._named(stage, stage.from_, name, named, platform)
+        if image is not None:
+            self.checks.base(stage, name, platform, image.config.platform)
+            return self._fresh(image.config, node, platform)
+        state = self._scratch(stage)
+        op = CopyOp(parts=(CopyPart(patterns=(".",), input=1),), dest="/")
+        state.node = self.add(stage, op, (state.node, node), f"FROM {name}", stage.from_)
+        state.history.append(HistoryLine(created_by=f"FROM {name}", node=state.node))
+        return state
+
+    def _scratch(self, stage: ins.Stage) -> StageState:
+        """A stage that begins with nothing; that is for every platform, so FROM's is not asked."""
+        config = ImageConfig.scratch(self.options.platform).with_run(WorkingDir="/")
+        node = self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", stage.from_)
+        return self._fresh(config, node, self.options.platform)
 
     def image(
         self, stage: ins.Stage, at: ins.Instruction, name: str, platform: Platform
@@ -204,19 +243,25 @@ class Planner:
         """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image.
 
         Raises:
-            DockerfileError: no stage has the number, or the stages need each other.
+            DockerfileError: no stage has the number, or it comes later, or the stages need each other.
         """
         use = self.names.find(at, name)
         flag = "--from" if isinstance(at, ins.Copy) else "from"
         if "$" in name and use.name != name:
             self.warn(at.span, f"{flag}={name} holds a variable, which docker build refuses")
-        named = self.options.contexts.get(use.name)
-        if named is not None:
-            return self._named(stage, at, use.name, named)
+        named = self.names.context(use.name)
+        if named is not None and named.kind != "stage":
+            return self._named(stage, at, use.name, named, self.options.platform)[0]
         if use.stage is not None:
+            if named is None and use.stage.index > stage.index:
+                raise fault(
+                    at.span,
+                    f"the stage {use.name} comes only later",
+                    at=use.written,
+                    hint="a stage can take from those before it: move it up",
+                    also=(use.stage.from_.span,),
+                )
             self._plan_before(use)
-            if use.stage.index > stage.index:
-                self.warn(at.span, f"{flag}={use.name} names a later stage, which docker build refuses")
             return self.stage(use.stage).node
         if use.name == SCRATCH:
             return self.add(stage, SourceOp(name=SCRATCH), (), f"FROM {SCRATCH}", at)
@@ -230,16 +275,16 @@ class Planner:
                 raise circle([stage] if stage is use.stage else [stage, use.stage], (use,))
             self.stage(stage)
 
-    def _named(self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext) -> int:
-        """The node of a named context, once for each name."""
-        if named.kind == "stage":
-            return self.stage(find_stage(self.dockerfile, named.stage)).node
-        if name not in self.named:
-            op: Op = TreeOp(name=name)
-            if named.image is not None:
-                op = SourceOp(image=named.image, name=name)
-            self.named[name] = self.add(stage, op, (), f"CONTEXT {name}", at)
-        return self.named[name]
+    def _named(
+        self, stage: ins.Stage, at: ins.Instruction, name: str, named: NamedContext, platform: Platform
+    ) -> tuple[int, Image | None]:
+        """The node of a named context and its image, if it is one; once for each name and platform."""
+        key = (context_name(name), platform)
+        if key not in self.named:
+            image = named.image(platform) if named.image is not None else None
+            op: Op = TreeOp(name=key[0]) if image is None else SourceOp(image=image, name=name)
+            self.named[key] = (self.add(stage, op, (), f"CONTEXT {name}", at), image)
+        return self.named[key]
 
     def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         number = len(self.nodes)
@@ -262,6 +307,7 @@ class Planner:
         elif isinstance(instruction, ins.Copy):
             op, inputs = plan_copy(self, stage, state, instruction)
             title = copy_title(op)
+            created_by = without_passwords(created_by)
         elif isinstance(instruction, ins.Workdir):
             path = self.absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
             op = WorkdirOp(path=path, user=state.config.user)
@@ -328,6 +374,7 @@ __all__ = [
     "Planner",
     "Resolve",
     "StageState",
+    "context_name",
     "make_plan",
     "needed_bases",
 ]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img.builder.graph import CopyOp, CopyPart, InlineFile
+from img.builder.plan.remotes import Remote, plan_remotes
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_heredoc
 from img.dockerfile.faults import fault
@@ -34,20 +36,47 @@ def plan_copy(
     inputs: tuple[int, ...] = (state.node,)
     if copy.from_:
         inputs = (state.node, planner.source_node(stage, copy, copy.from_))
+    remotes = plan_remotes(planner, stage, state, copy, sources)
     dest = planner.expand(copy, copy.dest, variables)
     slash = "/" if dest.endswith(("/", "/.")) or dest in (".", "") else ""
     absolute = planner.absolute(state, dest)
     unpack = copy.add if copy.unpack is None else copy.unpack
-    part = CopyPart(patterns=sources, input=len(inputs) - 1, unpack=unpack)
+    parts, fetched = _parts(sources, remotes, first=len(inputs), unpack=unpack, asked=bool(copy.unpack))
     op = CopyOp(
-        parts=(part,) if sources else (),
+        parts=parts,
         dest=absolute + (slash if absolute != "/" else ""),
         inline=tuple(InlineFile(name=h.name, content=_body(copy, h, variables)) for h in copy.heredocs),
         chown=planner.expand(copy, copy.chown, variables),
         chmod=planner.expand(copy, copy.chmod, variables),
         exclude=tuple(planner.expand(copy, word, variables) for word in copy.exclude),
     )
-    return op, inputs
+    return op, (*inputs, *fetched)
+
+
+def _parts(
+    sources: tuple[str, ...], remotes: tuple[Remote | None, ...], *, first: int, unpack: bool, asked: bool
+) -> tuple[tuple[CopyPart, ...], tuple[int, ...]]:
+    """The parts in the Dockerfile's order, neighbours from one place as one; and the nodes that fetch.
+
+    Args:
+        remotes: For each source what fetches it, or None.
+        first: The index that the first of those nodes has among the inputs; what is not fetched is
+            looked up in the input before it.
+        asked: `--unpack` says so; without it, only archives of the context are extracted.
+    """
+    parts: list[CopyPart] = []
+    fetched: list[int] = []
+    for source, remote in zip(sources, remotes, strict=True):
+        if remote is not None:
+            place = first + len(fetched)
+            words = (remote.pattern,)
+            parts.append(CopyPart(patterns=words, input=place, unpack=asked, shown=remote.shown))
+            fetched.append(remote.node)
+        elif parts and parts[-1].input == first - 1:
+            parts[-1] = replace(parts[-1], patterns=(*parts[-1].patterns, source))
+        else:
+            parts.append(CopyPart(patterns=(source,), input=first - 1, unpack=unpack))
+    return tuple(parts), tuple(fetched)
 
 
 def _body(copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) -> str:
@@ -61,21 +90,9 @@ def _body(copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) ->
 
 def _refuse(copy: ins.Copy, sources: tuple[str, ...]) -> None:
     name = "ADD" if copy.add else "COPY"
-    for word, source in zip(copy.sources, sources, strict=True):
-        if copy.add and (_is_remote(source)):
-            raise fault(
-                copy.span,
-                "ADD of a remote file or repository is not supported yet",
-                at=word,
-                hint="fetch it in a RUN, or before the build, and COPY it",
-            )
-    for flag, given in (("--parents", copy.parents), ("--checksum", copy.checksum)):
+    for flag, given in (("--parents", copy.parents),):
         if given:
             raise fault(copy.span, f"{name} {flag} is not supported yet", at=flag)
-
-
-def _is_remote(source: str) -> bool:
-    return source.startswith(("http://", "https://", "git://", "git@", "ssh://"))
 
 
 def copy_title(op: CopyOp) -> str:
@@ -83,6 +100,8 @@ def copy_title(op: CopyOp) -> str:
     sources = op.sources
     first = posixpath.normpath("/" + (sources[0] if sources else "")).lstrip("/")
     source = f"/src-0/{first}" if first else "/src-0"
+    if op.parts and op.parts[0].shown:
+        source = op.parts[0].shown
     names = [source, *sources[1:], *(f"<<{file.name}" for file in op.inline)]
     if not sources:
         names = names[1:]

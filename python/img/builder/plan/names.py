@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from img.builder.plan.named import NamedContext, context_name
 from img.builder.plan.options import PlanOptions
 from img.builder.plan.stages import Use
 from img.builder.scope import platform_args
@@ -116,11 +117,15 @@ class Names:
         return self._uses[stage.index]
 
     def _find_all(self, stage: ins.Stage) -> Iterator[Use]:
-        name = self.base_of(stage)
         self.platform_of(stage)  # one that makes no sense is a mistake, needed or not
-        below = self._context_stage(name)
-        if name not in self.options.contexts:
-            below = self._named(name, before=stage.index)
+        own = self.context(stage.name)
+        if own is not None:  # it stands for the whole stage
+            below = self._stage_of(own)
+            yield Use(at=stage.from_, name=stage.name, written=stage.from_.image, stage=below)
+            return
+        name = self.base_of(stage)
+        named = self.context(name)
+        below = self._stage_of(named) if named else self._named(name, before=stage.index)
         yield Use(at=stage.from_, name=name, written=stage.from_.image, stage=below)
         instructions: tuple[ins.Instruction, ...] = stage.instructions
         if below is not None:
@@ -143,20 +148,33 @@ class Names:
                 or "only ARGs before the first FROM, and automatic ones, have a value here"
             )
             raise fault(at.span, f"--from={written} is empty once it is expanded", at=written, hint=hint)
-        found = self._context_stage(name)
-        if name not in self.options.contexts:
-            found = self._numbered(at, name, written) or self._named(name)
+        named = self.context(name)
+        if named is not None:
+            found = self._stage_of(named)
+        else:
+            found = self._numbered(at, name, written) or self._named(name, before=self._index_of(at))
+            found = found or self._named(name)
         return Use(at=at, name=name, written=written, stage=found)
+
+    def _index_of(self, at: ins.Instruction) -> int:
+        """The number of the stage that an instruction stands in."""
+        line = at.span.start
+        return max((s.index for s in self.dockerfile.stages if s.from_.span.start <= line), default=0)
 
     def _named(self, name: str, before: int | None = None) -> ins.Stage | None:
         """The last stage of a name, among all or among those before a number."""
         found = self._stages.get(name.lower(), [])
         return next((stage for stage in found if before is None or stage.index < before), None)
 
-    def _context_stage(self, name: str) -> ins.Stage | None:
-        """The stage that the caller put in the place of a name."""
-        named = self.options.contexts.get(name)
-        return find_stage(self.dockerfile, named.stage) if named and named.kind == "stage" else None
+    def context(self, name: str) -> NamedContext | None:
+        """What the caller put in the place of a stage or image of this name."""
+        if not name or not self.options.contexts:
+            return None
+        return self.options.contexts.get(context_name(name))
+
+    def _stage_of(self, named: NamedContext) -> ins.Stage | None:
+        """The stage that a named context is, where it is one."""
+        return self.dockerfile.stages[int(named.stage)] if named.kind == "stage" else None
 
     def _numbered(self, at: ins.Instruction, name: str, written: str) -> ins.Stage | None:
         if not _NUMBER.fullmatch(name):

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from img.oci import Image, Platform
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedContext:
-    """What `--build-context NAME=…` puts in the place of a stage or image of that name.
-
-    Attributes:
-        kind: An image; a folder, found in `Site.trees` under the name; or a stage of the Dockerfile.
-        image: The image, where it is one.
-        stage: The stage's name, where it is one.
-    """
-
-    kind: Literal["image", "tree", "stage"]
-    image: Image | None = None
-    stage: str = ""
+from img.builder.plan.named import NamedContext
+from img.oci import Platform
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +14,7 @@ class PlanOptions:
     """What the caller asks for, besides the Dockerfile.
 
     Attributes:
-        contexts: Named contexts by name.
+        contexts: Named contexts by `context_name`.
         allow: Entitlements: `security.insecure`, `network.host`.
         network: For a RUN that names none.
         ignored: Tells whether the ignore file takes a path of the context away; None where nothing can be

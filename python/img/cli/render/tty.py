@@ -88,7 +88,8 @@ class TerminalRenderer(PlainRenderer):
             transfers = [t for (a, _), t in self._moving.items() if a == action]
             done = sum(t.done_bytes for t in transfers)
             total = sum(t.total_bytes for t in transfers)
-            parts.append(f"{action} {human_size(done)}/{human_size(total)}")
+            of_all = f"/{human_size(total)}" if all(t.total_bytes for t in transfers) else ""
+            parts.append(f"{action} {human_size(done)}{of_all}")
         if parts:
             self._out.write(f"\x1b[2m[{' | '.join(parts)}]\x1b[0m"[:200])
             self._status = True

@@ -1,0 +1,88 @@
+"""`RemoteArea`: what was fetched from the network, kept between builds: `remote/<kind>/<key>/`.
+
+An entry belongs to whoever holds the flock on `<key>.lock` beside it, for as long as it reads or
+changes it. That file's mtime says when the entry was last used: a collection frees what was not used
+lately. What an entry holds, and whether it is whole, is its kind's business.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from img import _core
+
+KINDS = ("http", "git")
+
+
+class RemoteArea:
+    """All entries of one store. Safe for several threads and processes."""
+
+    def __init__(self, root: Path) -> None:
+        """Uses `root`, which exists."""
+        self.root = root
+
+    @contextmanager
+    def entry(self, kind: str, name: str) -> Iterator[Path]:
+        """Holds an entry while the block runs, and counts it as used; gives its folder.
+
+        Args:
+            kind: One of `KINDS`.
+            name: What it is of, such as a URL; on disk only its digest is seen.
+        """
+        home = self.root / kind
+        home.mkdir(exist_ok=True)
+        folder = home / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        lock = _hold(folder.with_suffix(".lock"))
+        try:
+            folder.mkdir(exist_ok=True)
+            os.utime(lock)
+            yield folder
+        finally:
+            os.close(lock)
+
+    def drop(self, *, unused_since: float) -> int:
+        """Removes entries that nobody has used since a time. Gives bytes of disk that came back."""
+        freed = 0
+        for kind in KINDS:
+            for lock in list((self.root / kind).glob("*.lock")):
+                freed += _drop(lock, unused_since)
+        return freed
+
+
+def _hold(path: Path) -> int:
+    """Takes an entry's lock; one that a collection removed meanwhile is made again."""
+    while True:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(path.stat(), os.fstat(lock)):
+                return lock
+        except FileNotFoundError:
+            pass  # it was removed while we waited
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)
+
+
+def _drop(path: Path, unused_since: float) -> int:
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(lock).st_mtime >= unused_since:
+            return 0
+        freed = _core.remove_tree(str(path.with_suffix("")))
+        path.unlink(missing_ok=True)
+        return freed
+    except BlockingIOError:
+        return 0  # somebody is at it
+    finally:
+        os.close(lock)
