@@ -38,8 +38,8 @@ from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
-from img.dockerfile import near_stage, parse_trigger
 from img.dockerfile import instructions as ins
+from img.dockerfile import near_stage, parse_trigger
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault, spelled, without_passwords
 from img.errors import ImgError
