@@ -22,9 +22,7 @@ from img.dockerfile.instructions import Heredoc, Span
 from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, json_words, split_flags
 from img.errors import DockerfileError
 
-_DIRECTIVE = re.compile(
-    rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\r\f ]*=[\t\r\f ]*(\S|\S.*\S)[\t\r\f ]*", re.DOTALL
-)
+_DIRECTIVE = re.compile(rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=(.*)", re.DOTALL)
 _DIRECTIVES = ("syntax", "escape", "check")
 _WITH_HEREDOC = ("RUN", "COPY", "ADD")
 
@@ -170,16 +168,14 @@ class _Rewriting:
         flush = True
         for number, line in enumerate(self.lines):
             bare = line.lstrip(GO_SPACES).rstrip("\r")
-            match = _DIRECTIVE.fullmatch(bare)
-            name = match.group(2).lower() if match and match.group(1) == "#" else ""
-            if match is None or name not in _DIRECTIVES:
+            mark, name, value = _directive(bare)
+            if mark != "#":
                 return number
             span = self._span(number, number)
             if name in self.spans:
                 first = self.spans[name]
                 message = f"only one {name} directive can be used"
-                raise fault(span, message, at=match.group(2), hint="keep one of them", also=(first,))
-            value = match.group(3)
+                raise fault(span, message, at=bare, hint="keep one of them", also=(first,))
             self.spans[name] = span
             flush = flush and line.startswith("#")
             if flush or name == "escape":
@@ -200,12 +196,11 @@ class _Rewriting:
         start = 1 if self.lines and self.lines[0].startswith("#!") else 0
         for mark in ("#", "//") if start else ("//",):
             for number, line in enumerate(self.lines[start:], start):
-                match = _DIRECTIVE.fullmatch(line.rstrip("\r"))
-                name = match.group(2).lower() if match and match.group(1) == mark else ""
-                if match is None or name not in _DIRECTIVES or name in self.directives:
+                found, name, value = _directive(line.rstrip("\r"))
+                if found != mark or name in self.directives:
                     break
                 if name == "syntax" or (name == "check" and mark == "#"):
-                    self.directives[name] = match.group(3)
+                    self.directives[name] = value
                     self.spans[name] = self._span(number, number)
         if "syntax" not in self.directives and self.lines[start:] and self.lines[start].startswith("{"):
             self._read_json_syntax(start)
@@ -313,6 +308,14 @@ class _Rewriting:
     def span(self, statement: _Statement) -> Span:
         """Where a statement stands, here-documents included."""
         return self._span(statement.start, statement.end)
+
+
+def _directive(line: str) -> tuple[str, str, str]:
+    """The mark, the name and the value of a directive; all empty where a line is none."""
+    match = _DIRECTIVE.fullmatch(line)
+    mark, name, value = match.groups() if match else ("", "", "")
+    value = value.strip("\t\f\r ")
+    return (mark, name.lower(), value) if value and name.lower() in _DIRECTIVES else ("", "", "")
 
 
 def _hide(text: str) -> str:

@@ -198,6 +198,8 @@ class Planner:
         """A stage that begins with the config of an image, or with none."""
         if "PATH" not in config.env and platform.os != "windows":
             config = config.with_run(Env=[*(config.words("Env") or ()), f"PATH={DEFAULT_PATH}"])
+        if config.run.get("WorkingDir"):  # of a base it may be relative
+            config = config.with_run(WorkingDir=absolute("/", config.working_dir))
         scope = Scope(outer=self.names.outer, build_args=self.options.build_args, env=dict(config.env))
         return StageState(scope=scope, config=config, node=node, platform=platform)
 
@@ -270,7 +272,8 @@ class Planner:
     def _plan_before(self, use: Use) -> None:
         """Plans what a trigger of an image asks for; what others ask for is planned already."""
         assert use.stage is not None
-        for stage in in_order((use.stage,), self.names.uses):
+        missing = () if use.stage.index in self.states else (use.stage,)
+        for stage in in_order(missing, self.names.uses):
             if stage.index in self.planning:
                 raise circle([stage] if stage is use.stage else [stage, use.stage], (use,))
             self.stage(stage)
@@ -339,8 +342,13 @@ class Planner:
 
     def absolute(self, state: StageState, path: str) -> str:
         """A path made absolute from the working folder, `..` clamped at the root."""
-        joined = posixpath.normpath(posixpath.join("/", state.config.working_dir, path or "."))
-        return "/" + joined.lstrip("/")
+        return absolute(state.config.working_dir, path)
+
+
+def absolute(folder: str, path: str) -> str:
+    """A path made absolute and clean, `..` clamped at the root."""
+    joined = posixpath.normpath(posixpath.join("/", folder, path or "."))
+    return "/" + joined.lstrip("/")
 
 
 def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
