@@ -492,6 +492,20 @@ def test_a_repository_that_wants_a_token_says_how_to_give_one_and_takes_it(
     assert _files(img)["a"] == "two\n"
 
 
+@pytest.mark.parametrize("age", ["old", "plain"])
+def test_a_server_that_gives_no_single_commit_gives_all(
+    age: str, img: Img, make_context: Context, server: GitWeb, app: Repository
+) -> None:
+    first = app.git("rev-parse", "main~1")
+    app.git("tag", "-d", "v1")
+    app.git("push", "--quiet", "origin", ":refs/tags/v1")
+    app.git("update-server-info", at=app.bare)
+    server.git_age = age
+    url = server.repository("app")
+    _build(img, make_context, f"ADD {url}#main /new/", f"ADD {url}#{first} /old/")
+    assert (_files(img)["new/a"], _files(img)["old/a"]) == ("two\n", "one\n")
+
+
 def test_the_git_protocol_is_spoken(img: Img, make_context: Context, server: GitWeb, app: Repository) -> None:
     with GitDaemon(server.root) as root:
         _build(img, make_context, f"ADD {root}/app.git#v1 /")

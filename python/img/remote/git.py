@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +52,11 @@ class Git:
         self._area = area
         self._program = program
         self._progress = progress
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Lets nobody wait for a repository any more; programs at work end by `stop_everything`."""
+        self._stopped.set()
 
     def resolve(self, url: GitUrl) -> GitTree:
         """Finds the commit that a reference means now, and fetches it if it is not here.
@@ -87,7 +93,11 @@ class Git:
     # ---- the repository ------------------------------------------------------------------------------
 
     def _repository(self, url: GitUrl) -> _Held:
-        return _Held(self._area, self._program, _address(url.remote))
+        return _Held(self._area, self._program, _address(url.remote), self._check)
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise FetchError("the network", "the build was stopped")
 
     def _meaning(self, here: Path, url: GitUrl) -> tuple[str, str]:
         """The whole ref and the commit that a name means; no ref for a commit's own hash."""
@@ -289,8 +299,10 @@ class Git:
 class _Held:
     """A remote's bare repository, ours while the block runs; made where it is not there."""
 
-    def __init__(self, area: RemoteArea, program: GitProgram, address: str) -> None:
-        self._entry = area.entry("git", address)
+    def __init__(
+        self, area: RemoteArea, program: GitProgram, address: str, check: Callable[[], None]
+    ) -> None:
+        self._entry = area.entry("git", address, check)
         self._program = program
 
     def __enter__(self) -> Path:
