@@ -506,6 +506,13 @@ def test_a_server_that_gives_no_single_commit_gives_all(
     assert (_files(img)["new/a"], _files(img)["old/a"]) == ("two\n", "one\n")
 
 
+def test_a_repository_of_longer_hashes(img: Img, make_context: Context, server: GitWeb) -> None:
+    commit = Repository(server.root, "long", hashes="sha256").commit({"a": "long\n"})
+    url = server.repository("long")
+    _build(img, make_context, f"ADD {url} /x/", f"ADD --keep-git-dir {url}#{commit} /y/")
+    assert (_files(img)["x/a"], _files(img)["y/.git/HEAD"].strip()) == ("long\n", commit)
+
+
 def test_the_git_protocol_is_spoken(img: Img, make_context: Context, server: GitWeb, app: Repository) -> None:
     with GitDaemon(server.root) as root:
         _build(img, make_context, f"ADD {root}/app.git#v1 /")

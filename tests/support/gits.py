@@ -29,14 +29,15 @@ def environment(home: Path) -> dict[str, str]:
 class Repository:
     """A bare repository in `root/<name>.git`, and the working folder whose commits it has."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, hashes: str = "sha1") -> None:
         """Makes both; the branch is `main`."""
+        kind = f"--object-format={hashes}"
         self.bare = root / f"{name}.git"
         self.work = root / f"{name}.work"
         root.mkdir(parents=True, exist_ok=True)
         self._home = root
-        self.git("init", "--quiet", "--bare", "-b", "main", str(self.bare), at=root)
-        self.git("init", "--quiet", "-b", "main", str(self.work), at=root)
+        self.git("init", "--quiet", kind, "--bare", "-b", "main", str(self.bare), at=root)
+        self.git("init", "--quiet", kind, "-b", "main", str(self.work), at=root)
         self.git("remote", "add", "origin", str(self.bare))
 
     def git(self, *words: str, at: Path | None = None) -> str:

@@ -65,8 +65,9 @@ class Git:
             FetchError: git, the repository, the ref or the folder cannot be had, or the commit is not
                 the one that `checksum` demands.
         """
-        with self._repository(url) as here:
-            ref, commit = self._meaning(here, url)
+        with self._repository(url) as held:
+            ref, commit = self._meaning(held.of(""), url)
+            here = held.of(commit)
             if not self._has(here, commit):
                 commit = self._fetch(here, url, ref, commit)
             if url.checksum and not commit.startswith(url.checksum):
@@ -208,7 +209,8 @@ class Git:
     def _checkout(self, url: GitUrl, found: GitTree, into: Path, *, depth: int) -> Path:
         files = into / "files"
         files.mkdir()
-        with self._repository(url) as here:
+        with self._repository(url) as held:
+            here = held.of(found.commit)
             env = (
                 ("GIT_DIR", str(here)),
                 ("GIT_WORK_TREE", str(files)),
@@ -286,7 +288,7 @@ class Git:
             env = (("GIT_ALLOW_PROTOCOL", protocol),) if protocol else ()
             self._program.local(*words, at=files, env=env)
 
-        git("init", "--quiet", "--template=")
+        git("init", "--quiet", "--template=", f"--object-format={_object_format(found.commit)}")
         git("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", str(here),
             found.commit, protocol="file")  # fmt: skip
         if found.ref.startswith("refs/"):
@@ -297,28 +299,26 @@ class Git:
 
 
 class _Held:
-    """A remote's bare repository, ours while the block runs; made where it is not there."""
+    """A remote's bare repositories, ours while the block runs: one for each kind of hash it has had."""
 
     def __init__(
         self, area: RemoteArea, program: GitProgram, address: str, check: Callable[[], None]
     ) -> None:
         self._entry = area.entry("git", address, check)
         self._program = program
+        self._folder = Path()
 
-    def __enter__(self) -> Path:
-        folder = self._entry.__enter__()
-        try:
-            self._prepare(folder)
-        except BaseException as error:
-            self._entry.__exit__(type(error), error, error.__traceback__)
-            raise
-        return folder / "repository"
+    def __enter__(self) -> _Held:
+        self._folder = self._entry.__enter__()
+        return self
 
     def __exit__(self, *details: object) -> None:
         self._entry.__exit__(*details)  # type: ignore[arg-type]  # passed on as they came
 
-    def _prepare(self, folder: Path) -> None:
-        here = folder / "repository"
+    def of(self, commit: str) -> Path:
+        """The repository that can hold a commit, made where it is not there."""
+        kind = _object_format(commit)
+        here = self._folder / ("repository" if kind == "sha1" else f"repository-{kind}")
         if here.is_dir():
             # What a git that was killed left behind: nobody else is at it now.
             for stale in (
@@ -327,12 +327,18 @@ class _Held:
                 *here.glob("objects/pack/tmp_*"),
             ):
                 stale.unlink(missing_ok=True)
-            return
-        made = folder / "new"
+            return here
+        made = self._folder / "new"
         _core.remove_tree(str(made))
         made.mkdir()
-        self._program.local("init", "--quiet", "--bare", "--template=", str(made), at=folder)
+        words = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(made))
+        self._program.local(*words, at=self._folder)
         made.rename(here)
+        return here
+
+
+def _object_format(commit: str) -> str:
+    return "sha256" if len(commit) == 64 else "sha1"
 
 
 def _address(remote: str) -> str:
