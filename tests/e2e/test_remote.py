@@ -21,11 +21,10 @@ import trustme
 from img.client import Client
 from img.errors import FetchError
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support.command import Img, Outcome, steps_run
 from tests.support.gits import COMMITTED, GitDaemon, GitWeb, Repository
 from tests.support.layout import Item, folder, tar_of, write_layout
-from tests.support.registry import Registry
 from tests.support.web import MODIFIED, Web
 
 
@@ -557,6 +556,13 @@ def test_a_path_of_this_machine_is_no_repository(
         assert "context" in outcome.stderr
 
 
+def test_one_id_is_enough(make_img: MakeImg, make_context: Context, server: GitWeb, app: Repository) -> None:
+    img = make_img("--single-id")
+    _build(img, make_context, f"ADD {server.repository('app')}#v1 {server.put('/f', 'f')} /x/")
+    files = _files(img)
+    assert (files["x/a"], files["x/f"]) == ("one\n", "f")
+
+
 def test_git_runs_as_the_real_user_and_not_with_the_callers_repository(
     img: Img, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
@@ -855,17 +861,18 @@ def test_two_named_contexts_for_one_name_are_refused(img: Img, make_context: Con
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_build_that_ends_while_git_waits_takes_git_with_it(
-    number: signal.Signals, img: Img, make_context: Context, server: GitWeb, app: Repository
+@pytest.mark.parametrize("scheme", ["git", "http"])
+def test_a_build_that_ends_while_a_server_is_silent_ends_at_once_and_git_with_it(
+    scheme: str, number: signal.Signals, img: Img, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
     """A server that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"git://127.0.0.1:{silent.getsockname()[1]}/app.git"
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/app.git"
         process = img.start("build", make_context({"Dockerfile": f"FROM scratch\nADD {url} /\n"}))
         connection, _ = silent.accept()
         with connection:
             process.send_signal(number)
-            assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+            assert process.wait(30) == (130 if number == signal.SIGINT else -number)
             # The connection ends when the last process that holds it does.
             connection.settimeout(60)
             while connection.recv(4096):
@@ -931,14 +938,14 @@ def test_two_builds_at_once_fetch_one_repository(
 
 
 def test_an_image_is_the_same_wherever_it_was_fetched(
-    make_img: object, make_context: Context, server: GitWeb, app: Repository, registry: Registry
+    make_img: MakeImg, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
     context = make_context(
         {"Dockerfile": f"FROM scratch\nADD {server.repository('app')} {server.put('/f', 'f')} /x/\n"}
     )
     digests = set()
     for _ in range(2):
-        img: Img = make_img()  # type: ignore[operator]
+        img = make_img()
         outcome = img.ok("build", "-t", "t", "--json", context, env={"SOURCE_DATE_EPOCH": "1600000000"})
         digests.add(outcome.json()["digest"])
     assert len(digests) == 1
