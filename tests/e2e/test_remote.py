@@ -435,6 +435,23 @@ def test_a_submodule_of_this_machine_is_refused(
     assert "no protocol that a build may use" in outcome.stderr
 
 
+@pytest.mark.parametrize("name", [".git", ".."])
+def test_a_path_of_a_repository_that_leads_astray_is_refused(
+    name: str, img: Img, make_context: Context, server: GitWeb, app: Repository
+) -> None:
+    """Such a tree cannot be added; its objects are made by hand."""
+    blob = app.git("rev-parse", "main:a")
+    (app.work / "listed").write_text(f"100644 blob {blob}\t{name}\n")
+    tree = app.git("-c", "alias.t=!git mktree < listed", "t")
+    commit = app.git("commit-tree", "-m", "bad", tree)
+    app.git("update-ref", "refs/heads/bad", commit)
+    app.push()
+    text = f"FROM scratch\nADD {server.repository('app')}#bad /\n"
+    outcome = img.fails(3, "build", make_context({"Dockerfile": text}))
+    assert "git cannot write its files" in outcome.stderr
+    assert "Dockerfile:2" in outcome.stderr
+
+
 def test_a_checksum_is_the_beginning_of_the_commits_hash(
     img: Img, make_context: Context, server: GitWeb, app: Repository
 ) -> None:

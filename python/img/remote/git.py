@@ -87,9 +87,13 @@ class Git:
             found: From `resolve`.
             into: An existing empty folder of the caller's.
         Raises:
-            FetchError: a submodule cannot be had.
+            FetchError: a submodule cannot be had, or git refuses the files.
         """
-        return self._checkout(url, found, into, depth=0)
+        try:
+            return self._checkout(url, found, into, depth=0)
+        except GitFailed as error:
+            text = f"git cannot write its files: {error.text}"
+            raise FetchError(shown(url.remote), text, "the repository may be damaged, or hostile") from error
 
     # ---- the repository ------------------------------------------------------------------------------
 
