@@ -21,11 +21,10 @@ import trustme
 from img.client import Client
 from img.errors import FetchError
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support.command import Img, Outcome, steps_run
 from tests.support.gits import COMMITTED, GitDaemon, GitWeb, Repository
 from tests.support.layout import Item, folder, tar_of, write_layout
-from tests.support.registry import Registry
 from tests.support.web import MODIFIED, Web
 
 
@@ -436,6 +435,23 @@ def test_a_submodule_of_this_machine_is_refused(
     assert "no protocol that a build may use" in outcome.stderr
 
 
+@pytest.mark.parametrize("name", [".git", ".."])
+def test_a_path_of_a_repository_that_leads_astray_is_refused(
+    name: str, img: Img, make_context: Context, server: GitWeb, app: Repository
+) -> None:
+    """Such a tree cannot be added; its objects are made by hand."""
+    blob = app.git("rev-parse", "main:a")
+    (app.work / "listed").write_text(f"100644 blob {blob}\t{name}\n")
+    tree = app.git("-c", "alias.t=!git mktree < listed", "t")
+    commit = app.git("commit-tree", "-m", "bad", tree)
+    app.git("update-ref", "refs/heads/bad", commit)
+    app.push()
+    text = f"FROM scratch\nADD {server.repository('app')}#bad /\n"
+    outcome = img.fails(3, "build", make_context({"Dockerfile": text}))
+    assert "git cannot write its files" in outcome.stderr
+    assert "Dockerfile:2" in outcome.stderr
+
+
 def test_a_checksum_is_the_beginning_of_the_commits_hash(
     img: Img, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
@@ -492,6 +508,27 @@ def test_a_repository_that_wants_a_token_says_how_to_give_one_and_takes_it(
     assert _files(img)["a"] == "two\n"
 
 
+@pytest.mark.parametrize("age", ["old", "plain"])
+def test_a_server_that_gives_no_single_commit_gives_all(
+    age: str, img: Img, make_context: Context, server: GitWeb, app: Repository
+) -> None:
+    first = app.git("rev-parse", "main~1")
+    app.git("tag", "-d", "v1")
+    app.git("push", "--quiet", "origin", ":refs/tags/v1")
+    app.git("update-server-info", at=app.bare)
+    server.git_age = age
+    url = server.repository("app")
+    _build(img, make_context, f"ADD {url}#main /new/", f"ADD {url}#{first} /old/")
+    assert (_files(img)["new/a"], _files(img)["old/a"]) == ("two\n", "one\n")
+
+
+def test_a_repository_of_longer_hashes(img: Img, make_context: Context, server: GitWeb) -> None:
+    commit = Repository(server.root, "long", hashes="sha256").commit({"a": "long\n"})
+    url = server.repository("long")
+    _build(img, make_context, f"ADD {url} /x/", f"ADD --keep-git-dir {url}#{commit} /y/")
+    assert (_files(img)["x/a"], _files(img)["y/.git/HEAD"].strip()) == ("long\n", commit)
+
+
 def test_the_git_protocol_is_spoken(img: Img, make_context: Context, server: GitWeb, app: Repository) -> None:
     with GitDaemon(server.root) as root:
         _build(img, make_context, f"ADD {root}/app.git#v1 /")
@@ -534,6 +571,13 @@ def test_a_path_of_this_machine_is_no_repository(
         outcome = img(*("build", make_context({"Dockerfile": text})))
         assert outcome.code != 0
         assert "context" in outcome.stderr
+
+
+def test_one_id_is_enough(make_img: MakeImg, make_context: Context, server: GitWeb, app: Repository) -> None:
+    img = make_img("--single-id")
+    _build(img, make_context, f"ADD {server.repository('app')}#v1 {server.put('/f', 'f')} /x/")
+    files = _files(img)
+    assert (files["x/a"], files["x/f"]) == ("one\n", "f")
 
 
 def test_git_runs_as_the_real_user_and_not_with_the_callers_repository(
@@ -834,17 +878,18 @@ def test_two_named_contexts_for_one_name_are_refused(img: Img, make_context: Con
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_build_that_ends_while_git_waits_takes_git_with_it(
-    number: signal.Signals, img: Img, make_context: Context, server: GitWeb, app: Repository
+@pytest.mark.parametrize("scheme", ["git", "http"])
+def test_a_build_that_ends_while_a_server_is_silent_ends_at_once_and_git_with_it(
+    scheme: str, number: signal.Signals, img: Img, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
     """A server that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"git://127.0.0.1:{silent.getsockname()[1]}/app.git"
+        url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/app.git"
         process = img.start("build", make_context({"Dockerfile": f"FROM scratch\nADD {url} /\n"}))
         connection, _ = silent.accept()
         with connection:
             process.send_signal(number)
-            assert process.wait(60) == (130 if number == signal.SIGINT else -number)
+            assert process.wait(30) == (130 if number == signal.SIGINT else -number)
             # The connection ends when the last process that holds it does.
             connection.settimeout(60)
             while connection.recv(4096):
@@ -910,14 +955,14 @@ def test_two_builds_at_once_fetch_one_repository(
 
 
 def test_an_image_is_the_same_wherever_it_was_fetched(
-    make_img: object, make_context: Context, server: GitWeb, app: Repository, registry: Registry
+    make_img: MakeImg, make_context: Context, server: GitWeb, app: Repository
 ) -> None:
     context = make_context(
         {"Dockerfile": f"FROM scratch\nADD {server.repository('app')} {server.put('/f', 'f')} /x/\n"}
     )
     digests = set()
     for _ in range(2):
-        img: Img = make_img()  # type: ignore[operator]
+        img = make_img()
         outcome = img.ok("build", "-t", "t", "--json", context, env={"SOURCE_DATE_EPOCH": "1600000000"})
         digests.add(outcome.json()["digest"])
     assert len(digests) == 1

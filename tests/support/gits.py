@@ -29,14 +29,15 @@ def environment(home: Path) -> dict[str, str]:
 class Repository:
     """A bare repository in `root/<name>.git`, and the working folder whose commits it has."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, hashes: str = "sha1") -> None:
         """Makes both; the branch is `main`."""
+        kind = f"--object-format={hashes}"
         self.bare = root / f"{name}.git"
         self.work = root / f"{name}.work"
         root.mkdir(parents=True, exist_ok=True)
         self._home = root
-        self.git("init", "--quiet", "--bare", "-b", "main", str(self.bare), at=root)
-        self.git("init", "--quiet", "-b", "main", str(self.work), at=root)
+        self.git("init", "--quiet", kind, "--bare", "-b", "main", str(self.bare), at=root)
+        self.git("init", "--quiet", kind, "-b", "main", str(self.work), at=root)
         self.git("remote", "add", "origin", str(self.bare))
 
     def git(self, *words: str, at: Path | None = None) -> str:
@@ -88,6 +89,8 @@ class GitWeb(Web):
 
     Attributes:
         git_secret: The Authorization header that git must bring; empty for none.
+        git_age: `old` speaks the first protocol alone, which gives no commit that no ref names; `plain`
+            serves a repository's files as they lie there.
     """
 
     def __init__(self, root: Path) -> None:
@@ -95,6 +98,7 @@ class GitWeb(Web):
         super().__init__()
         self.root = root
         self.git_secret = ""
+        self.git_age = ""
         self.git_seen: list[str] = []
 
     def __enter__(self) -> GitWeb:
@@ -120,7 +124,17 @@ class GitWeb(Web):
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        self._backend(request, path.removeprefix("/git"), query, body)
+        if self.git_age == "plain":
+            self._plain(request, self.root / path.removeprefix("/git/"))
+        else:
+            self._backend(request, path.removeprefix("/git"), query, body)
+
+    def _plain(self, request: BaseHTTPRequestHandler, file: Path) -> None:
+        data = file.read_bytes() if file.is_file() else None
+        request.send_response(404 if data is None else 200)
+        request.send_header("Content-Length", str(len(data or b"")))
+        request.end_headers()
+        request.wfile.write(data or b"")
 
     def _backend(self, request: BaseHTTPRequestHandler, path: str, query: str, body: bytes) -> None:
         env = {
@@ -133,7 +147,7 @@ class GitWeb(Web):
             "CONTENT_TYPE": request.headers.get("Content-Type", ""),
             "CONTENT_LENGTH": str(len(body)),
             "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
-            "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol", "") if not self.git_age else "",
         }
         done = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=False)
         head, _, content = done.stdout.partition(b"\r\n\r\n")

@@ -92,9 +92,10 @@ class Fetcher:
     def stop(self) -> None:
         """Ends all fetches soon, from any thread; programs of the host end by `stop_everything`."""
         with self._lock:
-            web = self._made_web
-        if web is not None:
-            web.stop()
+            parts = (self._made_web, self._made_git)
+        for part in parts:
+            if part is not None:
+                part.stop()
 
     # ---- parts ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +52,11 @@ class Git:
         self._area = area
         self._program = program
         self._progress = progress
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Lets nobody wait for a repository any more; programs at work end by `stop_everything`."""
+        self._stopped.set()
 
     def resolve(self, url: GitUrl) -> GitTree:
         """Finds the commit that a reference means now, and fetches it if it is not here.
@@ -59,8 +65,9 @@ class Git:
             FetchError: git, the repository, the ref or the folder cannot be had, or the commit is not
                 the one that `checksum` demands.
         """
-        with self._repository(url) as here:
-            ref, commit = self._meaning(here, url)
+        with self._repository(url) as held:
+            ref, commit = self._meaning(held.of(""), url)
+            here = held.of(commit)
             if not self._has(here, commit):
                 commit = self._fetch(here, url, ref, commit)
             if url.checksum and not commit.startswith(url.checksum):
@@ -80,14 +87,22 @@ class Git:
             found: From `resolve`.
             into: An existing empty folder of the caller's.
         Raises:
-            FetchError: a submodule cannot be had.
+            FetchError: a submodule cannot be had, or git refuses the files.
         """
-        return self._checkout(url, found, into, depth=0)
+        try:
+            return self._checkout(url, found, into, depth=0)
+        except GitFailed as error:
+            text = f"git cannot write its files: {error.text}"
+            raise FetchError(shown(url.remote), text, "the repository may be damaged, or hostile") from error
 
     # ---- the repository ------------------------------------------------------------------------------
 
     def _repository(self, url: GitUrl) -> _Held:
-        return _Held(self._area, self._program, _address(url.remote))
+        return _Held(self._area, self._program, _address(url.remote), self._check)
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise FetchError("the network", "the build was stopped")
 
     def _meaning(self, here: Path, url: GitUrl) -> tuple[str, str]:
         """The whole ref and the commit that a name means; no ref for a commit's own hash."""
@@ -198,7 +213,8 @@ class Git:
     def _checkout(self, url: GitUrl, found: GitTree, into: Path, *, depth: int) -> Path:
         files = into / "files"
         files.mkdir()
-        with self._repository(url) as here:
+        with self._repository(url) as held:
+            here = held.of(found.commit)
             env = (
                 ("GIT_DIR", str(here)),
                 ("GIT_WORK_TREE", str(files)),
@@ -276,7 +292,7 @@ class Git:
             env = (("GIT_ALLOW_PROTOCOL", protocol),) if protocol else ()
             self._program.local(*words, at=files, env=env)
 
-        git("init", "--quiet", "--template=")
+        git("init", "--quiet", "--template=", f"--object-format={_object_format(found.commit)}")
         git("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", str(here),
             found.commit, protocol="file")  # fmt: skip
         if found.ref.startswith("refs/"):
@@ -287,26 +303,26 @@ class Git:
 
 
 class _Held:
-    """A remote's bare repository, ours while the block runs; made where it is not there."""
+    """A remote's bare repositories, ours while the block runs: one for each kind of hash it has had."""
 
-    def __init__(self, area: RemoteArea, program: GitProgram, address: str) -> None:
-        self._entry = area.entry("git", address)
+    def __init__(
+        self, area: RemoteArea, program: GitProgram, address: str, check: Callable[[], None]
+    ) -> None:
+        self._entry = area.entry("git", address, check)
         self._program = program
+        self._folder = Path()
 
-    def __enter__(self) -> Path:
-        folder = self._entry.__enter__()
-        try:
-            self._prepare(folder)
-        except BaseException as error:
-            self._entry.__exit__(type(error), error, error.__traceback__)
-            raise
-        return folder / "repository"
+    def __enter__(self) -> _Held:
+        self._folder = self._entry.__enter__()
+        return self
 
     def __exit__(self, *details: object) -> None:
         self._entry.__exit__(*details)  # type: ignore[arg-type]  # passed on as they came
 
-    def _prepare(self, folder: Path) -> None:
-        here = folder / "repository"
+    def of(self, commit: str) -> Path:
+        """The repository that can hold a commit, made where it is not there."""
+        kind = _object_format(commit)
+        here = self._folder / ("repository" if kind == "sha1" else f"repository-{kind}")
         if here.is_dir():
             # What a git that was killed left behind: nobody else is at it now.
             for stale in (
@@ -315,12 +331,18 @@ class _Held:
                 *here.glob("objects/pack/tmp_*"),
             ):
                 stale.unlink(missing_ok=True)
-            return
-        made = folder / "new"
+            return here
+        made = self._folder / "new"
         _core.remove_tree(str(made))
         made.mkdir()
-        self._program.local("init", "--quiet", "--bare", "--template=", str(made), at=folder)
+        words = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(made))
+        self._program.local(*words, at=self._folder)
         made.rename(here)
+        return here
+
+
+def _object_format(commit: str) -> str:
+    return "sha256" if len(commit) == 64 else "sha1"
 
 
 def _address(remote: str) -> str:

@@ -87,7 +87,7 @@ class Web:
         Raises:
             FetchError: it cannot be had, or has another digest; then an earlier file stays known.
         """
-        with self._area.entry("http", url) as folder:
+        with self._area.entry("http", url, self._check) as folder:
             known = _read(folder)
             if not (checksum and known.digest == checksum):
                 known = self._refresh(url, folder, known, checksum)

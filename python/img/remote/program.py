@@ -35,6 +35,9 @@ _ALWAYS = {
 }
 _CONFIG = (
     ("gc.auto", "0"),
+    # What is fetched stays one pack, which appears whole or not at all: a git that is killed leaves no
+    # commit whose files are missing.
+    ("fetch.unpackLimit", "1"),
     ("maintenance.auto", "false"),
     ("core.hooksPath", "/dev/null"),
     ("core.fsmonitor", "false"),

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, wait
 from types import TracebackType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -27,6 +28,7 @@ from img.remote.tokens import Tokens, without_user
 MOST_REDIRECTS = 10
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be different the next time."""
+_LOOK_SECONDS = 0.2
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -52,6 +54,7 @@ class Wire:
         self._adapter = _Adapter(_trusting(reach.ca_file))
         self._open: set[Answer] = set()
         self._lock = threading.Lock()
+        self._stopped = threading.Event()
 
     def get(self, url: str, headers: Mapping[str, str]) -> Answer:
         """Asks for a file.
@@ -84,19 +87,36 @@ class Wire:
             sent["Authorization"] = secret
         try:
             prepared = requests.Request("GET", without_user(here), headers=sent).prepare()
-            response = self._adapter.send(
-                prepared,
-                stream=True,
-                timeout=(self._reach.connect_seconds, self._reach.read_seconds),
-                verify=True,
-                proxies=self._reach.proxies_for(here),
-            )
+            response = self._answered(prepared, self._reach.proxies_for(here))
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise self.failure(error, here) from None  # its text may hold what the URL holds
         answer = Answer(self, response, here)
         with self._lock:
             self._open.add(answer)
         return answer
+
+    def _answered(self, request: requests.PreparedRequest, proxies: dict[str, str]) -> requests.Response:
+        """Sends a request, in a thread of its own: who waits for an answer's head cannot be woken.
+
+        That thread dies with its time-out, or with the process.
+        """
+        future: Future[requests.Response] = Future()
+        timeout = (self._reach.connect_seconds, self._reach.read_seconds)
+
+        def send() -> None:
+            try:
+                answer = self._adapter.send(
+                    request, stream=True, timeout=timeout, verify=True, proxies=proxies
+                )
+                future.set_result(answer)
+            except BaseException as error:  # noqa: BLE001 - raised again by `result`
+                future.set_exception(error)
+
+        threading.Thread(target=send, daemon=True).start()
+        while not wait([future], _LOOK_SECONDS).done:
+            if self._stopped.is_set():
+                raise FetchError(shown(request.url or ""), "the build was stopped")
+        return future.result()
 
     def failure(self, error: BaseException, url: str) -> Exception:
         """Says what happened, in words that hold no secret."""
@@ -119,7 +139,8 @@ class Wire:
             self._open.discard(answer)
 
     def stop(self) -> None:
-        """Makes reads that wait in other threads return at once."""
+        """Makes whoever waits for a server in another thread return at once."""
+        self._stopped.set()
         with self._lock:
             answers = list(self._open)
         for answer in answers:

@@ -7,16 +7,19 @@ lately. What an entry holds, and whether it is whole, is its kind's business.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from img import _core
+from img.store.work import try_lock
 
 KINDS = ("http", "git")
+_TRY_SECONDS = 0.05
+"""A thread that waits in flock(2) could not be told that its build is over."""
 
 
 class RemoteArea:
@@ -27,17 +30,18 @@ class RemoteArea:
         self.root = root
 
     @contextmanager
-    def entry(self, kind: str, name: str) -> Iterator[Path]:
+    def entry(self, kind: str, name: str, check: Callable[[], object] = lambda: None) -> Iterator[Path]:
         """Holds an entry while the block runs, and counts it as used; gives its folder.
 
         Args:
             kind: One of `KINDS`.
             name: What it is of, such as a URL; on disk only its digest is seen.
+            check: Called now and then while another holds the entry; raises where nobody waits any more.
         """
         home = self.root / kind
         home.mkdir(exist_ok=True)
         folder = home / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:40]
-        lock = _hold(folder.with_suffix(".lock"))
+        lock = _hold(folder.with_suffix(".lock"), check)
         try:
             folder.mkdir(exist_ok=True)
             os.utime(lock)
@@ -54,12 +58,14 @@ class RemoteArea:
         return freed
 
 
-def _hold(path: Path) -> int:
+def _hold(path: Path, check: Callable[[], object]) -> int:
     """Takes an entry's lock; one that a collection removed meanwhile is made again."""
     while True:
         lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not try_lock(lock):
+                check()
+                time.sleep(_TRY_SECONDS)
             if os.path.samestat(path.stat(), os.fstat(lock)):
                 return lock
         except FileNotFoundError:
@@ -76,13 +82,10 @@ def _drop(path: Path, unused_since: float) -> int:
     except FileNotFoundError:
         return 0
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_mtime >= unused_since:
-            return 0
+        if not try_lock(lock) or os.fstat(lock).st_mtime >= unused_since:
+            return 0  # somebody is at it, or was lately
         freed = _core.remove_tree(str(path.with_suffix("")))
         path.unlink(missing_ok=True)
         return freed
-    except BlockingIOError:
-        return 0  # somebody is at it
     finally:
         os.close(lock)

@@ -111,12 +111,13 @@ class WorkArea:
             except FileNotFoundError:
                 continue
             try:
-                yield Path(entry.path), not _try_lock(descriptor)
+                yield Path(entry.path), not try_lock(descriptor)
             finally:
                 os.close(descriptor)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Takes the flock of an open file, unless another has it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
