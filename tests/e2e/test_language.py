@@ -23,7 +23,7 @@ def built(img: Img, make_context: Context, base: str, text: str, *args: str) -> 
 FILES = {
     "an argument and its default": ("ARG A=1 B=$A-2\nRUN echo $A $B > /o\n", "1 1-2\n"),
     "ENV over ARG": ("ARG A=arg\nENV A=env\nRUN echo $A > /o\n", "env\n"),
-    "ENV over an ARG after it": ("ENV A=env\nARG A=arg\nRUN echo $A > /o\n", "env\n"),
+    "an ARG over an ENV before it": ("ENV A=env\nARG A=arg\nRUN echo $A > /o\n", "arg\n"),
     "an argument without a value": ("ARG A\nRUN echo ${A-unset} > /o\n", "unset\n"),
     "operators are the builder's in ENV": (
         "ENV V=1.2 F=/a/b.tgz\nENV A=${V//./-} B=${F##*/} C=${F%%.*} D=${X:-d}\nRUN echo $A $B $C $D > /o\n",

@@ -147,7 +147,8 @@ class _Outlining:
             if isinstance(instruction, ins.Arg):
                 self._arg(scope, instruction)
             elif isinstance(instruction, ins.Env):
-                scope.env |= {name: self._value(value, scope) for name, value in instruction.pairs}
+                env = {name: self._value(value, scope) for name, value in instruction.pairs}
+                scope.set_env({**scope.env, **env}, env)
             elif isinstance(instruction, ins.Run):
                 self._run(stage, scope, instruction)
             elif isinstance(instruction, ins.Copy) and instruction.from_:

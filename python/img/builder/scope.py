@@ -1,4 +1,4 @@
-"""`Scope`: the variables of one stage: its ARGs, and the environment that beats them.
+"""`Scope`: the variables of one stage: its ARGs and its environment, of which the later one counts.
 
 A stage's scope begins with what the Dockerfile's head declares and the platform names; a stage built
 on a stage inherits that one's. Pure values, made by `plan` alone.
@@ -8,7 +8,7 @@ Source: Dockerfile reference, "ARG", "Scope" and "Using ARG variables"; "Automat
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from img.oci import Platform
@@ -54,6 +54,7 @@ class Scope:
         build_args: What the caller gave.
         args: ARGs in scope that have a value, in the order of their declaration.
         env: The environment that the config has.
+        late: Those of `args` that were declared after an ENV of their name: they hide it.
         used: Names of build arguments that some ARG took.
     """
 
@@ -61,12 +62,19 @@ class Scope:
     build_args: Mapping[str, str]
     args: dict[str, str] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What expansion sees, as it is at any time: ENV beats ARG."""
-        return ChainMap(self.env, self.args)
+        """What expansion sees, as it is at any time: of ENV and ARG, the one declared last."""
+        return ChainMap(self.late, self.env, self.args)
+
+    def set_env(self, env: Mapping[str, str], names: Iterable[str]) -> None:
+        """Takes the environment over that the config has after an ENV of these names."""
+        self.env = dict(env)
+        for name in names:
+            self.late.pop(name, None)
 
     def declare(self, name: str, default: Callable[[], str] | None) -> None:
         """Carries out `ARG name[=default]`. `default` is expanded only where its value is needed."""
@@ -80,14 +88,18 @@ class Scope:
             self.args[name] = default()
         elif name in self.outer:
             self.args[name] = self.outer[name]
+        else:
+            return
+        if name in self.env:
+            self.late[name] = self.args[name]
 
     def run_env(self) -> tuple[tuple[str, str], ...]:
-        """What a RUN's process sees, in a stable order: ARGs first, since ENV beats them."""
-        return tuple({"PATH": DEFAULT_PATH, **self.args, **self.env}.items())
+        """What a RUN's process sees, in a stable order."""
+        return tuple({"PATH": DEFAULT_PATH, **self.args, **self.env, **self.late}.items())
 
     def run_args(self) -> dict[str, str]:
         """The ARGs that a RUN's line of history shows."""
-        return {name: value for name, value in self.args.items() if name not in self.env}
+        return {n: value for n, value in self.args.items() if n not in self.env or n in self.late}
 
     def proxies(self) -> tuple[tuple[str, str], ...]:
         """Proxy settings that the caller gave, in both cases, where neither ENV nor an ARG has them."""
@@ -105,5 +117,6 @@ class Scope:
             build_args=self.build_args,
             args=dict(self.args),
             env=dict(self.env),
+            late=dict(self.late),
             used=self.used,
         )

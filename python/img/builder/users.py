@@ -31,7 +31,7 @@ class UnknownUser(ImgError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who a process is."""
+    """Who a process is. Its own group is among `groups`, as container engines have it."""
 
     uid: int
     gid: int
@@ -53,12 +53,15 @@ def identity(user: str, read: ReadFile) -> Identity:
     uid = _number(entry, 2, int(name) if name.isdecimal() else 0)
     home = entry[5] if entry and len(entry) > 5 and entry[5] else "/"
     if group:
-        return Identity(uid=uid, gid=_group(group, read), home=home)
+        gid = _group(group, read)
+        return Identity(uid=uid, gid=gid, groups=(gid,), home=home)
     login = entry[0] if entry else ""
     groups = tuple(
         _number(g, 2, 0) for g in _lines(read, "/etc/group") if len(g) > 3 and login in g[3].split(",")
     )
-    return Identity(uid=uid, gid=_number(entry, 3, 0), groups=groups if login else (), home=home)
+    gid = _number(entry, 3, 0)
+    groups = tuple(dict.fromkeys((gid, *groups))) if login else (gid,)
+    return Identity(uid=uid, gid=gid, groups=groups, home=home)
 
 
 def owner(chown: str, read: ReadFile) -> tuple[int, int]:

@@ -72,12 +72,12 @@ def printable(text: str) -> str:
     """Replaces what no terminal should be given, each character by one, in a line that is shown.
 
     Bytes that were not UTF-8 and characters that move the cursor or change the direction of text
-    become U+FFFD; a tab stays. Nor is a password of a URL shown.
+    become U+FFFD; tabs and line ends stay. Nor is a password of a URL shown.
     """
     text = without_passwords(text)
     if text.isascii() and text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in text)
+    return "".join(char if char.isprintable() or char in "\t\n" else "\ufffd" for char in text)
 
 
 def without_passwords(text: str) -> str:

@@ -37,6 +37,7 @@ from img.dockerfile.near import did_you_mean
 from img.dockerfile.run import read_run
 from img.dockerfile.source import Line
 from img.dockerfile.words import BLANKS, blank_words, quoted_words
+from img.errors import DockerfileError
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 NOT_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
@@ -197,7 +198,11 @@ def _onbuild(line: Line) -> Onbuild:
         raise fault(line.span, f"{keyword.upper()} cannot be an ONBUILD trigger", at=keyword, hint=hint)
     inner = replace(line, keyword=keyword.upper(), value="".join(value), original=text)
     trigger = "\n".join([text, *(f"{doc.content}{doc.name}" for doc in line.heredocs)])
-    return Onbuild(span=line.span, original=line.original, trigger=trigger, instruction=instruction(inner))
+    try:
+        triggered = instruction(inner)
+    except DockerfileError:  # docker reads a trigger only where it is set off
+        triggered = None
+    return Onbuild(span=line.span, original=line.original, trigger=trigger, instruction=triggered)
 
 
 _MAKERS: dict[str, Callable[[Line], Instruction]] = {

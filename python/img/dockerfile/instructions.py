@@ -216,10 +216,10 @@ class Healthcheck(Instruction):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Onbuild(Instruction):
-    """ONBUILD: the trigger's text, and the instruction that it is."""
+    """ONBUILD: the trigger's text, and the instruction that it is; None where it will fail as none."""
 
     trigger: str
-    instruction: Instruction
+    instruction: Instruction | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

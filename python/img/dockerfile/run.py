@@ -21,8 +21,9 @@ def read_run(line: Line) -> Run:
         DockerfileError: there is no command, or a flag is wrong.
     """
     flags = read_flags(line, _RUN_FLAGS)
-    words, exec_form = command(line, flags.rest)
-    need(line, "".join(words), "a command", "make install")
+    words, exec_form = command(line, flags.rest)  # nothing at all is a script, too: docker runs it
+    if exec_form:
+        need(line, "".join(words), "a command", "make install")
     _one_of(line, flags, "network", ("default", "none", "host"))
     _one_of(line, flags, "security", ("sandbox", "insecure"))
     mark = None if exec_form else heredoc_mark(flags.rest)

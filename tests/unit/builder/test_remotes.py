@@ -126,7 +126,7 @@ def test_an_image_in_the_place_of_a_base(name: str) -> None:
     bases = Bases()
     graph = plan(f"FROM {name}\nRUN x\n", bases, contexts={"busybox": _image(Env=["A=1"])})
     assert bases.asked == []
-    assert dict(graph.config.env) == {"A": "1"}
+    assert dict(graph.config.env).items() >= {"A": "1"}.items()
 
 
 def test_an_image_follows_the_platform_that_is_wanted() -> None:
@@ -139,7 +139,7 @@ def test_an_image_follows_the_platform_that_is_wanted() -> None:
     named = NamedContext(kind="image", image=image)
     text = "FROM --platform=linux/arm64 x AS a\nFROM x\nCOPY --from=a /f /f\nCOPY --from=x /g /g\n"
     plan(text, contexts={"x": named})
-    assert asked == [AMD64, ARM64]
+    assert sorted(asked, key=str) == [AMD64, ARM64]
 
 
 def test_a_tree_in_the_place_of_a_base_gives_its_files() -> None:
@@ -175,7 +175,7 @@ def test_a_stage_in_the_place_of_an_image() -> None:
 
 def test_a_stage_that_stands_on_itself_is_refused() -> None:
     text = "FROM x AS a\nFROM a\n"
-    with pytest.raises(DockerfileError, match="circle"):
+    with pytest.raises(DockerfileError, match="need each other: a -> 1 -> a"):
         plan(text, contexts={"x": NamedContext(kind="stage", stage="1")})
 
 

@@ -124,13 +124,12 @@ def test_copy_from_a_number_that_no_stage_has_is_an_error_even_where_nothing_nee
 
 
 @pytest.mark.parametrize("name", ["later", "1"])
-def test_copy_from_a_later_stage_is_done_and_said(name: str) -> None:
-    graph = plan(
-        f"FROM busybox AS first\nCOPY --from={name} /x /y\nFROM busybox AS later\nRUN one\n", target="first"
-    )
-    assert node_of(graph, "RUN [copy").inputs[1] == node_of(graph, "one]").number
-    (warning,) = graph.warnings
-    assert warning.startswith(f"Dockerfile:2: --from={name} names a later stage")
+def test_copy_from_a_later_stage_is_refused_and_shows_both(name: str) -> None:
+    text = f"FROM busybox AS first\nCOPY --from={name} /x /y\nFROM busybox AS later\nRUN one\n"
+    with pytest.raises(DockerfileError, match=f"the stage {name} comes only later") as caught:
+        plan(text, target="first")
+    assert (caught.value.line, caught.value.column) == (2, 13)
+    assert "Dockerfile:3: FROM busybox AS later" in str(caught.value)
 
 
 def test_stages_that_need_each_other_are_an_error_with_every_line_of_the_circle() -> None:
@@ -175,11 +174,11 @@ def test_a_variable_in_copy_from_without_a_value_is_an_error() -> None:
     assert (caught.value.line, caught.value.column) == (3, 13)
 
 
-def test_of_stages_with_one_name_from_sees_the_last_before_it_and_copy_the_last_of_all() -> None:
+def test_of_stages_with_one_name_the_last_before_it_is_meant() -> None:
     text = "FROM busybox AS a\nRUN one\nFROM a AS b\nCOPY --from=A /x /x\nFROM busybox AS a\nRUN two\n"
     graph = plan(text, target="b")
     copy = node_of(graph, "RUN [copy")
-    assert copy.inputs == (node_of(graph, "one]").number, node_of(graph, "two]").number)
+    assert copy.inputs == (node_of(graph, "one]").number,) * 2
 
 
 def test_a_base_that_cannot_be_had_is_the_registrys_error() -> None:

@@ -21,15 +21,15 @@ def nothing(path: str) -> bytes | None:
 @pytest.mark.parametrize(
     ("user", "who"),
     [
-        ("", Identity(uid=0, gid=0, home="/root")),
-        ("root", Identity(uid=0, gid=0, home="/root")),
-        ("me", Identity(uid=1000, gid=1001, groups=(50, 10), home="/home/me")),
-        ("1000", Identity(uid=1000, gid=1001, groups=(50, 10), home="/home/me")),
-        ("me:staff", Identity(uid=1000, gid=50, home="/home/me")),
-        ("me:77", Identity(uid=1000, gid=77, home="/home/me")),
-        ("1234", Identity(uid=1234, gid=0)),
-        ("1234:staff", Identity(uid=1234, gid=50)),
-        ("bare", Identity(uid=7, gid=0)),
+        ("", Identity(uid=0, gid=0, groups=(0,), home="/root")),
+        ("root", Identity(uid=0, gid=0, groups=(0,), home="/root")),
+        ("me", Identity(uid=1000, gid=1001, groups=(1001, 50, 10), home="/home/me")),
+        ("1000", Identity(uid=1000, gid=1001, groups=(1001, 50, 10), home="/home/me")),
+        ("me:staff", Identity(uid=1000, gid=50, groups=(50,), home="/home/me")),
+        ("me:77", Identity(uid=1000, gid=77, groups=(77,), home="/home/me")),
+        ("1234", Identity(uid=1234, gid=0, groups=(0,))),
+        ("1234:staff", Identity(uid=1234, gid=50, groups=(50,))),
+        ("bare", Identity(uid=7, gid=0, groups=(0,))),
     ],
 )
 def test_a_run_has_the_numbers_the_groups_and_the_home_that_the_image_says(user: str, who: Identity) -> None:
@@ -37,8 +37,8 @@ def test_a_run_has_the_numbers_the_groups_and_the_home_that_the_image_says(user:
 
 
 def test_numbers_need_no_file() -> None:
-    assert identity("5:6", nothing) == Identity(uid=5, gid=6)
-    assert identity("", nothing) == Identity(uid=0, gid=0)
+    assert identity("5:6", nothing) == Identity(uid=5, gid=6, groups=(6,))
+    assert identity("", nothing) == Identity(uid=0, gid=0, groups=(0,))
     assert owner("5:6", nothing) == (5, 6)
 
 

@@ -50,16 +50,30 @@ def test_an_arg_before_from_is_for_from_alone_until_a_stage_declares_it() -> Non
     assert label(head + "ARG V=own\nLABEL v=$V\n") == "own"
 
 
-def test_env_beats_arg_whichever_comes_first() -> None:
-    for lines in ("ARG A=arg\nENV A=env\n", "ENV A=env\nARG A=arg\n"):
-        text = f"FROM busybox\n{lines}LABEL v=$A\nRUN x\n"
-        assert label(text, build_args={"A": "given"}) == "env"
-        assert env_of(text, build_args={"A": "given"})["A"] == "env"
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        ("ARG A=arg\nENV A=env\n", "env"),
+        ("ENV A=env\nARG A=arg\n", "given"),
+        ("ENV A=env\nARG A\n", "given"),
+        ("ENV A=env\nARG A=arg\nENV A=again\n", "again"),
+        ("ENV A=env\nARG A=arg\nENV B=other\n", "given"),
+    ],
+)
+def test_of_env_and_arg_the_later_one_counts(lines: str, value: str) -> None:
+    text = f"FROM busybox\n{lines}LABEL v=$A\nRUN x\n"
+    assert label(text, build_args={"A": "given"}) == value
+    assert env_of(text, build_args={"A": "given"})["A"] == value
 
 
-def test_the_environment_of_the_base_beats_an_arg() -> None:
+def test_an_arg_without_a_value_leaves_the_environment_alone() -> None:
+    text = "FROM busybox\nENV A=env\nARG A\nLABEL v=$A\nRUN x\n"
+    assert (label(text), env_of(text)["A"]) == ("env", "env")
+
+
+def test_an_arg_beats_the_environment_of_the_base() -> None:
     bases = Bases({"busybox": base(Env=["A=base"])})
-    assert plan("FROM busybox\nARG A=arg\nLABEL v=$A\n", bases).config.labels == {"v": "base"}
+    assert plan("FROM busybox\nARG A=arg\nLABEL v=$A\n", bases).config.labels == {"v": "arg"}
 
 
 def test_a_stage_on_a_stage_inherits_its_args_and_its_environment() -> None:

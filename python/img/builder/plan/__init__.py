@@ -38,8 +38,8 @@ from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
 from img.builder.plan.texts import STRAY, host_name, without_stray_bytes
 from img.builder.scope import AUTOMATIC, PROXIES, Scope
+from img.dockerfile import find_stage, near_stage, parse_trigger
 from img.dockerfile import instructions as ins
-from img.dockerfile import near_stage, parse_trigger
 from img.dockerfile.expand import expand_at
 from img.dockerfile.faults import fault, spelled, without_passwords
 from img.errors import ImgError
@@ -208,7 +208,7 @@ class Planner:
     ) -> StageState:
         """A stage that begins with a named context: with an image, a stage, or the files of a tree."""
         if named.kind == "stage":
-            return self.stage(self.dockerfile.stages[int(named.stage)]).child()
+            return self.stage(find_stage(self.dockerfile, named.stage)).child()
         node, image = self._named(stage, stage.from_, name, named, platform)
         if image is not None:
             self.checks.base(stage, name, platform, image.config.platform)
@@ -328,8 +328,11 @@ class Planner:
         state.config = configure(state.config, instruction, expand, command_set=state.command_set)
         if isinstance(instruction, ins.Cmd):
             state.command_set = True
+        if isinstance(instruction, ins.Onbuild) and instruction.instruction is None:
+            text = f"no build can carry out the trigger {instruction.trigger!r}: it is no valid instruction"
+            self.warn(instruction.span, text)
         if isinstance(instruction, ins.Env):
-            state.scope.env = dict(state.config.env)
+            state.scope.set_env(state.config.env, (expand(name) for name, _ in instruction.pairs))
 
     def _arg(self, state: StageState, instruction: ins.Arg) -> None:
         # Each default sees the ARGs before it, in the same instruction too, as docker has it.

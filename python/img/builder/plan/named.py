@@ -22,7 +22,7 @@ class NamedContext:
         kind: An image; a tree of files, found in `Site.trees` under the name; or a stage of the
             Dockerfile.
         image: Gives the image for a platform, where it is one.
-        stage: The stage's number, where it is one.
+        stage: The stage's name or number, where it is one.
     """
 
     kind: Literal["image", "tree", "stage"]

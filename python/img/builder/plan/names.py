@@ -130,7 +130,7 @@ class Names:
         instructions: tuple[ins.Instruction, ...] = stage.instructions
         if below is not None:
             triggers = (i.instruction for i in below.instructions if isinstance(i, ins.Onbuild))
-            instructions = (*triggers, *instructions)
+            instructions = (*(found for found in triggers if found), *instructions)
         for instruction in instructions:
             for source in sources(instruction):
                 yield self.find(instruction, source)
@@ -147,7 +147,8 @@ class Names:
                 self._near(written)
                 or "only ARGs before the first FROM, and automatic ones, have a value here"
             )
-            raise fault(at.span, f"--from={written} is empty once it is expanded", at=written, hint=hint)
+            flag = "--from" if isinstance(at, ins.Copy) else "from"
+            raise fault(at.span, f"{flag}={written} is empty once it is expanded", at=written, hint=hint)
         named = self.context(name)
         if named is not None:
             found = self._stage_of(named)
@@ -174,7 +175,7 @@ class Names:
 
     def _stage_of(self, named: NamedContext) -> ins.Stage | None:
         """The stage that a named context is, where it is one."""
-        return self.dockerfile.stages[int(named.stage)] if named.kind == "stage" else None
+        return find_stage(self.dockerfile, named.stage) if named.kind == "stage" else None
 
     def _numbered(self, at: ins.Instruction, name: str, written: str) -> ins.Stage | None:
         if not _NUMBER.fullmatch(name):
