@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -20,7 +20,7 @@ from img.errors import FetchError
 from img.progress import Note, Progress, silent
 from img.remote.giturl import GitUrl, GitUrlError, parse_git, shown
 from img.remote.program import GitFailed, GitProgram, refused
-from img.remote.tokens import without_user
+from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -97,8 +97,8 @@ class Git:
 
     # ---- the repository ------------------------------------------------------------------------------
 
-    def _repository(self, url: GitUrl) -> _Held:
-        return _Held(self._area, self._program, _address(url.remote), self._check)
+    def _repository(self, url: GitUrl) -> Held:
+        return Held(self._area, self._program, address_of(url.remote), self._check)
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -118,7 +118,7 @@ class Git:
         raise self._unknown(here, url)
 
     def _refs(self, here: Path, url: GitUrl, *options: str) -> dict[str, str]:
-        address = _address(url.remote)
+        address = address_of(url.remote)
         kinds = [word for word in options if word.startswith("--")]
         words = ["ls-remote", *kinds, "--", address, *(word for word in options if word not in kinds)]
         try:
@@ -180,7 +180,7 @@ class Git:
         specs = [word for word in words if word not in options]
         self._program.remote(
             "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", "--update-shallow", *options,
-            "--", _address(url.remote), *specs, at=here, remote=url.remote,
+            "--", address_of(url.remote), *specs, at=here, remote=url.remote,
         )  # fmt: skip
 
     def _fetch_all(self, here: Path, url: GitUrl) -> None:
@@ -292,7 +292,7 @@ class Git:
             env = (("GIT_ALLOW_PROTOCOL", protocol),) if protocol else ()
             self._program.local(*words, at=files, env=env)
 
-        git("init", "--quiet", "--template=", f"--object-format={_object_format(found.commit)}")
+        git("init", "--quiet", "--template=", f"--object-format={object_format(found.commit)}")
         git("fetch", "--quiet", "--depth=1", "--no-tags", "--no-write-fetch-head", "--", str(here),
             found.commit, protocol="file")  # fmt: skip
         if found.ref.startswith("refs/"):
@@ -300,54 +300,6 @@ class Git:
         git("update-ref", "--no-deref", "HEAD", found.commit)
         git("remote", "add", "origin", shown(url.remote))
         git("read-tree", "HEAD")
-
-
-class _Held:
-    """A remote's bare repositories, ours while the block runs: one for each kind of hash it has had."""
-
-    def __init__(
-        self, area: RemoteArea, program: GitProgram, address: str, check: Callable[[], None]
-    ) -> None:
-        self._entry = area.entry("git", address, check)
-        self._program = program
-        self._folder = Path()
-
-    def __enter__(self) -> _Held:
-        self._folder = self._entry.__enter__()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._entry.__exit__(*details)  # type: ignore[arg-type]  # passed on as they came
-
-    def of(self, commit: str) -> Path:
-        """The repository that can hold a commit, made where it is not there."""
-        kind = _object_format(commit)
-        here = self._folder / ("repository" if kind == "sha1" else f"repository-{kind}")
-        if here.is_dir():
-            # What a git that was killed left behind: nobody else is at it now.
-            for stale in (
-                *here.glob("*.lock"),
-                *here.glob("refs/**/*.lock"),
-                *here.glob("objects/pack/tmp_*"),
-            ):
-                stale.unlink(missing_ok=True)
-            return here
-        made = self._folder / "new"
-        _core.remove_tree(str(made))
-        made.mkdir()
-        words = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(made))
-        self._program.local(*words, at=self._folder)
-        made.rename(here)
-        return here
-
-
-def _object_format(commit: str) -> str:
-    return "sha256" if len(commit) == 64 else "sha1"
-
-
-def _address(remote: str) -> str:
-    """A remote as git's argument: no password is in it."""
-    return without_user(remote) if remote.startswith(("http://", "https://")) else remote
 
 
 def _submodule_url(parent: str, text: str, path: str) -> GitUrl:
