@@ -15,7 +15,7 @@ from img.dockerfile.expand import (
     referenced,
     referenced_heredoc,
 )
-from img.dockerfile.ignore import ignore_names, parse_ignore
+from img.dockerfile.ignore import ignore_names, numbered_ignore, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Instruction, Span, Stage
 from img.dockerfile.near import near
 from img.dockerfile.stages import find_stage, parse, parse_trigger, stage_named
@@ -33,6 +33,7 @@ __all__ = [
     "find_stage",
     "ignore_names",
     "near",
+    "numbered_ignore",
     "parse",
     "parse_ignore",
     "parse_trigger",

@@ -13,7 +13,7 @@ from img import _core
 from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context, open_folder, read_dockerfile, read_ignore, unpack
-from img.dockerfile import ignore_names, parse, parse_ignore
+from img.dockerfile import ignore_names, parse
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
@@ -112,7 +112,7 @@ class Build:
     def _with_ignore(self, root: Path, dockerfile: Path) -> Context:
         names = ignore_names(dockerfile.name)
         data, name = read_ignore(root, names, beside=dockerfile.parent)
-        return Context(root=root, name=self._request.context, ignore=parse_ignore(data), ignore_name=name)
+        return Context.ignoring(root, self._request.context, data, name)
 
     # ---- plan and solve ----------------------------------------------------------------------
 

@@ -7,10 +7,11 @@ nodes, of records or of threads.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from img import _core
 from img.builder.graph import CopyOp, Node
@@ -20,6 +21,7 @@ from img.context import Context
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, ImgError
+from img.progress import Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,11 @@ class Step:
         """The files of an input that are no layers: 0 is the build context; None for a stage or image."""
         return self.inputs[number].tree if number else self.site.context
 
+    def warn(self, finding: object) -> None:
+        """Tells people of something in this node that is carried out, but hardly meant."""
+        where = f"{self.node.where}: " if self.node.where else ""
+        self.site.progress(Note(level="warning", text=f"{where}{finding}"))
+
     @contextmanager
     def located(self) -> Iterator[None]:
         """Gives errors of this node its place in the Dockerfile."""
@@ -72,25 +79,59 @@ class Step:
         span = self.node.span
         if span is None:
             return error
-        hint = ""
+        reason, hint = error.reason, ""
         if error.not_found and isinstance(self.node.op, CopyOp):
-            hint = self._near_source(error.path)
-        return fault(span, f"{error.path}: {error.reason}", at=error.path, hint=hint)
+            part = next((p for p in self.node.op.parts if error.path in p.patterns), self.node.op.parts[0])
+            tree = self.tree(part.input)
+            ignored = tree.ignored_by(error.path) if tree else ""
+            if ignored:
+                return fault(
+                    span,
+                    f"{error.path}: not found: {ignored} takes it out of {_place_of(tree)}",
+                    at=error.path,
+                    hint=f"remove that line, or add !{error.path} after it",
+                )
+            hint = self._near_source(error.path, part.input)
+        return fault(span, f"{error.path}: {reason}", at=error.path, hint=hint)
 
-    def _near_source(self, path: str) -> str:
-        """Why a source may be missing, and what it may have meant."""
-        if len(self.inputs) > 1:
-            return "the source is looked up in the stage or image that --from names"
-        context = self.site.context
-        wanted = Path(path.lstrip("/"))
-        folder = context.root / wanted.parent
-        if (context.root / wanted).exists() and context.ignore_name:
-            return f"{context.ignore_name} takes it out of the context"
-        names = sorted(os.listdir(folder))[:2000] if folder.is_dir() else []
-        like = near(wanted.name, names)
+    def _near_source(self, path: str, number: int) -> str:
+        """What a source that is missing may have meant, or where it was looked for."""
+        wanted = PurePosixPath(posixpath.normpath("/" + path.lstrip("/"))).relative_to("/")
+        with self._root_of(number) as root:
+            like = near(wanted.name, _names_in(root, wanted.parent))
         if like:
             return f"did you mean {(wanted.parent / like).as_posix()}?"
-        return f"sources are looked up in the build context, {context.name}"
+        tree = self.tree(number)
+        if tree is None:
+            return "the source is looked up in the stage or image that --from names"
+        return f"sources are looked up in {_place_of(tree)}"
+
+    @contextmanager
+    def _root_of(self, number: int) -> Iterator[Path]:
+        """The files of an input, to be looked at."""
+        tree = self.tree(number)
+        if tree is not None:
+            yield tree.root
+            return
+        snapshot = self.site.snapshots.view(folders_of(self.site, self.inputs[number]))
+        try:
+            yield snapshot.root
+        finally:
+            snapshot.close()
+
+
+def _place_of(tree: Context | None) -> str:
+    return f"the build context, {tree.name}" if tree else "it"
+
+
+def _names_in(root: Path, folder: PurePosixPath) -> list[str]:
+    """Names in a folder below `root`, no symlink followed: the files may be a stranger's."""
+    path = root
+    for part in folder.parts:
+        path = path / part
+        if path.is_symlink() or not path.is_dir():
+            return []
+    return sorted(os.listdir(path))[:2000]
 
 
 def folders_of(site: Site, result: Result) -> list[Path]:

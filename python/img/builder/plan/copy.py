@@ -9,10 +9,13 @@ import posixpath
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from img import _core
 from img.builder.graph import CopyOp, CopyPart, InlineFile
+from img.builder.users import named_owner
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_heredoc
 from img.dockerfile.faults import fault
+from img.errors import CopyError
 
 if TYPE_CHECKING:
     from img.builder.plan import Planner, StageState
@@ -30,24 +33,67 @@ def plan_copy(
     """
     variables = state.scope.variables
     sources = tuple(planner.expand(copy, word, variables) for word in copy.sources)
+    chown = planner.expand(copy, copy.chown, variables)
+    chmod = planner.expand(copy, copy.chmod, variables)
     _refuse(copy, sources)
+    _check_flags(copy, chown=chown, chmod=chmod)
     inputs: tuple[int, ...] = (state.node,)
     if copy.from_:
         inputs = (state.node, planner.source_node(stage, copy, copy.from_))
     dest = planner.expand(copy, copy.dest, variables)
     slash = "/" if dest.endswith(("/", "/.")) or dest in (".", "") else ""
     absolute = planner.absolute(state, dest)
+    if not slash and len(sources) + len(copy.heredocs) > 1:
+        planner.warnings.append(
+            f"{copy.span.where}: several sources and no slash at the end of {dest}: unless that is a "
+            "folder, each file takes the place of the one before"
+        )
     unpack = copy.add if copy.unpack is None else copy.unpack
     part = CopyPart(patterns=sources, input=len(inputs) - 1, unpack=unpack)
     op = CopyOp(
         parts=(part,) if sources else (),
         dest=absolute + (slash if absolute != "/" else ""),
         inline=tuple(InlineFile(name=h.name, content=_body(copy, h, variables)) for h in copy.heredocs),
-        chown=planner.expand(copy, copy.chown, variables),
-        chmod=planner.expand(copy, copy.chmod, variables),
-        exclude=tuple(planner.expand(copy, word, variables) for word in copy.exclude),
+        chown=chown,
+        chmod=chmod,
+        exclude=copy.exclude,  # the one flag with words whose variables stay as they are
+        link=copy.link,
+        parents=copy.parents,
     )
     return op, inputs
+
+
+def _check_flags(copy: ins.Copy, *, chown: str, chmod: str) -> None:
+    """Refuses flags whose values, variables in place, cannot be carried out."""
+    if chmod:
+        try:
+            _core.change_mode(chmod)
+        except CopyError as error:
+            raise fault(
+                copy.span,
+                f"--chmod={chmod} is {error.reason}",
+                at=f"--chmod={copy.chmod}",
+                offset=len("--chmod="),
+            ) from error
+    if copy.link and named_owner(chown):
+        raise fault(
+            copy.span,
+            f"--chown={chown} names a user or group, which --link cannot look up in the image below",
+            at=f"--chown={copy.chown}",
+            offset=len("--chown="),
+            hint="write the numbers, --chown=uid:gid, or leave out --link",
+        )
+    for word in copy.exclude:
+        try:
+            _core.IgnoreRules([word])
+        except CopyError as error:
+            raise fault(
+                copy.span,
+                f"--exclude={word}: {error.reason}",
+                at=f"--exclude={word}",
+                offset=len("--exclude="),
+                hint="as in .dockerignore: * ? [a-z], ** for folders, ! to take back",
+            ) from error
 
 
 def _body(copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) -> str:
@@ -69,9 +115,8 @@ def _refuse(copy: ins.Copy, sources: tuple[str, ...]) -> None:
                 at=word,
                 hint="fetch it in a RUN, or before the build, and COPY it",
             )
-    for flag, given in (("--parents", copy.parents), ("--checksum", copy.checksum)):
-        if given:
-            raise fault(copy.span, f"{name} {flag} is not supported yet", at=flag)
+    if copy.checksum:
+        raise fault(copy.span, f"{name} --checksum is not supported yet", at="--checksum")
 
 
 def _is_remote(source: str) -> bool:
