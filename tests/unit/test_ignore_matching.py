@@ -36,22 +36,24 @@ def expression(pattern: str) -> str:
     return made
 
 
+def cleaned(pattern: str) -> str:
+    """A pattern as the matcher compares it: no empty names, no dots, no slash at either end."""
+    path = posixpath.normpath(pattern)
+    return path if path.strip("/") == "" else path.lstrip("/")
+
+
 def matches(pattern: str, path: str) -> bool:
-    """Does one pattern match one path?"""
-    cleaned = posixpath.normpath(pattern)
-    cleaned = "/" + cleaned.lstrip("/") if cleaned.startswith("/") else cleaned
-    if len(cleaned) > 1 and cleaned[0] == "/":
-        cleaned = cleaned[1:]
-    if not set(cleaned) & set("*?[]\\"):
-        return cleaned == path
-    plain = re.sub(r"\*\*/?", "", cleaned)
-    if not set(plain) & set("*?[]\\") and cleaned.count("**") == 1:
-        if cleaned.startswith("**"):
-            tail = cleaned[2:]
+    """Does one cleaned pattern match one path?"""
+    if not set(pattern) & set("*?[]\\"):
+        return pattern == path
+    plain = re.sub(r"\*\*/?", "", pattern)
+    if not set(plain) & set("*?[]\\") and pattern.count("**") == 1:
+        if pattern.startswith("**"):
+            tail = pattern[2:]
             return path.endswith(tail) or (tail[:1] == "/" and path == tail[1:])
-        if cleaned.endswith("**"):
-            return path.startswith(cleaned[:-2])
-    return re.fullmatch(expression(cleaned), path, re.ASCII) is not None
+        if pattern.endswith("**"):
+            return path.startswith(pattern[:-2])
+    return re.fullmatch(expression(pattern), path, re.ASCII) is not None
 
 
 def slowly(lines: list[str], path: str) -> bool:
@@ -62,8 +64,10 @@ def slowly(lines: list[str], path: str) -> bool:
     for line in lines:
         body = line.strip()
         exception = body.startswith("!")
-        body = body[1:].strip() if exception else body
-        if body and any(matches(body, name) for name in above):
+        pattern = cleaned(body[1:].strip() if exception else body)
+        if not exception:  # read once more, blanks and all
+            pattern = cleaned(pattern.strip()) if body and pattern.strip() else ""
+        if pattern and any(matches(pattern, name) for name in above):
             out = not exception
     return out
 

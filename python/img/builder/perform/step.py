@@ -79,20 +79,24 @@ class Step:
         span = self.node.span
         if span is None:
             return error
-        reason, hint = error.reason, ""
+        hint = ""
         if error.not_found and isinstance(self.node.op, CopyOp):
             part = next((p for p in self.node.op.parts if error.path in p.patterns), self.node.op.parts[0])
-            tree = self.tree(part.input)
-            ignored = tree.ignored_by(error.path) if tree else ""
+            ignored = self._ignored(error, part.input)
             if ignored:
                 return fault(
                     span,
-                    f"{error.path}: not found: {ignored} takes it out of {_place_of(tree)}",
+                    f"{error.path}: not found: {ignored} takes it out of {self._place(part.input)}",
                     at=error.path,
                     hint=f"remove that line, or add !{error.path} after it",
                 )
             hint = self._near_source(error.path, part.input)
-        return fault(span, f"{error.path}: {reason}", at=error.path, hint=hint)
+        return fault(span, f"{error.path}: {error.reason}", at=error.path, hint=hint)
+
+    def _ignored(self, error: CopyError, number: int) -> str:
+        """Where the pattern stands that takes out a source that is there; empty where that is not why."""
+        tree = self.tree(number)
+        return tree.ignored_by(error.path) if tree and "ignore file" in error.reason else ""
 
     def _near_source(self, path: str, number: int) -> str:
         """What a source that is missing may have meant, or where it was looked for."""
@@ -101,10 +105,14 @@ class Step:
             like = near(wanted.name, _names_in(root, wanted.parent))
         if like:
             return f"did you mean {(wanted.parent / like).as_posix()}?"
+        return f"the source is looked up in {self._place(number)}"
+
+    def _place(self, number: int) -> str:
+        """What people call the files of an input."""
         tree = self.tree(number)
         if tree is None:
-            return "the source is looked up in the stage or image that --from names"
-        return f"sources are looked up in {_place_of(tree)}"
+            return "the stage or image that --from names"
+        return tree.name if number else f"the build context, {tree.name}"
 
     @contextmanager
     def _root_of(self, number: int) -> Iterator[Path]:
@@ -118,10 +126,6 @@ class Step:
             yield snapshot.root
         finally:
             snapshot.close()
-
-
-def _place_of(tree: Context | None) -> str:
-    return f"the build context, {tree.name}" if tree else "it"
 
 
 def _names_in(root: Path, folder: PurePosixPath) -> list[str]:
