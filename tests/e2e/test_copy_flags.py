@@ -7,8 +7,10 @@ A case is a Dockerfile and the tree that it makes: one line for each name, `path
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import socket
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -347,6 +349,36 @@ def test_the_tree_is_as_written(name: str, img: Img, context: Path) -> None:
     (context / "Dockerfile").write_text(dockerfile_of(lines))
     img.build(context)
     assert lines_of(img.image().tree) == sorted(expected)
+
+
+def _old(tar: bytes) -> bytes:
+    """A tar of one entry without a magic, as the first ones were."""
+    head = bytearray(tar[:512])
+    head[257:512] = bytes(255)
+    head[148:156] = b" " * 8
+    head[148:156] = f"{sum(head):06o}\0 ".encode()
+    return bytes(head) + tar[512:]
+
+
+def test_a_tar_of_every_dialect_is_extracted(img: Img, context: Path) -> None:
+    dialects = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+    tars = {}
+    for name, form in dialects.items():
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+            info = tarfile.TarInfo("f" if name == "ustar" else "é" * 70)
+            info.size, info.mode = 1, 0o640
+            archive.addfile(info, io.BytesIO(b"f"))
+        tars[name] = buffer.getvalue()
+    tars["old"] = _old(tars["ustar"])
+    for name, data in tars.items():
+        (context / f"{name}.bin").write_bytes(data)
+    (context / "Dockerfile").write_text(SCRATCH + "".join(f"ADD {name}.bin /{name}\n" for name in tars))
+    img.build(context)
+    found = [line for line in lines_of(img.image().tree) if "/" in line]
+    assert found == sorted(
+        f"{name}/{'f' if name in ('ustar', 'old') else 'é' * 70} f 640 0:0 f" for name in tars
+    )
 
 
 def refused(img: Img, context: Path, lines: str, code: int = 2) -> Outcome:
