@@ -27,6 +27,10 @@ pub enum Token {
     Class(Class),
     /// Any number of characters of a class.
     Many(Class),
+    /// One character of a class, or none.
+    Maybe(Class),
+    /// Anything at all.
+    Rest,
     /// Nothing, at the path's very beginning.
     Start,
 }
@@ -39,6 +43,13 @@ pub struct Class {
 }
 
 impl Class {
+    fn one(c: char) -> Self {
+        Self {
+            negated: false,
+            ranges: vec![(c, c)],
+        }
+    }
+
     fn not_slash() -> Self {
         Self {
             negated: true,
@@ -115,21 +126,36 @@ impl Class {
 
 /// The expression of a whole path, in the dialect that the reference matcher translates to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tokens(Vec<Token>);
+pub struct Tokens(Vec<Vec<Token>>);
 
 impl Tokens {
-    /// Reads the text of an expression, which needs the whole path to match.
+    /// Reads the text of an expression; its anchors at both ends are left out.
     ///
     /// Of the language of `regexp` it knows what a translated pattern can hold: classes, escapes,
-    /// `(.*/)?`, `.*`, `^`, and a star after a class. None for anything else.
+    /// `(.*/)?`, `.*`, `^`, a star after a class, `{2,3}` and `|`, which the reference forgets to
+    /// escape. None for anything else.
     pub fn parse(expression: &str) -> Option<Self> {
+        let mut branches = Vec::new();
         let mut tokens = Vec::new();
         let mut rest = expression;
+        // What a repetition would repeat: one character of a class; None where it is an error.
+        let mut atom: Option<Class> = None;
         while let Some(c) = rest.chars().next() {
             let after = &rest[c.len_utf8()..];
+            let repeated = if c == '{' { repetition(after) } else { None };
+            if let Some((least, most, after)) = repeated {
+                repeat(&mut tokens, &atom.take()?, least, most)?;
+                rest = after;
+                continue;
+            }
+            atom = None;
             rest = match c {
                 '^' => {
                     tokens.push(Token::Start);
+                    after
+                }
+                '|' => {
+                    branches.push(std::mem::take(&mut tokens));
                     after
                 }
                 '(' => {
@@ -144,6 +170,7 @@ impl Tokens {
                     let (class, after) = class(after)?;
                     let starred = after.strip_prefix('*');
                     let any = class == Class::not_slash();
+                    atom = starred.is_none().then(|| class.clone());
                     tokens.push(match (any, starred.is_some()) {
                         (true, true) => Token::Star,
                         (true, false) => Token::One,
@@ -155,24 +182,88 @@ impl Tokens {
                 '\\' => {
                     let (escaped, after) = escape(after)?;
                     match escaped {
-                        Escaped::Char(c) => literal(&mut tokens, c),
-                        Escaped::Class(class) => tokens.push(Token::Class(class)),
+                        Escaped::Char(c) => {
+                            atom = Some(Class::one(c));
+                            literal(&mut tokens, c);
+                        }
+                        Escaped::Class(class) => {
+                            atom = Some(class.clone());
+                            tokens.push(Token::Class(class));
+                        }
                     }
                     after
                 }
                 other => {
+                    atom = Some(Class::one(other));
                     literal(&mut tokens, other);
                     after
                 }
             };
         }
-        Some(Self(tokens))
+        branches.push(tokens);
+        // Of several branches only the first is held at the path's beginning, and only the last
+        // at its end.
+        let last = branches.len() - 1;
+        for (number, branch) in branches.iter_mut().enumerate() {
+            if number > 0 {
+                branch.insert(0, Token::Rest);
+            }
+            if number < last {
+                branch.push(Token::Rest);
+            }
+        }
+        Some(Self(branches))
     }
 
-    /// The steps.
-    pub fn as_slice(&self) -> &[Token] {
+    /// The steps of each branch; one that matches is enough.
+    pub fn branches(&self) -> &[Vec<Token>] {
         &self.0
     }
+}
+
+/// The most that `regexp` repeats.
+const MOST: usize = 1000;
+
+/// Reads `2}`, `2,}` or `2,3}`; None for a brace that is an ordinary character.
+fn repetition(text: &str) -> Option<(usize, Option<usize>, &str)> {
+    let (inside, after) = text.split_once('}')?;
+    let number = |text: &str| {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && text.len() < 9;
+        let zeros = text.len() > 1 && text.starts_with('0');
+        (plain && !zeros).then(|| text.parse().ok()).flatten()
+    };
+    match inside.split_once(',') {
+        None => number(inside).map(|count| (count, Some(count), after)),
+        Some((least, "")) => number(least).map(|least| (least, None, after)),
+        Some((least, most)) => Some((number(least)?, Some(number(most)?), after)),
+    }
+}
+
+/// Replaces the last character that was read by so many of it; None where that is an error.
+fn repeat(tokens: &mut Vec<Token>, of: &Class, least: usize, most: Option<usize>) -> Option<()> {
+    let highest = most.unwrap_or(least);
+    if least > MOST || highest > MOST || highest < least {
+        return None;
+    }
+    match tokens.last_mut() {
+        Some(Token::Literal(text)) => {
+            let shown = String::from_utf8_lossy(text).into_owned();
+            let kept = shown.char_indices().next_back().map_or(0, |(at, _)| at);
+            text.truncate(kept);
+            if kept == 0 {
+                tokens.pop();
+            }
+        }
+        _ => {
+            tokens.pop();
+        }
+    }
+    tokens.extend((0..least).map(|_| Token::Class(of.clone())));
+    match most {
+        None => tokens.push(Token::Many(of.clone())),
+        Some(most) => tokens.extend((least..most).map(|_| Token::Maybe(of.clone()))),
+    }
+    Some(())
 }
 
 enum Escaped {
@@ -377,7 +468,7 @@ pub fn run(tokens: &[Token], path: &[u8]) -> (bool, bool) {
     places.add(0);
     let mut longer = false;
     for token in tokens {
-        if places.contains(path.len()) || matches!(token, Token::All) {
+        if places.contains(path.len()) || matches!(token, Token::All | Token::Rest) {
             longer = true;
         }
         let mut after = Places::new(path.len());
@@ -409,10 +500,13 @@ fn step(token: &Token, path: &[u8], at: usize, after: &mut Places, longer: &mut 
                 *longer = true;
             }
         }
-        Token::One | Token::Class(_) => {
+        Token::One | Token::Class(_) | Token::Maybe(_) => {
+            if matches!(token, Token::Maybe(_)) {
+                after.add(at);
+            }
             if let Some((c, length)) = first_char(rest) {
                 let fits = match token {
-                    Token::Class(class) => class.contains(c),
+                    Token::Class(class) | Token::Maybe(class) => class.contains(c),
                     _ => c != '/',
                 };
                 if fits {
@@ -446,6 +540,10 @@ fn step(token: &Token, path: &[u8], at: usize, after: &mut Places, longer: &mut 
             let slashes = (at..end).filter(|&place| path[place] == b'/');
             slashes.for_each(|place| after.add(place + 1));
             *longer |= end == path.len();
+        }
+        Token::Rest => {
+            (at..=path.len()).for_each(|place| after.add(place));
+            return path.len() + 1;
         }
         Token::All => {
             let end = at + line_end(rest);
@@ -542,11 +640,9 @@ mod tests {
     #[test]
     fn expressions_match_whole_paths() {
         let matches = |expression: &str, path: &str| {
-            run(
-                Tokens::parse(expression).unwrap().as_slice(),
-                path.as_bytes(),
-            )
-            .0
+            let tokens = Tokens::parse(expression).unwrap();
+            let mut branches = tokens.branches().iter();
+            branches.any(|branch| run(branch, path.as_bytes()).0)
         };
         assert!(matches(r"(.*/)?[^/]*\.go", "a/b/c.go"));
         assert!(!matches(r"(.*/)?[^/]*\.go", "a\n/c.go"));
@@ -557,7 +653,25 @@ mod tests {
         assert!(matches("[[^/]*]", "[^/[]"));
         assert!(matches("^a.*", "abc"));
         assert!(!matches("a^b", "ab"));
-        for bad in ["[z-a]", r"\b", r"\pL", r"\q", "[[:none:]]", r"[a-\d]", "("] {
+        assert!(matches("a|b|c", "xbx") && matches("a|b|c", "ax") && matches("a|b|c", "xc"));
+        assert!(!matches("a|b|c", "xax") && !matches("a|b|c", "cx"));
+        assert!(matches(r"xa{2}[bc]{1,2}\d{0,}", "xaabc77") && !matches("xa{2}", "xa"));
+        assert!(matches("{{x}}{a}{,2}", "{{x}}{a}{,2}"));
+        for bad in [
+            "{2}",
+            "a{2}{3}",
+            "[^/]*{2}",
+            "a{3,2}",
+            "a{1001}",
+            "a|{2}",
+            "[z-a]",
+            r"\b",
+            r"\pL",
+            r"\q",
+            "[[:none:]]",
+            r"[a-\d]",
+            "(",
+        ] {
             assert!(Tokens::parse(bad).is_none(), "{bad}");
         }
     }

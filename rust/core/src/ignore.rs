@@ -47,8 +47,8 @@ enum Matcher {
     Prefix(Vec<u8>),
     /// Begins with `**` and has no other wildcard: whatever ends so.
     Suffix(Vec<u8>),
-    /// An expression over the whole path.
-    Path(Expression),
+    /// Expressions over the whole path: one that matches is enough.
+    Path(Vec<Expression>),
     /// `**/` and an expression over the path's last name.
     Name(Expression),
 }
@@ -190,14 +190,33 @@ impl Pattern {
         if exception && (body.is_empty() || cleaned == b"/") {
             return Err(bad(&shown(), "nothing follows the `!`"));
         }
-        let cleaned = match cleaned.strip_prefix(b"/") {
+        let rooted = match cleaned.strip_prefix(b"/") {
             Some(rest) if !rest.is_empty() => rest,
             _ => &cleaned,
         };
+        if exception {
+            return Self::compiled(line, true, rooted, shown);
+        }
+        // The reference reads what is left once more, so that `/!x` is an exception, too.
+        let cleaned = clean(rooted.trim_ascii());
+        match cleaned.strip_prefix(b"!") {
+            Some(b"") => Err(bad(&shown(), "nothing follows the `!`")),
+            Some(rest) => Self::compiled(line, true, rest, shown),
+            None if rooted.trim_ascii().is_empty() => Ok(None),
+            None => Self::compiled(line, false, &cleaned, shown),
+        }
+    }
+
+    fn compiled(
+        line: usize,
+        exception: bool,
+        pattern: &[u8],
+        shown: impl Fn() -> String,
+    ) -> Result<Option<Self>> {
         Ok(Some(Self {
             line,
             exception,
-            matcher: Matcher::compile(cleaned).ok_or_else(|| bad(&shown(), INVALID))?,
+            matcher: Matcher::compile(pattern).ok_or_else(|| bad(&shown(), INVALID))?,
         }))
     }
 }
@@ -251,11 +270,14 @@ impl Matcher {
             Form::Expression => {}
         }
         let tokens = Tokens::parse(&expression)?;
-        Some(match tokens.as_slice() {
-            [Token::Folders, rest @ ..] if slashes(rest) == Some(0) => {
-                Self::Name(Expression::new(rest))
-            }
-            all => Self::Path(Expression::new(all)),
+        Some(match tokens.branches() {
+            [one] => match one.as_slice() {
+                [Token::Folders, rest @ ..] if slashes(rest) == Some(0) => {
+                    Self::Name(Expression::new(rest))
+                }
+                all => Self::Path(vec![Expression::new(all)]),
+            },
+            all => Self::Path(all.iter().map(|branch| Expression::new(branch)).collect()),
         })
     }
 
@@ -266,7 +288,7 @@ impl Matcher {
             Self::Suffix(suffix) => {
                 path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|name| name == path)
             }
-            Self::Path(expression) => expression.matches(path, depth),
+            Self::Path(branches) => branches.iter().any(|branch| branch.matches(path, depth)),
             Self::Name(expression) => {
                 let slash = path.iter().rposition(|&byte| byte == b'/');
                 let name = slash.map_or(0, |at| at + 1);
@@ -282,11 +304,11 @@ impl Matcher {
             Self::Exact(name) => name.starts_with(below),
             Self::Prefix(prefix) => prefix.starts_with(below) || below.starts_with(prefix),
             Self::Suffix(_) | Self::Name(_) => true,
-            Self::Path(expression) => {
-                let begins = &expression.begins;
+            Self::Path(branches) => branches.iter().any(|branch| {
+                let begins = &branch.begins;
                 (begins.starts_with(below) || below.starts_with(begins))
-                    && run(&expression.tokens, below).1
-            }
+                    && run(&branch.tokens, below).1
+            }),
         }
     }
 }
@@ -300,7 +322,8 @@ enum Form {
 
 /// Writes a pattern as a regular expression, and says which form it has.
 ///
-/// It works on characters, not on what they mean: wildcards within brackets are replaced, too.
+/// It works on characters, not on what they mean: wildcards within brackets are replaced, too, and
+/// `|` and braces are left as they are.
 fn translate(pattern: &str) -> (Form, String) {
     let mut expression = String::new();
     let mut form = Form::Exact;
@@ -324,7 +347,7 @@ fn translate(pattern: &str) -> (Form, String) {
                 expression.push_str(if c == '*' { "[^/]*" } else { "[^/]" });
                 form = Form::Expression;
             }
-            '.' | '+' | '(' | ')' | '|' | '{' | '}' | '$' => expression.extend(['\\', c]),
+            '.' | '+' | '(' | ')' | '$' => expression.extend(['\\', c]),
             '\\' => {
                 expression.push('\\');
                 expression.extend(rest.next());
@@ -346,8 +369,10 @@ fn slashes(tokens: &[Token]) -> Option<usize> {
     tokens.iter().try_fold(0, |count, token| match token {
         Token::Literal(text) => Some(count + text.iter().filter(|&&byte| byte == b'/').count()),
         Token::One | Token::Star | Token::Start => Some(count),
-        Token::Class(class) | Token::Many(class) => (!class.contains('/')).then_some(count),
-        Token::Folders | Token::All => None,
+        Token::Class(class) | Token::Many(class) | Token::Maybe(class) => {
+            (!class.contains('/')).then_some(count)
+        }
+        Token::Folders | Token::All | Token::Rest => None,
     })
 }
 

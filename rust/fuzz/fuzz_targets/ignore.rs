@@ -9,16 +9,17 @@ use libfuzzer_sys::fuzz_target;
 /// Judges a path with each line on its own: the last one that takes it or a parent decides.
 fn slowly(lines: &[&[u8]], path: &[u8]) -> bool {
     let mut out = false;
-    for line in lines {
-        let exception = line.trim_ascii().starts_with(b"!");
+    for &line in lines {
         // Alone, an exception shows only in what it brings back.
-        let alone = match exception {
-            true => Ignore::new([&b"**"[..], line]),
-            false => Ignore::new([line]),
-        };
-        let alone = alone.expect("a line that is valid among others is valid alone");
-        if alone.excludes(path) != exception {
-            out = !exception;
+        let alone = [Ignore::new([line]), Ignore::new([&b"**"[..], line])];
+        let [takes, leaves] = alone.map(|ignore| {
+            let ignore = ignore.expect("a line that is valid among others is valid alone");
+            ignore.excludes(path)
+        });
+        if takes {
+            out = true;
+        } else if !leaves {
+            out = false;
         }
     }
     out

@@ -99,6 +99,13 @@ const TABLE: &[(&[&str], &str, bool)] = &[
     (&["[[:alpha:]]x"], ":x", false),
     (&["[^a]b"], "/b", true),
     (&["x[^a]b"], "x/b", true),
+    (&["*|b"], "anything", true),
+    (&["?x|b"], "a/b", true),
+    (&["a|b"], "a", false),
+    (&["?{2}"], "ab", true),
+    (&["**/{{x}}/*.y"], "{{x}}/a.y", true),
+    (&["*", "/!a"], "a", false),
+    (&["/ a"], "a", true),
     (&["*^b"], "a^b", false),
     (&["^b"], "^b", true),
     (&["**/x*"], "a\n/x", false),
@@ -230,16 +237,10 @@ fn a_pattern_of_many_stars_ends_soon() {
 /// Judges a path with each line on its own: the last one that takes it or a parent decides.
 fn slowly(lines: &[String], path: &[u8]) -> bool {
     lines.iter().fold(false, |out, line| {
-        let (exception, body) = match line.trim().strip_prefix('!') {
-            Some(body) => (true, body),
-            None => (false, line.as_str()),
-        };
-        let alone = Ignore::new([body]).unwrap();
-        if alone.excludes(path) {
-            !exception
-        } else {
-            out
-        }
+        // Alone, an exception shows only in what it brings back.
+        let takes = Ignore::new([line.as_str()]).unwrap().excludes(path);
+        let leaves = Ignore::new(["**", line]).unwrap().excludes(path);
+        takes || (out && leaves)
     })
 }
 
@@ -254,6 +255,9 @@ fn line() -> impl Strategy<Value = String> {
         1 => Just("[^a]".to_owned()),
         1 => Just("\\.".to_owned()),
         1 => Just("\\d".to_owned()),
+        1 => Just("|".to_owned()),
+        1 => Just("{1,2}".to_owned()),
+        1 => Just("!".to_owned()),
     ];
     let body = proptest::collection::vec(part, 1..7).prop_map(|parts| parts.concat());
     (any::<bool>(), body).prop_map(|(not, body)| if not { format!("!{body}") } else { body })
