@@ -19,18 +19,19 @@ __all__ = [
     "BlobSink",
     "Container",
     "DigestMemo",
+    "IgnoreRules",
     "Namespace",
     "Packed",
     "Selected",
     "Selection",
     "TreeRecord",
     "apply_layer",
+    "change_mode",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
     "enter_namespace",
     "flatten",
-    "ignores",
     "make_directory",
     "mount_memory",
     "mount_overlay",
@@ -235,6 +236,8 @@ class Selection:
         ignore: Sequence[str] = ...,
         exclude: Sequence[str] = ...,
         owners: bool = False,
+        parents: bool = False,
+        unpacked: bool = False,
     ) -> Self:
         """Walks the tree.
 
@@ -244,10 +247,14 @@ class Selection:
             patterns: Source words as the Dockerfile has them, variables expanded; Go's
                 `filepath.Match` globs. A folder means its contents.
             ignore: Lines of `.dockerignore`, comments and blanks removed, last match wins.
-            exclude: `--exclude` patterns, same matcher, relative to each source.
+            exclude: `--exclude` patterns, same matcher, relative to each folder that is copied. A file
+                that a pattern names is never excluded.
             owners: Take owners from the tree (a stage). Without it everything is 0:0 (a context).
+            parents: Keep the folders that a file lies in, from the pivot `/./` of its pattern on; `**`
+                matches any number of folders.
+            unpacked: The tree was an archive: what it holds keeps its mode and replaces what is in its way.
         Raises:
-            CopyError: a pattern without a wildcard names nothing (`not_found`), or nothing matched.
+            CopyError: a pattern is not valid, or one without a wildcard names nothing (`not_found`).
         """
 
     @property
@@ -256,10 +263,6 @@ class Selection:
 
     @property
     def total_bytes(self) -> int: ...
-    @property
-    def several(self) -> bool:
-        """True where the destination must be a folder: several sources, or a folder's contents."""
-
     @property
     def ignored(self) -> bool:
         """True where `.dockerignore` took away something that a pattern named."""
@@ -274,17 +277,32 @@ class Selection:
     def paths(self) -> list[str]:
         """All of it: paths relative to the root, each folder before what is in it."""
 
-    def sources(self) -> list[tuple[str, bool]]:
-        """What the patterns named: paths from the root, symlinks followed, and whether each is a folder."""
+    def sources(self) -> list[tuple[str, str, bool]]:
+        """What the patterns named: where it is, what was matched (a symlink, perhaps), is it a folder.
 
-def ignores(lines: Sequence[str], path: str) -> bool:
-    """Tells whether ignore patterns take a path, or a folder above it, away.
+        Paths are relative to the root; the first leads through no symlink.
+        """
 
-    Args:
-        lines: Lines of `.dockerignore`, comments and blanks removed.
-        path: Relative to the context, without `.`, `..` or a slash at its ends; it need not exist.
+@final
+class IgnoreRules:
+    """The patterns of an ignore file, compiled; the same matcher as `Selection`'s."""
+
+    def __new__(cls, patterns: Sequence[str]) -> Self:
+        """Compiles them.
+
+        Raises:
+            CopyError: a pattern is not valid; `path` is the pattern.
+        """
+
+    def excluding(self, path: str) -> int | None:
+        """Index of the pattern that takes a path out (itself, or with a folder); None where it stays in."""
+
+def change_mode(change: str, mode: int = 0, *, folder: bool = False) -> int:
+    """What a `--chmod` makes of a mode.
+
     Raises:
-        CopyError: a line is no pattern.
+        CopyError: `change` is neither an octal number up to 7777 nor a list of changes.
+    Source: Dockerfile reference, "COPY --chmod".
     """
 
 def copy_layer(
@@ -307,9 +325,10 @@ def copy_layer(
         upper: Existing empty folder on the same file system as the store.
         dest: Absolute path; a trailing `/` makes it a folder.
         owner: Wanted uid and gid, or None for 0:0 (or the source's own with `keep_owner`).
-        mode: `--chmod`: octal, or symbolic as in `u=rwX,go=rX`.
+        mode: `--chmod`: octal, or symbolic as in `u=rwX,go=rX`. Folders that are made on the way to
+            `dest` are 0755, or what an octal mode says.
     Raises:
-        CopyError: e.g. several sources onto a file, or a folder onto a file.
+        CopyError: e.g. a folder onto a file.
     Source: Dockerfile reference, COPY.
     """
 

@@ -6,11 +6,14 @@ is copied out of a folder: COPY reads it in place. What must be unpacked lies in
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
 from img import _core
-from img.errors import DockerfileError, UsageError
+from img.dockerfile import numbered_ignore
+from img.dockerfile.faults import printable
+from img.errors import CopyError, DockerfileError, UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 
 DEFAULT_NAMES = ("Dockerfile", "dockerfile")
@@ -25,6 +28,7 @@ class Context:
         name: What people call it, for messages.
         ignore: Patterns of `.dockerignore`, in order.
         ignore_name: The file that they came from; empty where there is none.
+        ignore_lines: Where each pattern stands in that file, from 1.
         lasting: The files stay where they are when the build is over, so their digests may be remembered.
     """
 
@@ -32,15 +36,59 @@ class Context:
     name: str
     ignore: tuple[str, ...] = ()
     ignore_name: str = ""
+    ignore_lines: tuple[int, ...] = ()
     lasting: bool = True
 
-    def select(self, patterns: tuple[str, ...], exclude: tuple[str, ...] = ()) -> _core.Selection:
+    @classmethod
+    def ignoring(
+        cls, root: Path, name: str, data: bytes, ignore_name: str, *, lasting: bool = True
+    ) -> Context:
+        """A context with what an ignore file says.
+
+        Args:
+            data: The file's bytes, as `read_ignore` gives them.
+        Raises:
+            DockerfileError: one of its patterns is not valid; with its place in that file.
+        """
+        found = numbered_ignore(data)
+        for line, pattern in found:
+            try:
+                _core.IgnoreRules((pattern,))
+            except CopyError as error:
+                raise DockerfileError(
+                    f"{error.reason}: {printable(pattern)}",
+                    path=ignore_name,
+                    line=line,
+                    column=1,
+                    excerpt=printable(pattern),
+                    hint="as in Go's filepath.Match: * ? [a-z], ** for folders, \\ before special characters",
+                ) from error
+        return cls(
+            root=root,
+            name=name,
+            ignore=tuple(pattern for _, pattern in found),
+            ignore_name=ignore_name,
+            ignore_lines=tuple(line for line, _ in found),
+            lasting=lasting,
+        )
+
+    def select(
+        self, patterns: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False
+    ) -> _core.Selection:
         """Chooses files for one COPY.
 
         Raises:
             CopyError: a pattern names nothing.
         """
-        return _core.Selection(str(self.root), patterns, ignore=self.ignore, exclude=exclude)
+        return _core.Selection(str(self.root), patterns, ignore=self.ignore, exclude=exclude, parents=parents)
+
+    def ignored_by(self, path: str) -> str:
+        """Where the pattern stands that takes a path out, `.dockerignore:3`; empty where none does."""
+        path = posixpath.normpath("/" + path).lstrip("/")
+        index = _core.IgnoreRules(self.ignore).excluding(path) if self.ignore else None
+        if index is None:
+            return ""
+        return f"{self.ignore_name}:{self.ignore_lines[index]}" if self.ignore_lines else self.ignore_name
 
 
 def open_folder(path: str | Path) -> Path:

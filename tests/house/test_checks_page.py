@@ -33,7 +33,7 @@ def rules(text: str) -> list[str]:
     options = PlanOptions(
         platform=AMD64,
         build_platform=AMD64,
-        ignored=lambda path: _core.ignores(["notes.txt"], path),
+        ignored=lambda path: _core.IgnoreRules(["notes.txt"]).excluding(path) is not None,
     )
     plan = check_plan(parse(text.replace("\0", "#").encode()), options, resolve)
     return [found.rule for found in plan.findings]

@@ -109,6 +109,33 @@ def test_buildah_builds_the_same(img: Img, small: tuple[Path, str], peers: Peers
     same_config(ours, theirs)
 
 
+def test_buildah_copies_the_same(
+    img: Img, make_context: Context, busybox_image: str, peers: Peers, tmp_path: Path
+) -> None:
+    if not hosts.many_ids():
+        pytest.skip("needs more than one user id: a range in /etc/subuid and uidmap")
+    archive = tar_of([folder("in", 0o700, 3, 4), Item(path="in/a", data=b"a", uid=5, gid=6)])
+    dockerfile = f"""\
+FROM {busybox_image}
+WORKDIR /w
+COPY *.txt [w-y]? sub/ ./all/
+COPY --chown=3:4 --chmod=640 a.txt f
+ADD one.tgz b.txt /at/
+COPY link ../w/link
+COPY . /ctx/
+COPY sub /w/all/deep
+"""
+    files: dict[str, str | bytes] = {
+        "Dockerfile": dockerfile, "a.txt": "a", "b.txt": "b", "x1": "x", "sub/s": "s", "sub/skip/t": "t",
+        "d/x": "x", "d/y": "y", "d/z/y": "z", "no.md": "", "keep.md": "k", "one.tgz": gzip.compress(archive),
+        ".dockerignore": "*.md\n!keep.md\n**/skip\nd/*\n!d/y\n# none\n/nothing\n",
+    }  # fmt: skip
+    context = make_context(files)
+    (context / "link").symlink_to("a.txt")
+    img.build(context)
+    same_files(img.image(), peers.bud(context, "copies"))
+
+
 def test_skopeo_inspects_what_was_pushed(small: tuple[Path, str], peers: Peers) -> None:
     text = peers.run("skopeo", "--insecure-policy", "inspect", "--tls-verify=false", f"docker://{small[1]}")
     shown = json.loads(text)

@@ -38,7 +38,7 @@ def options(case: dict[str, Any]) -> PlanOptions:
         build_args=case.get("build_args", {}),
         platform=Platform.parse(case.get("platform", "linux/amd64")),
         build_platform=AMD64,
-        ignored=(lambda path: _core.ignores(ignore, path)) if sure else None,
+        ignored=(lambda path: _core.IgnoreRules(ignore).excluding(path) is not None) if sure else None,
     )
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-VERSION = 1
+VERSION = 2
 """Goes into every key: raised when a step of the same inputs may come out otherwise."""
 
 

@@ -64,23 +64,45 @@ def identity(user: str, read: ReadFile) -> Identity:
     return Identity(uid=uid, gid=gid, groups=groups, home=home)
 
 
-def owner(chown: str, read: ReadFile) -> tuple[int, int]:
+def named_owner(chown: str) -> bool:
+    """Must the image's own files be read to know who `--chown` means?"""
+    return any(not _is_number(part) for part in chown.split(":", 1) if part)
+
+
+def owner(chown: str, read: ReadFile, unknown: Callable[[UnknownUser], object]) -> tuple[int, int]:
     """Looks up `--chown=user[:group]`; a user alone gives its own number to the group, too.
 
-    Raises:
-        UnknownUser: a name that the image does not know.
+    Args:
+        unknown: Told of a name that the image does not know. An unknown user is 0:0, an unknown group
+            changes nothing: so it is where a Dockerfile was written for, and a build goes on.
     """
     name, _, group = chown.partition(":")
-    name = name or "0"
-    entry = next((e for e in _lines(read, "/etc/passwd") if e[0] == name), None)
-    if name.isdecimal():
-        uid = gid = int(name)
-    elif entry is None:
-        raise UnknownUser(name, "/etc/passwd")
-    else:
+    uid = gid = 0
+    if _is_number(name):
+        uid = gid = _root_or(name)
+    elif name:
+        entry = next((e for e in _lines(read, "/etc/passwd") if e[0] == name), None)
+        if entry is None:
+            unknown(UnknownUser(name, "/etc/passwd"))
         uid = _number(entry, 2, 0)
         gid = _number(entry, 3, uid)
-    return uid, _group(group, read) if group else gid
+    if _is_number(group):
+        return uid, _root_or(group)
+    if group:
+        try:
+            return uid, _group(group, read)
+        except UnknownUser as error:
+            unknown(error)
+    return uid, gid
+
+
+def _is_number(word: str) -> bool:
+    return word == "root" or (word.isascii() and word.isdecimal())
+
+
+def _root_or(word: str) -> int:
+    """A number; `root` is 0 in every image."""
+    return 0 if word == "root" else int(word)
 
 
 def _group(group: str, read: ReadFile) -> int:

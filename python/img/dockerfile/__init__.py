@@ -16,7 +16,7 @@ from img.dockerfile.expand import (
     referenced_heredoc,
 )
 from img.dockerfile.findings import Finding
-from img.dockerfile.ignore import ignore_names, parse_ignore
+from img.dockerfile.ignore import ignore_names, numbered_ignore, parse_ignore
 from img.dockerfile.instructions import Dockerfile, Instruction, Span, Stage
 from img.dockerfile.near import near
 from img.dockerfile.stages import (
@@ -45,6 +45,7 @@ __all__ = [
     "image_words",
     "near",
     "near_stage",
+    "numbered_ignore",
     "parse",
     "parse_ignore",
     "parse_trigger",

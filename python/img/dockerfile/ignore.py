@@ -8,6 +8,14 @@ from __future__ import annotations
 from img.dockerfile.words import GO_SPACES
 
 
+def numbered_ignore(data: bytes) -> tuple[tuple[int, str], ...]:
+    """As `parse_ignore`, with the line of each pattern, from 1."""
+    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    lines = enumerate(text.split("\n"), 1)
+    found = ((number, line.strip(GO_SPACES)) for number, line in lines if not line.startswith("#"))
+    return tuple((number, line) for number, line in found if line)
+
+
 def parse_ignore(data: bytes) -> tuple[str, ...]:
     """Reads the patterns, in the file's order (the last that matches decides).
 
@@ -17,9 +25,7 @@ def parse_ignore(data: bytes) -> tuple[str, ...]:
         Patterns as written, `!` included, without blanks at their ends; comments (`#` as a line's
         very first character) and empty lines left out.
     """
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    lines = (line.strip(GO_SPACES) for line in text.split("\n") if not line.startswith("#"))
-    return tuple(line for line in lines if line)
+    return tuple(line for _, line in numbered_ignore(data))
 
 
 def ignore_names(dockerfile_name: str) -> tuple[str, ...]:

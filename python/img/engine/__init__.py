@@ -267,9 +267,15 @@ class Engine:
         return self._push(image, reference, self._puller(), compression)
 
     def _push(self, image: Image, name: Reference, puller: Puller, compression: Compression) -> str:
-        packed = Packer(self.store, puller, self._progress).pack(image, compression)
+        packed = Packer(self.store, puller, self._progress).describe(image, compression)
         digest = push_image(
-            self.store, self.registry(), packed, name, jobs=max(4, self._jobs), progress=self._progress
+            self.store,
+            self.registry(),
+            packed,
+            name,
+            puller=puller,
+            jobs=max(4, self._jobs),
+            progress=self._progress,
         )
         self.store.names.put(packed, name)
         return digest

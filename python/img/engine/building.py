@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -151,7 +152,7 @@ class Build:
             allow=frozenset(self._request.allow),
             network=self._request.network,
             platform_given=bool(self._request.platform),
-            ignored=(lambda path: _core.ignores(ignore, path)) if certain else None,
+            ignored=_ignored_by(ignore) if certain else None,
         )
 
     def _plan(self, dockerfile: Dockerfile, context: Context) -> BuildGraph:
@@ -265,6 +266,11 @@ def _save(memo: _core.DigestMemo, progress: Progress) -> None:
         memo.save()
     except (ImgError, OSError) as error:
         progress(Note(level="debug", text=f"the context's digests could not be remembered: {error}"))
+
+
+def _ignored_by(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    rules = _core.IgnoreRules(patterns)
+    return lambda path: rules.excluding(path) is not None
 
 
 def _memo_name(root: Path) -> str:

@@ -22,7 +22,7 @@ from img.context import (
     read_ignore_inside,
     unpack,
 )
-from img.dockerfile import ignore_names, near, parse_ignore
+from img.dockerfile import ignore_names, near
 from img.engine.fetching import Fetcher
 from img.engine.requests import BuildRequest
 from img.errors import UsageError
@@ -195,12 +195,11 @@ def ignoring(root: Path, *, name: str, beside: Path | None = None) -> Context:
     """
     names = ignore_names(beside.name) if beside else (".dockerignore",)
     data, found = read_ignore(root, names, beside=beside.parent if beside else None)
-    return Context(root=root, name=name, ignore=parse_ignore(data), ignore_name=found)
+    return Context.ignoring(root, name, data, found)
 
 
 def _ignoring_inside(root: Path, dockerfile: str, name: str) -> Context:
     """The same, for what was fetched: no symlink in it leads outside."""
     folder, _, file = dockerfile.rpartition("/")
     data, found = read_ignore_inside(root, ignore_names(file), folder=folder)
-    ignore = parse_ignore(data)
-    return Context(root=root, name=name, ignore=ignore, ignore_name=found, lasting=False)
+    return Context.ignoring(root, name, data, found, lasting=False)

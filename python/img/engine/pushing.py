@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
 from img.engine.pulling import Puller, plain_layer
@@ -40,13 +40,17 @@ class Packer:
         self._lock = threading.Lock()
 
     def pack(self, image: Image, compression: Compression = "gzip") -> Image:
-        """Gives the same image with every layer's blob in the store.
+        """Gives the same image with every layer's blob in the store; what lacks there is fetched.
 
         Where every blob is here already as the manifest names it, the image is returned as it is, so that a
         pulled image keeps its digest.
         """
         wanted = [layer.descriptor for layer in image.layers if not plain_layer(layer)]
         self._puller.blobs(image, wanted)
+        return self.describe(image, compression)
+
+    def describe(self, image: Image, compression: Compression = "gzip") -> Image:
+        """As `pack`, but blobs that a registry gave may still lie there alone."""
         layers = tuple(self._descriptor(image, layer, compression) for layer in image.layers)
         if layers == image.manifest.layers:
             return image
@@ -93,9 +97,19 @@ class Packer:
 
 
 def push_image(
-    store: Store, registry: Registry, image: Image, name: Reference, *, jobs: int, progress: Progress
+    store: Store,
+    registry: Registry,
+    image: Image,
+    name: Reference,
+    *,
+    puller: Puller,
+    jobs: int,
+    progress: Progress,
 ) -> str:
-    """Sends an image whose blobs are all in the store; gives the manifest's digest.
+    """Sends an image; gives the manifest's digest.
+
+    A blob of a base that is not in the store is fetched only where the destination has it neither in this
+    repository nor in one that it can be mounted from.
 
     The manifest goes last, under its tag, so that a push that breaks leaves nothing half-named.
     """
@@ -105,11 +119,17 @@ def push_image(
         Reference.parse(source) for layer in image.layers for source in store.layers.sources_of(layer.digest)
     }
     mounts = [o for o in origins if o.registry == name.registry and o.repository != name.repository]
+
+    def open_blob(descriptor: Descriptor) -> BinaryIO:
+        if descriptor != image.manifest.config:
+            puller.blobs(image, [descriptor])
+        return store.blobs.open(descriptor.digest)
+
     digest = push(
         registry,
         name,
         image.manifest,
-        lambda descriptor: store.blobs.open(descriptor.digest),
+        open_blob,
         mount_from=sorted(mounts, key=str),
         jobs=jobs,
         progress=progress,

@@ -17,21 +17,34 @@ pub enum ModeChange {
 /// One `who op permissions` of a symbolic mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clause {
-    /// Bits that `who` covers, set-id and sticky bits included.
+    /// Bits that `who` covers.
     who: u32,
-    op: char,
+    op: Op,
     permissions: Permissions,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Add,
+    Remove,
+    Set,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Permissions {
-    /// Bits in the place of every class, and whether `X` was among them.
-    Bits { bits: u32, search: bool },
+    /// Bits in the place of every class.
+    Bits(u32),
+    /// `X`: execute, where it is a folder or somebody could execute it to begin with.
+    Search,
     /// Those of another class: shift of its bits.
     OfClass(u32),
 }
 
 const EXECUTE: u32 = 0o111;
+const STICKY: u32 = 0o1000;
+/// What `a`, or no class, stands for. The sticky bit belongs to `t` alone.
+const ALL: u32 = 0o6777;
+const OTHER: u32 = 0o007;
 
 impl ModeChange {
     /// Reads `0755`, `u=rwX,go=rX` and the like.
@@ -54,22 +67,26 @@ impl ModeChange {
     pub fn apply(&self, mode: u32, is_folder: bool) -> u32 {
         match self {
             Self::Octal(bits) => *bits,
-            Self::Symbolic(clauses) => clauses
-                .iter()
-                .fold(mode & 0o7777, |mode, clause| clause.apply(mode, is_folder)),
+            Self::Symbolic(clauses) => {
+                let searchable = is_folder || mode & EXECUTE != 0;
+                let mode = mode & 0o7777;
+                clauses
+                    .iter()
+                    .fold(mode, |mode, clause| clause.apply(mode, searchable))
+            }
         }
     }
 }
 
 fn bad(text: &str) -> Error {
     Error::Copy {
-        path: format!("--chmod={text}"),
-        reason: "not an octal or symbolic mode".to_owned(),
+        path: text.to_owned(),
+        reason: "no mode: neither octal from 0 to 7777, nor changes such as u=rwX,go=rX".to_owned(),
         not_found: false,
     }
 }
 
-/// Reads one comma's worth: a who-list and one or more actions.
+/// Reads one comma's worth: classes, and one or more actions on them.
 fn parse_clause(text: &str, clauses: &mut Vec<Clause>) -> Option<()> {
     let start = text.find(['+', '-', '='])?;
     let mut who = 0;
@@ -77,64 +94,96 @@ fn parse_clause(text: &str, clauses: &mut Vec<Clause>) -> Option<()> {
         who |= match class {
             'u' => 0o4700,
             'g' => 0o2070,
-            'o' => 0o1007,
-            'a' => 0o7777,
+            'o' => OTHER,
+            'a' => ALL,
             _ => return None,
         };
     }
     // No class means all; a build has no umask to leave bits out for.
-    let who = if who == 0 { 0o7777 } else { who };
+    let who = if who == 0 { ALL } else { who };
     let mut rest = &text[start..];
-    while let Some(op) = rest.chars().next() {
+    while let Some(sign) = rest.chars().next() {
+        let op = match sign {
+            '+' => Op::Add,
+            '-' => Op::Remove,
+            _ => Op::Set,
+        };
         let body = &rest[1..];
         let end = body.find(['+', '-', '=']).unwrap_or(body.len());
-        clauses.push(Clause {
-            who,
-            op,
-            permissions: parse_permissions(&body[..end])?,
-        });
+        parse_action(who, op, &body[..end], clauses)?;
         rest = &body[end..];
     }
     Some(())
 }
 
-fn parse_permissions(text: &str) -> Option<Permissions> {
-    match text {
-        "u" => return Some(Permissions::OfClass(6)),
-        "g" => return Some(Permissions::OfClass(3)),
-        "o" => return Some(Permissions::OfClass(0)),
-        _ => {}
-    }
-    let (mut bits, mut search) = (0, false);
+/// Reads what follows one sign. Letters of a class copy its bits as they are by then.
+fn parse_action(mut who: u32, op: Op, text: &str, clauses: &mut Vec<Clause>) -> Option<()> {
+    let (mut bits, mut search, mut copied) = (0, false, false);
+    let mut push = |who, permissions| {
+        clauses.push(Clause {
+            who,
+            op,
+            permissions,
+        });
+    };
     for letter in text.chars() {
         match letter {
             'r' => bits |= 0o444,
             'w' => bits |= 0o222,
             'x' => bits |= EXECUTE,
+            'X' if op == Op::Remove => bits |= EXECUTE,
             'X' => search = true,
+            // The others have neither a set-id bit nor the sticky one.
+            's' | 't' if who == OTHER => {}
             's' => bits |= 0o6000,
-            't' => bits |= 0o1000,
+            't' => {
+                who |= STICKY;
+                bits |= STICKY;
+            }
+            'u' | 'g' | 'o' => {
+                if bits != 0 {
+                    push(who, Permissions::Bits(std::mem::take(&mut bits)));
+                }
+                if std::mem::take(&mut search) {
+                    push(who, Permissions::Search);
+                }
+                copied = true;
+                push(
+                    who,
+                    Permissions::OfClass(match letter {
+                        'u' => 6,
+                        'g' => 3,
+                        _ => 0,
+                    }),
+                );
+            }
             _ => return None,
         }
     }
-    Some(Permissions::Bits { bits, search })
+    if bits != 0 || (op == Op::Set && !copied) {
+        push(who, Permissions::Bits(bits));
+    }
+    if search {
+        push(who, Permissions::Search);
+    }
+    Some(())
 }
 
 impl Clause {
-    fn apply(&self, mode: u32, is_folder: bool) -> u32 {
-        let bits = match self.permissions {
-            Permissions::Bits { bits, search } => {
-                let executable = is_folder || mode & EXECUTE != 0;
-                bits | if search && executable { EXECUTE } else { 0 }
+    fn apply(&self, mode: u32, searchable: bool) -> u32 {
+        let (bits, cleared) = match self.permissions {
+            Permissions::Search if searchable => return mode | (EXECUTE & self.who),
+            Permissions::Search => return mode,
+            Permissions::Bits(bits) => (bits & self.who, self.who),
+            Permissions::OfClass(shift) => {
+                let bits = ((mode >> shift) & 7) * EXECUTE;
+                (bits & self.who, 0o777 & self.who)
             }
-            Permissions::OfClass(shift) => ((mode >> shift) & 7) * EXECUTE,
         };
-        let bits = bits & self.who;
         match self.op {
-            '+' => mode | bits,
-            '-' => mode & !bits,
-            // The sticky bit goes with `t` alone, unless everyone is meant.
-            _ => mode & !(self.who & if self.who == 0o7777 { 0o7777 } else { 0o6777 }) | bits,
+            Op::Add => mode | bits,
+            Op::Remove => mode & !bits,
+            Op::Set => mode & !cleared | bits,
         }
     }
 }
@@ -160,6 +209,22 @@ mod tests {
             ("u+s", 0o755, false, 0o4755),
             ("u=rw+x", 0o000, false, 0o700),
             ("+t", 0o777, true, 0o1777),
+            ("o+t,o+s", 0o777, true, 0o777),
+            ("u+t", 0o777, true, 0o1777),
+            ("a=rx", 0o1777, true, 0o1555),
+            ("=t", 0o777, true, 0o1000),
+            ("u=rwx,go=u-w", 0o600, false, 0o755),
+            ("g=u-w", 0o750, false, 0o750),
+            ("u=go", 0o421, false, 0o121),
+            ("=rw,+X", 0o700, false, 0o777),
+            ("a-X", 0o755, false, 0o644),
+            ("u-x,+X", 0o700, false, 0o711),
+            ("g=s", 0o770, false, 0o2700),
+            ("ug=s", 0o077, false, 0o6007),
+            ("g=u", 0o2750, true, 0o2770),
+            ("g=", 0o2750, true, 0o700),
+            ("-u", 0o640, false, 0o000),
+            ("a+", 0o640, false, 0o640),
             ("=r", 0o777, false, 0o444),
             ("o=g,g=", 0o750, false, 0o705),
         ];

@@ -25,7 +25,7 @@ use crate::explore::thread_count;
 use crate::memo::Stamp;
 use crate::pack::{self, is_whiteout_name, settle_time};
 use crate::pipeline::{digest, Contents, Opened, Packed};
-use crate::place::{attributes, order, refuse, Place};
+use crate::place::{attributes, order, refuse, Place, Wanted};
 use crate::select::{Learned, Picked, Selection};
 use crate::source::join;
 use crate::stack::Stack;
@@ -37,7 +37,7 @@ pub struct Request {
     pub dest: String,
     /// Wanted uid and gid.
     pub owner: Option<(u32, u32)>,
-    /// `--chmod`.
+    /// `--chmod`; what comes out of an archive keeps its own mode.
     pub mode: Option<String>,
     /// Without `owner`: the source's own owners, and not 0:0.
     pub keep_owner: bool,
@@ -56,29 +56,58 @@ pub fn copy_layer(
     cancel: &Cancel,
 ) -> Result<Packed> {
     let stack = Stack::new(parents.to_vec());
-    let several = sources.len() > 1 || sources.iter().any(|source| source.several());
-    let place = Place::find(&stack, &request.dest, several)?;
+    if sources
+        .iter()
+        .all(|source| source.picked().is_empty() && source.named().is_empty())
+    {
+        // Wildcards that match nothing: not even the destination's folder is made.
+        return write(sources, &stack, upper, Vec::new(), request.threads, cancel);
+    }
+    let (wanted, folder_later) = wanted(sources);
+    let place = Place::find(&stack, &request.dest, wanted)?;
+    if folder_later && place.name.is_some() {
+        let reason = "cannot copy a folder onto a file: end the destination with a slash";
+        return Err(refuse(request.dest.as_bytes(), reason));
+    }
     let mode = request.mode.as_deref().map(ModeChange::parse).transpose()?;
     let newest = sources
         .iter()
         .flat_map(|source| source.picked())
         .map(|picked| picked.mtime)
         .max();
+    let unpacked = sources.first().is_some_and(|source| source.unpacked());
+    let new_mode = match &mode {
+        Some(ModeChange::Octal(bits)) if !unpacked => bits & 0o777,
+        _ => 0o755,
+    };
     let mut planner = Planner {
         stack: &stack,
         request,
         mode,
         plan: Vec::new(),
-        lent: false,
     };
     let owner = request.owner.unwrap_or((0, 0));
-    let (folders, missing) = place.folders(&stack, owner, 0o755, newest.unwrap_or(0))?;
+    let (folders, missing) = place.folders(&stack, owner, new_mode, newest.unwrap_or(0))?;
     planner.add_parents(folders);
     for (number, source) in sources.iter().enumerate() {
         planner.add_source(number, source, &place, missing)?;
     }
     let plan = planner.finish()?;
     write(sources, &stack, upper, plan, request.threads, cancel)
+}
+
+/// What the sources make of a destination that says nothing itself, and whether a folder comes
+/// later. What comes first decides: a folder's or an archive's contents need a folder; files, even
+/// several, take the destination's name, each in the place of the one before.
+fn wanted(sources: &[&Selection]) -> (Wanted, bool) {
+    let mut items = sources.iter().flat_map(|source| {
+        let named = source.named().iter();
+        named.map(|named| named.is_dir || source.unpacked())
+    });
+    match items.next() {
+        Some(true) => (Wanted::Folder, false),
+        _ => (Wanted::Name, items.any(|is_folder| is_folder)),
+    }
 }
 
 /// Makes `dest` and its missing parents; where nothing is missing, the layer has no entries.
@@ -91,7 +120,7 @@ pub fn make_directory(
     cancel: &Cancel,
 ) -> Result<Packed> {
     let stack = Stack::new(parents.to_vec());
-    let place = Place::find(&stack, dest, true)?;
+    let place = Place::find(&stack, dest, Wanted::Folder)?;
     let (folders, missing) = place.folders(&stack, owner, mode, 0)?;
     let request = Request::default();
     let mut planner = Planner {
@@ -99,7 +128,6 @@ pub fn make_directory(
         request: &request,
         mode: None,
         plan: Vec::new(),
-        lent: false,
     };
     if missing {
         planner.add_parents(folders);
@@ -120,8 +148,6 @@ struct Planner<'a> {
     request: &'a Request,
     mode: Option<ModeChange>,
     plan: Vec<Planned>,
-    /// True once a source folder gave its attributes to the new destination folder.
-    lent: bool,
 }
 
 impl Planner<'_> {
@@ -135,8 +161,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Adds one source's objects. `missing`: the destination folder is not there yet, so a source
-    /// folder gives it its attributes.
+    /// Adds one source's objects. `missing`: the destination folder is not there yet.
     fn add_source(
         &mut self,
         number: usize,
@@ -152,12 +177,6 @@ impl Planner<'_> {
         }
         for (index, picked) in source.picked().iter().enumerate() {
             let dest = source.dest(picked);
-            if dest.is_empty() {
-                if missing && !std::mem::replace(&mut self.lent, true) {
-                    self.give_attributes(source, index, place);
-                }
-                continue;
-            }
             let path = match &place.name {
                 Some(name) => join([&place.folder[..], &name[..]]),
                 None => join([&place.folder[..], dest]),
@@ -179,7 +198,7 @@ impl Planner<'_> {
                 .last()
                 .is_some_and(|folder| folder[..] == path[..parent])
             {
-                self.check_over(&path, picked, &mut merged)?;
+                self.check_over(&path, source.unpacked(), picked, &mut merged)?;
             }
             let entry = self.entry(source, index, path);
             self.plan.push(Planned {
@@ -190,30 +209,26 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses a folder onto a file and a file onto a folder of the layers below.
-    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
+    /// Refuses a folder onto a file and a file onto a folder of the layers below. What comes out of
+    /// an archive replaces them.
+    fn check_over(
+        &self,
+        path: &[u8],
+        unpacked: bool,
+        picked: &Picked,
+        merged: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
         let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
             return Ok(());
         };
         match (picked.file_type() == FileType::Directory, found.is_dir()) {
             (true, true) => merged.push(path.to_vec()),
+            _ if unpacked => {}
             (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
             (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
             (false, false) => {}
         }
         Ok(())
-    }
-
-    /// The source folder's attributes go to the destination folder, which is new.
-    fn give_attributes(&mut self, source: &Selection, index: usize, place: &Place) {
-        let wanted = self.entry(source, index, place.folder.clone());
-        if let Some(folder) = self
-            .plan
-            .iter_mut()
-            .find(|one| one.entry.path == place.folder)
-        {
-            folder.entry = wanted;
-        }
     }
 
     fn entry(&self, source: &Selection, index: usize, path: Vec<u8>) -> Entry {
@@ -235,8 +250,10 @@ impl Planner<'_> {
         let (uid, gid) = self.request.owner.unwrap_or(kept);
         let mode = match (&self.mode, &kind) {
             (_, Kind::Symlink(_)) => 0o777,
-            (Some(change), kind) => change.apply(picked.mode, *kind == Kind::Directory),
-            (None, _) => picked.mode & 0o7777,
+            (Some(change), kind) if !source.unpacked() => {
+                change.apply(picked.mode, *kind == Kind::Directory)
+            }
+            _ => picked.mode & 0o7777,
         };
         let size = if kind == Kind::File {
             picked.stamp.size

@@ -1,30 +1,40 @@
-//! [`Ignore`]: the matcher of `.dockerignore` and `--exclude`; [`Glob`]: one component of a source.
+//! [`Ignore`]: the matcher of `.dockerignore`, of `--exclude`, and of what `--parents` takes.
 //!
-//! `select` compiles one of each per COPY and asks for every name of a walk, folder by folder: a
-//! folder's [`Matched`] carries what its parents matched, so a name costs one test per pattern and
-//! a pruned folder costs nothing below it. Patterns are rooted; `*` and `?` stop at `/`, `**` does
-//! not; the last pattern that matches a path or one of its parents decides.
-//! Nothing here touches a disk. Matching is linear in the path for every token, whatever the
-//! pattern, so no pattern can make a walk hang.
-//! Source: Dockerfile reference, ".dockerignore file"; Go `path/filepath`, `Match`.
+//! `select` compiles one of each per COPY and asks for every name of a walk, folder by folder.
+//! The last pattern that matches a path or one of its parents decides, so a folder's [`Matched`]
+//! is a number, the last pattern that has matched so far, and the later ones that may still match
+//! below: in most folders few are left, and where none is, nothing is asked. Most of those are
+//! settled by a comparison of bytes. Nothing here touches a disk.
+//!
+//! Patterns are rooted; `*` and `?` stop at `/`, `**` does not. What a pattern means is defined by
+//! its translation to a regular expression, odd corners included (`[*]` is no star, `\d` is a
+//! digit), so it is translated in the same way here.
+//! Source: Dockerfile reference, ".dockerignore file"; github.com/moby/patternmatcher.
 
+use crate::glob::{run, Glob, Token, Tokens};
 use crate::{Error, Result};
 
-/// Compiled ignore patterns, in their order.
+/// Compiled patterns, in their order.
 #[derive(Debug, Default)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
-    has_exceptions: bool,
 }
 
-/// Which patterns matched a folder or one of its parents.
+/// What is known in a folder of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Matched {
-    bits: Vec<u64>,
+    /// The last pattern that matched the folder or one of its parents.
+    last: Option<usize>,
+    /// Later patterns that may match something below, in their order.
+    live: Vec<usize>,
+    /// Slashes in the path of a name in this folder.
+    depth: usize,
 }
 
 #[derive(Debug)]
 struct Pattern {
+    /// Position among the lines that the caller gave.
+    line: usize,
     exception: bool,
     matcher: Matcher,
 }
@@ -37,44 +47,45 @@ enum Matcher {
     Prefix(Vec<u8>),
     /// Begins with `**` and has no other wildcard: whatever ends so.
     Suffix(Vec<u8>),
-    Tokens(Vec<Token>),
+    /// Expressions over the whole path: one that matches is enough.
+    Path(Vec<Expression>),
+    /// `**/` and an expression over the path's last name.
+    Name(Expression),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Token {
-    Literal(Vec<u8>),
-    /// `?`: one character, no slash.
-    One,
-    /// `*`: any number of characters, no slash.
-    Star,
-    /// `**` and the slash after it: nothing, or anything that ends with a slash.
-    Folders,
-    /// `**` at the end: anything.
-    All,
-    Class(Class),
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Class {
-    negated: bool,
-    ranges: Vec<(char, char)>,
+/// An expression, and what is cheap to ask before it is run.
+#[derive(Debug)]
+struct Expression {
+    tokens: Vec<Token>,
+    begins: Vec<u8>,
+    ends: Vec<u8>,
+    /// How many slashes a match has, where that is certain.
+    slashes: Option<usize>,
+    /// One star and bytes around it: what is cheap to ask tells all.
+    one_star: bool,
 }
 
 impl Ignore {
     /// Compiles the lines of an ignore file; comments and blank lines were removed.
     ///
     /// A line that is not a valid pattern is an error that names it.
-    pub fn new<S: AsRef<str>>(lines: impl IntoIterator<Item = S>) -> Result<Self> {
+    pub fn new<S: AsRef<[u8]>>(lines: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut patterns = Vec::new();
-        for line in lines {
-            if let Some(pattern) = Pattern::parse(line.as_ref())? {
-                patterns.push(pattern);
-            }
+        for (line, text) in lines.into_iter().enumerate() {
+            patterns.extend(Pattern::parse(line, text.as_ref())?);
         }
-        let has_exceptions = patterns.iter().any(|pattern| pattern.exception);
+        Ok(Self { patterns })
+    }
+
+    /// Compiles one path with wildcards that names what is taken: `!` and blanks are ordinary.
+    pub fn of_path(path: &str) -> Result<Self> {
+        let pattern = Pattern {
+            line: 0,
+            exception: false,
+            matcher: Matcher::compile(path.as_bytes()).ok_or_else(|| bad(path, INVALID))?,
+        };
         Ok(Self {
-            patterns,
-            has_exceptions,
+            patterns: vec![pattern],
         })
     }
 
@@ -83,79 +94,134 @@ impl Ignore {
         self.patterns.is_empty()
     }
 
-    /// Judges `path` (relative, no trailing slash), whose parent folder matched `parent`.
-    ///
-    /// Fills `own` with what the path and its parents matched, for the names below it.
-    pub fn excludes_below(&self, path: &[u8], parent: &Matched, own: &mut Matched) -> bool {
-        own.bits.clear();
-        own.bits.resize(self.patterns.len().div_ceil(64), 0);
-        let mut excluded = false;
-        for (index, pattern) in self.patterns.iter().enumerate() {
-            let (word, bit) = (index / 64, 1 << (index % 64));
-            let inherited = parent.bits.get(word).is_some_and(|bits| bits & bit != 0);
-            if inherited || pattern.matcher.matches(path) {
-                own.bits[word] |= bit;
-                excluded = !pattern.exception;
-            }
+    /// What is known at the top of a tree.
+    pub fn top(&self) -> Matched {
+        Matched {
+            last: None,
+            live: (0..self.patterns.len()).collect(),
+            depth: 0,
         }
-        excluded
+    }
+
+    /// The pattern that decides about `path` (relative, no trailing slash), a name in the folder
+    /// that `parent` was made for.
+    pub fn decide(&self, path: &[u8], parent: &Matched) -> Option<usize> {
+        let own = parent.live.iter().rev().copied().find(|&index| {
+            let matcher = &self.patterns[index].matcher;
+            matcher.matches(path, parent.depth)
+        });
+        own.or(parent.last)
+    }
+
+    /// What is known inside the folder `path` in `parent`, about which the pattern `decided`.
+    pub fn enter(&self, path: &[u8], parent: &Matched, decided: Option<usize>) -> Matched {
+        let below = [path, b"/"].concat();
+        let later = parent.live.iter().copied().filter(|&index| {
+            decided.is_none_or(|last| index > last)
+                && self.patterns[index].matcher.may_match_below(&below)
+        });
+        Matched {
+            last: decided,
+            live: later.collect(),
+            depth: parent.depth + 1,
+        }
+    }
+
+    /// Does it take a path out (or, of `of_path`, in) that this pattern decides about?
+    pub fn takes(&self, decided: Option<usize>) -> bool {
+        decided.is_some_and(|index| !self.patterns[index].exception)
+    }
+
+    /// Is the path out that [`Ignore::walk_to`] or [`Ignore::enter`] went to?
+    pub fn is_out(&self, known: &Matched) -> bool {
+        self.takes(known.last)
+    }
+
+    /// Can anything below the folder be brought back by a `!` pattern?
+    pub fn may_return(&self, folder: &Matched) -> bool {
+        let mut live = folder.live.iter();
+        live.any(|&index| self.patterns[index].exception)
+    }
+
+    /// Can anything below the folder be taken?
+    pub fn may_take(&self, folder: &Matched) -> bool {
+        self.is_out(folder) || !folder.live.is_empty()
     }
 
     /// Judges one path with all its parents: for names that no walk leads to.
     pub fn excludes(&self, path: &[u8]) -> bool {
-        self.judge(path).0
+        self.is_out(&self.walk_to(path))
     }
 
-    /// Judges one path with all its parents, and tells what it matched, to walk on below it.
-    pub fn judge(&self, path: &[u8]) -> (bool, Matched) {
-        let (mut parent, mut own) = (Matched::default(), Matched::default());
-        let mut excluded = false;
+    /// Position, among the lines given, of the pattern that takes `path` out; None where none does.
+    pub fn excluding_line(&self, path: &[u8]) -> Option<usize> {
+        let decided = self.walk_to(path).last;
+        let pattern = &self.patterns[decided?];
+        (!pattern.exception).then_some(pattern.line)
+    }
+
+    /// Judges one path with all its parents, as if it were a folder, to walk on below it.
+    pub fn walk_to(&self, path: &[u8]) -> Matched {
+        let mut known = self.top();
         if self.is_empty() || path.is_empty() {
-            return (excluded, own);
+            return known;
         }
         let ends = path.iter().enumerate().filter(|(_, &byte)| byte == b'/');
         for end in ends.map(|(at, _)| at).chain([path.len()]) {
-            excluded = self.excludes_below(&path[..end], &parent, &mut own);
-            std::mem::swap(&mut parent, &mut own);
+            let decided = self.decide(&path[..end], &known);
+            known = self.enter(&path[..end], &known, decided);
         }
-        (excluded, parent)
-    }
-
-    /// Can a `!` pattern bring back anything below this excluded folder? Where not, a walk prunes.
-    pub fn may_include_below(&self, folder: &[u8]) -> bool {
-        self.has_exceptions
-            && self
-                .patterns
-                .iter()
-                .any(|pattern| pattern.exception && pattern.matcher.may_match_below(folder))
+        known
     }
 }
 
 impl Pattern {
-    fn parse(line: &str) -> Result<Option<Self>> {
-        let line = line.trim();
-        let (exception, body) = match line.strip_prefix('!') {
-            Some(body) => (true, body.trim()),
-            None => (false, line),
+    fn parse(line: usize, text: &[u8]) -> Result<Option<Self>> {
+        let shown = || String::from_utf8_lossy(text).into_owned();
+        let trimmed = text.trim_ascii();
+        let (exception, body) = match trimmed.strip_prefix(b"!") {
+            Some(body) => (true, body.trim_ascii()),
+            None => (false, trimmed),
         };
-        if body.is_empty() {
-            return if exception {
-                Err(bad(line, "nothing follows the `!`"))
-            } else {
-                Ok(None)
-            };
+        if body.is_empty() && !exception {
+            return Ok(None);
         }
         let cleaned = clean(body);
-        let cleaned = match cleaned.strip_prefix('/') {
+        if exception && (body.is_empty() || cleaned == b"/") {
+            return Err(bad(&shown(), "nothing follows the `!`"));
+        }
+        let rooted = match cleaned.strip_prefix(b"/") {
             Some(rest) if !rest.is_empty() => rest,
             _ => &cleaned,
         };
+        if exception {
+            return Self::compiled(line, true, rooted, shown);
+        }
+        // The reference reads what is left once more, so that `/!x` is an exception, too.
+        let cleaned = clean(rooted.trim_ascii());
+        match cleaned.strip_prefix(b"!") {
+            Some(b"") => Err(bad(&shown(), "nothing follows the `!`")),
+            Some(rest) => Self::compiled(line, true, rest, shown),
+            None if rooted.trim_ascii().is_empty() => Ok(None),
+            None => Self::compiled(line, false, &cleaned, shown),
+        }
+    }
+
+    fn compiled(
+        line: usize,
+        exception: bool,
+        pattern: &[u8],
+        shown: impl Fn() -> String,
+    ) -> Result<Option<Self>> {
         Ok(Some(Self {
+            line,
             exception,
-            matcher: Matcher::compile(cleaned).ok_or_else(|| bad(line, "not a valid pattern"))?,
+            matcher: Matcher::compile(pattern).ok_or_else(|| bad(&shown(), INVALID))?,
         }))
     }
 }
+
+const INVALID: &str = "not a valid pattern";
 
 fn bad(pattern: &str, reason: &str) -> Error {
     Error::Copy {
@@ -166,104 +232,83 @@ fn bad(pattern: &str, reason: &str) -> Error {
 }
 
 /// Go's `path.Clean`: no doubled slashes, no `.`, `..` taken back where it can be.
-pub fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
+pub fn clean(path: &[u8]) -> Vec<u8> {
+    let rooted = path.starts_with(b"/");
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&byte| byte == b'/') {
         match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|&last| last != "..") => {
+            b"" | b"." => {}
+            b".." if parts.last().is_some_and(|&last| last != b"..") => {
                 parts.pop();
             }
-            ".." if rooted => {}
+            b".." if rooted => {}
             other => parts.push(other),
         }
     }
-    let joined = parts.join("/");
+    let joined = parts.join(&b'/');
     match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".to_owned(),
+        (true, _) => [b"/", &joined[..]].concat(),
+        (false, true) => b".".to_vec(),
         (false, false) => joined,
     }
 }
 
 impl Matcher {
-    /// None for a pattern that `filepath.Match` calls bad.
+    /// None for a pattern that `filepath.Match` or the expression's own grammar calls bad.
     ///
-    /// The form is chosen as docker's matcher chooses it: only a leading or only a closing `**`
+    /// The form is chosen as the reference chooses it: only a leading or only a closing `**`
     /// compares bytes (`**foo` matches `xfoo`, `foo**` matches `foo.c/x`), everything else is an
     /// expression in which `**` takes whole folders.
-    fn compile(pattern: &str) -> Option<Self> {
-        let mut tokens: Vec<Token> = Vec::new();
-        let mut form = Form::Exact;
-        let mut rest = pattern.chars().peekable();
-        let mut first = true;
-        while let Some(c) = rest.next() {
-            match c {
-                '*' if rest.next_if_eq(&'*').is_some() => {
-                    rest.next_if_eq(&'/');
-                    if rest.peek().is_some() {
-                        tokens.push(Token::Folders);
-                        form = Form::Expression;
-                    } else {
-                        tokens.push(Token::All);
-                        form = match form {
-                            Form::Exact => Form::Prefix,
-                            _ => Form::Expression,
-                        };
-                    }
-                    if first {
-                        form = Form::Suffix;
-                    }
-                }
-                '*' => {
-                    tokens.push(Token::Star);
-                    form = Form::Expression;
-                }
-                '?' => {
-                    tokens.push(Token::One);
-                    form = Form::Expression;
-                }
-                '[' => {
-                    tokens.push(Token::Class(Class::parse(&mut rest)?));
-                    form = Form::Expression;
-                }
-                '\\' => {
-                    literal(&mut tokens, rest.next()?);
-                    form = Form::Expression;
-                }
-                other => literal(&mut tokens, other),
-            }
-            first = false;
+    fn compile(pattern: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(pattern);
+        Glob::new(&text).ok()?;
+        let (form, expression) = translate(&text);
+        match form {
+            Form::Exact => return Some(Self::Exact(pattern.to_vec())),
+            Form::Prefix => return Some(Self::Prefix(pattern[..pattern.len() - 2].to_vec())),
+            Form::Suffix => return Some(Self::Suffix(pattern[2..].to_vec())),
+            Form::Expression => {}
         }
-        let bytes = pattern.as_bytes();
-        Some(match form {
-            Form::Exact => Self::Exact(bytes.to_vec()),
-            Form::Prefix => Self::Prefix(bytes[..bytes.len() - 2].to_vec()),
-            Form::Suffix => Self::Suffix(bytes[2..].to_vec()),
-            Form::Expression => Self::Tokens(tokens),
+        let tokens = Tokens::parse(&expression)?;
+        Some(match tokens.branches() {
+            [one] => match one.as_slice() {
+                [Token::Folders, rest @ ..] if slashes(rest) == Some(0) => {
+                    Self::Name(Expression::new(rest))
+                }
+                all => Self::Path(vec![Expression::new(all)]),
+            },
+            all => Self::Path(all.iter().map(|branch| Expression::new(branch)).collect()),
         })
     }
 
-    fn matches(&self, path: &[u8]) -> bool {
+    fn matches(&self, path: &[u8], depth: usize) -> bool {
         match self {
             Self::Exact(name) => name == path,
             Self::Prefix(prefix) => path.starts_with(prefix),
             Self::Suffix(suffix) => {
                 path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|name| name == path)
             }
-            Self::Tokens(tokens) => run(tokens, path).0,
+            Self::Path(branches) => branches.iter().any(|branch| branch.matches(path, depth)),
+            Self::Name(expression) => {
+                let slash = path.iter().rposition(|&byte| byte == b'/');
+                let name = slash.map_or(0, |at| at + 1);
+                expression.matches(&path[name..], 0) && !path[..name].contains(&b'\n')
+            }
         }
     }
 
-    /// May a path that begins with `folder/` match? True where that is not ruled out.
-    fn may_match_below(&self, folder: &[u8]) -> bool {
-        let below = [folder, b"/"].concat();
+    /// May a path that begins with `below` (a folder and its slash) match? True where that is not
+    /// ruled out.
+    fn may_match_below(&self, below: &[u8]) -> bool {
         match self {
-            Self::Exact(name) => name.starts_with(&below),
-            Self::Prefix(prefix) => prefix.starts_with(&below) || below.starts_with(prefix),
-            Self::Suffix(_) => true,
-            Self::Tokens(tokens) => run(tokens, &below).1,
+            Self::Exact(name) => name.starts_with(below),
+            Self::Prefix(prefix) => prefix.starts_with(below) || below.starts_with(prefix),
+            Self::Suffix(_) | Self::Name(_) => true,
+            Self::Path(branches) => branches.iter().any(|branch| {
+                let begins = &branch.begins;
+                (begins.starts_with(below) || below.starts_with(begins))
+                    && run(&branch.tokens, below).1
+            }),
         }
     }
 }
@@ -275,231 +320,94 @@ enum Form {
     Expression,
 }
 
-fn literal(tokens: &mut Vec<Token>, c: char) {
-    let mut buffer = [0; 4];
-    let bytes = c.encode_utf8(&mut buffer).as_bytes();
-    match tokens.last_mut() {
-        Some(Token::Literal(text)) => text.extend_from_slice(bytes),
-        _ => tokens.push(Token::Literal(bytes.to_vec())),
-    }
-}
-
-impl Class {
-    /// Reads a class up to its `]`. Source: Go `filepath.Match`, "character-range".
-    fn parse(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Self> {
-        let negated = rest.next_if_eq(&'^').is_some();
-        let mut ranges = Vec::new();
-        loop {
-            if !ranges.is_empty() && rest.next_if_eq(&']').is_some() {
-                return Some(Self { negated, ranges });
+/// Writes a pattern as a regular expression, and says which form it has.
+///
+/// It works on characters, not on what they mean: wildcards within brackets are replaced, too, and
+/// `|` and braces are left as they are.
+fn translate(pattern: &str) -> (Form, String) {
+    let mut expression = String::new();
+    let mut form = Form::Exact;
+    let mut rest = pattern.chars().peekable();
+    let mut first = true;
+    while let Some(c) = rest.next() {
+        match c {
+            '*' if rest.next_if_eq(&'*').is_some() => {
+                rest.next_if_eq(&'/');
+                let last = rest.peek().is_none();
+                expression.push_str(if last { ".*" } else { "(.*/)?" });
+                form = match form {
+                    Form::Exact if last => Form::Prefix,
+                    _ => Form::Expression,
+                };
+                if first {
+                    form = Form::Suffix;
+                }
             }
-            let low = Self::member(rest)?;
-            let high = match rest.next_if_eq(&'-') {
-                Some(_) => Self::member(rest)?,
-                None => low,
-            };
-            ranges.push((low, high));
+            '*' | '?' => {
+                expression.push_str(if c == '*' { "[^/]*" } else { "[^/]" });
+                form = Form::Expression;
+            }
+            '.' | '+' | '(' | ')' | '$' => expression.extend(['\\', c]),
+            '\\' => {
+                expression.push('\\');
+                expression.extend(rest.next());
+                form = Form::Expression;
+            }
+            '[' | ']' => {
+                expression.push(c);
+                form = Form::Expression;
+            }
+            other => expression.push(other),
         }
+        first = false;
     }
-
-    fn member(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
-        match rest.next()? {
-            '-' | ']' => None,
-            '\\' => rest.next(),
-            other => Some(other),
-        }
-    }
-
-    fn contains(&self, c: char) -> bool {
-        let inside = self.ranges.iter().any(|&(low, high)| low <= c && c <= high);
-        inside != self.negated
-    }
+    (form, expression)
 }
 
-/// The character at the start of `bytes` and its length; a byte that is no UTF-8 counts as one.
-fn first_char(bytes: &[u8]) -> Option<(char, usize)> {
-    let &first = bytes.first()?;
-    if first.is_ascii() {
-        return Some((first as char, 1));
-    }
-    for length in 2..=bytes.len().min(4) {
-        if let Ok(text) = std::str::from_utf8(&bytes[..length]) {
-            return text.chars().next().map(|c| (c, length));
+/// How many slashes a match of the tokens has; None where that is open.
+fn slashes(tokens: &[Token]) -> Option<usize> {
+    tokens.iter().try_fold(0, |count, token| match token {
+        Token::Literal(text) => Some(count + text.iter().filter(|&&byte| byte == b'/').count()),
+        Token::One | Token::Star | Token::Start => Some(count),
+        Token::Class(class) | Token::Many(class) | Token::Maybe(class) => {
+            (!class.contains('/')).then_some(count)
         }
-    }
-    Some((char::REPLACEMENT_CHARACTER, 1))
+        Token::Folders | Token::All | Token::Rest => None,
+    })
 }
 
-/// Places in a path, as a bit set.
-struct Places {
-    words: [u64; Self::INLINE],
-    more: Vec<u64>,
-}
-
-impl Places {
-    /// Paths up to 511 bytes need no allocation.
-    const INLINE: usize = 8;
-
-    fn new(length: usize) -> Self {
-        let words = length / 64 + 1;
-        let more = if words > Self::INLINE {
-            vec![0; words]
-        } else {
-            Vec::new()
+impl Expression {
+    fn new(tokens: &[Token]) -> Self {
+        let text = |token: Option<&Token>| match token {
+            Some(Token::Literal(text)) => text.clone(),
+            _ => Vec::new(),
         };
         Self {
-            words: [0; Self::INLINE],
-            more,
+            begins: text(tokens.first()),
+            ends: text(tokens.last()),
+            slashes: slashes(tokens),
+            one_star: matches!(
+                tokens,
+                [Token::Star]
+                    | [Token::Literal(_), Token::Star]
+                    | [Token::Star, Token::Literal(_)]
+                    | [Token::Literal(_), Token::Star, Token::Literal(_)]
+            ),
+            tokens: tokens.to_vec(),
         }
     }
 
-    fn words(&self) -> &[u64] {
-        if self.more.is_empty() {
-            &self.words
-        } else {
-            &self.more
+    fn matches(&self, path: &[u8], depth: usize) -> bool {
+        if self.slashes.is_some_and(|slashes| slashes != depth)
+            || !path.ends_with(&self.ends)
+            || !path.starts_with(&self.begins)
+        {
+            return false;
         }
-    }
-
-    fn add(&mut self, at: usize) {
-        let words = if self.more.is_empty() {
-            &mut self.words[..]
-        } else {
-            &mut self.more
-        };
-        words[at / 64] |= 1 << (at % 64);
-    }
-
-    fn contains(&self, at: usize) -> bool {
-        self.words()[at / 64] & (1 << (at % 64)) != 0
-    }
-
-    /// The first place at or after `from`.
-    fn next(&self, from: usize) -> Option<usize> {
-        let words = self.words();
-        let mut word = from / 64;
-        let mut bits = *words.get(word)? & (!0 << (from % 64));
-        while bits == 0 {
-            word += 1;
-            bits = *words.get(word)?;
+        if self.one_star {
+            return path.len() >= self.begins.len() + self.ends.len();
         }
-        Some(word * 64 + bits.trailing_zeros() as usize)
-    }
-}
-
-/// Runs the tokens over a path: (does it match, may a longer path that begins so match).
-fn run(tokens: &[Token], path: &[u8]) -> (bool, bool) {
-    let mut places = Places::new(path.len());
-    places.add(0);
-    let mut longer = false;
-    for token in tokens {
-        if places.contains(path.len()) || matches!(token, Token::All) {
-            longer = true;
-        }
-        let mut after = Places::new(path.len());
-        let mut from = 0;
-        while let Some(at) = places.next(from) {
-            if at > path.len() {
-                break;
-            }
-            from = step(token, path, at, &mut after, &mut longer);
-        }
-        places = after;
-    }
-    (places.contains(path.len()), longer)
-}
-
-/// Adds where a token may lead from `at`; returns from where on to go on looking for places.
-fn step(token: &Token, path: &[u8], at: usize, after: &mut Places, longer: &mut bool) -> usize {
-    let rest = &path[at..];
-    match token {
-        Token::Literal(text) => {
-            if rest.starts_with(text) {
-                after.add(at + text.len());
-            } else if text.starts_with(rest) {
-                *longer = true;
-            }
-        }
-        Token::One | Token::Class(_) => {
-            if let Some((c, length)) = first_char(rest) {
-                let fits = match token {
-                    Token::Class(class) => class.contains(c),
-                    _ => c != '/',
-                };
-                if fits {
-                    after.add(at + length);
-                }
-            }
-        }
-        Token::Star => {
-            let stop = rest.iter().position(|&byte| byte == b'/');
-            let end = at + stop.unwrap_or(rest.len());
-            (at..=end).for_each(|place| after.add(place));
-            *longer |= end == path.len();
-            // Every place up to the slash leads to no more than this one did.
-            return end + 1;
-        }
-        Token::Folders => {
-            after.add(at);
-            let slashes = (at..path.len()).filter(|&place| path[place] == b'/');
-            slashes.for_each(|place| after.add(place + 1));
-            *longer = true;
-        }
-        Token::All => {
-            (at..=path.len()).for_each(|place| after.add(place));
-            return path.len() + 1;
-        }
-    }
-    at + 1
-}
-
-/// One component of a source pattern. Source: Go `path/filepath`, `Match`.
-#[derive(Debug)]
-pub struct Glob {
-    tokens: Vec<Token>,
-}
-
-impl Glob {
-    /// Compiles one component; a bad pattern is an error that names it.
-    pub fn new(component: &str) -> Result<Self> {
-        let mut tokens = Vec::new();
-        let mut rest = component.chars().peekable();
-        while let Some(c) = rest.next() {
-            let parsed = match c {
-                '*' => Some(Token::Star),
-                '?' => Some(Token::One),
-                '[' => Some(Token::Class(
-                    Class::parse(&mut rest).ok_or_else(|| bad(component, "not a valid pattern"))?,
-                )),
-                '\\' => {
-                    let next = rest.next();
-                    literal(
-                        &mut tokens,
-                        next.ok_or_else(|| bad(component, "ends in a backslash"))?,
-                    );
-                    None
-                }
-                other => {
-                    literal(&mut tokens, other);
-                    None
-                }
-            };
-            tokens.extend(parsed);
-        }
-        Ok(Self { tokens })
-    }
-
-    /// The name that this component stands for, where it has no wildcard.
-    pub fn plain(&self) -> Option<&[u8]> {
-        match self.tokens.as_slice() {
-            [Token::Literal(name)] => Some(name),
-            _ => None,
-        }
-    }
-
-    /// Does the name match?
-    pub fn matches(&self, name: &[u8]) -> bool {
-        run(&self.tokens, name).0
+        run(&self.tokens, path).0
     }
 }
 

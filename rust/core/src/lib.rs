@@ -20,6 +20,7 @@ pub mod entry;
 pub mod error;
 pub mod explore;
 pub mod flatten;
+pub mod glob;
 pub mod idmap;
 pub mod ignore;
 pub mod inflate;

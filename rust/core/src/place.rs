@@ -27,14 +27,22 @@ pub struct Place {
     pub name: Option<Vec<u8>>,
 }
 
+/// What a destination without a trailing slash may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A folder, made where it is missing.
+    Folder,
+    /// The new name of what is copied, unless a folder of that name exists.
+    Name,
+}
+
 impl Place {
-    /// Finds it. With `several`, or a trailing slash, `dest` is a folder.
+    /// Finds it. With a trailing slash, `dest` is a folder, whatever is `wanted`.
     ///
-    /// A symlink at the very end is followed where it leads to a folder; where one file is copied
-    /// onto any other symlink, the link itself is replaced.
-    pub fn find(stack: &Stack, dest: &str, several: bool) -> Result<Self> {
+    /// Symlinks are followed, also at the very end, also to where nothing stands yet.
+    pub fn find(stack: &Stack, dest: &str, wanted: Wanted) -> Result<Self> {
         let last = dest.rsplit('/').next().unwrap_or_default();
-        let wants_folder = several || matches!(last, "" | "." | "..");
+        let wants_folder = wanted == Wanted::Folder || matches!(last, "" | "." | "..");
         let whole = bytes(stack.resolve(Path::new(dest))?);
         let is_folder = stack
             .lookup(Path::new(OsStr::from_bytes(&whole)))?
@@ -47,10 +55,10 @@ impl Place {
             )),
             None if wants_folder || whole.is_empty() => Ok(Self::folder(whole)),
             Some(false) | None => {
-                let parent = Path::new(dest).parent().unwrap_or(Path::new("/"));
+                let slash = whole.iter().rposition(|&byte| byte == b'/');
                 Ok(Self {
-                    folder: bytes(stack.resolve(parent)?),
-                    name: Some(last.as_bytes().to_vec()),
+                    folder: whole[..slash.unwrap_or(0)].to_vec(),
+                    name: Some(whole[slash.map_or(0, |at| at + 1)..].to_vec()),
                 })
             }
         }

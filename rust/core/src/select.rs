@@ -25,11 +25,10 @@ use crate::cancel::Cancel;
 use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
 use crate::explore::{explore, thread_count, Found};
-use crate::ignore::{Ignore, Matched};
+use crate::ignore::{clean, Ignore, Matched};
 use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
-use crate::source::SourceRoot;
-use crate::Error;
+use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
 /// Files that one thread digests at once.
 const BATCH: usize = 64;
@@ -40,9 +39,13 @@ pub struct Request<'a> {
     /// Source words, Go's `filepath.Match` globs.
     pub patterns: &'a [String],
     /// Lines of the ignore file.
-    pub ignore: &'a [String],
-    /// `--exclude` patterns, relative to each source.
-    pub exclude: &'a [String],
+    pub ignore: &'a [Vec<u8>],
+    /// `--exclude` patterns, relative to each folder that is copied.
+    pub exclude: &'a [Vec<u8>],
+    /// What is taken keeps the folders that it lies in, from the pivot `/./` on.
+    pub parents: bool,
+    /// The tree is an archive, unpacked.
+    pub unpacked: bool,
     /// Owners count (a stage's files); otherwise every file is 0:0 (a context's).
     pub owners: bool,
 }
@@ -99,10 +102,10 @@ pub struct Selection {
     picked: Vec<Picked>,
     /// Extended attributes of what is no regular file, by index.
     xattrs: HashMap<usize, Vec<Xattr>>,
-    several: bool,
+    unpacked: bool,
     ignored: bool,
-    /// What the patterns named: path, and whether it is a folder.
-    named: Vec<(Vec<u8>, bool)>,
+    /// What the patterns named.
+    named: Vec<Named>,
     /// What `content_digest` learned of each file.
     known: Mutex<Arc<Learned>>,
 }
@@ -116,45 +119,80 @@ impl Selection {
             arena: Vec::new(),
             picked: Vec::new(),
             xattrs: HashMap::new(),
-            several: request.patterns.len() > 1,
+            unpacked: request.unpacked,
             ignored: false,
             named: Vec::new(),
             known: Mutex::default(),
         };
         let ignore = Ignore::new(request.ignore)?;
         let exclude = Ignore::new(request.exclude)?;
-        let mut matches = 0;
         for pattern in request.patterns {
-            let (named, ignored) = selection.root.named(pattern, &ignore)?;
-            selection.ignored |= ignored;
-            matches += named.len();
-            for source in named {
-                selection.named.push((source.path.clone(), source.is_dir));
-                if source.is_dir {
-                    selection.several = true;
-                    let walk = Walk {
-                        root: &selection.root,
-                        owners: request.owners,
-                        ignore: &ignore,
-                        exclude: &exclude,
-                        prefix: source.path.len() + usize::from(!source.path.is_empty()),
-                    };
-                    let nodes = walk.run(&source.path, cancel)?;
-                    selection.add_folder(&source.path, nodes);
-                } else if !exclude.excludes(&source.name) {
-                    selection.add_single(&source.path, &source.name)?;
-                }
+            if request.parents {
+                selection.add_with_parents(pattern, &ignore, &exclude, cancel)?;
+            } else {
+                selection.add_pattern(pattern, &ignore, &exclude, cancel)?;
             }
         }
-        if matches == 0 {
-            return Err(Error::Copy {
-                path: request.patterns.join(" "),
-                reason: "no source files were specified: nothing matches".to_owned(),
-                not_found: true,
-            });
-        }
-        selection.several |= matches > 1;
         Ok(selection)
+    }
+
+    fn add_pattern(
+        &mut self,
+        pattern: &str,
+        ignore: &Ignore,
+        exclude: &Ignore,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (named, ignored) = self.root.named(pattern, ignore)?;
+        self.ignored |= ignored;
+        for source in named {
+            // A file that is named is wanted, whatever `--exclude` says.
+            if source.is_dir {
+                self.add_folder(&source.path, None, ignore, exclude, cancel)?;
+            } else {
+                self.add_single(&source.path, &source.name)?;
+            }
+            self.named.push(source);
+        }
+        Ok(())
+    }
+
+    /// Adds what matches behind the pivot of each folder that the words before it name.
+    ///
+    /// A word without a wildcard must name something; symlinks behind the pivot are not followed.
+    fn add_with_parents(
+        &mut self,
+        pattern: &str,
+        ignore: &Ignore,
+        exclude: &Ignore,
+        cancel: &Cancel,
+    ) -> Result<()> {
+        let (pivot, rest) = pattern.split_once("/./").unwrap_or(("/", pattern));
+        let rest = clean(format!("/{rest}").as_bytes());
+        let rest = String::from_utf8_lossy(&rest[1..]).into_owned();
+        let include = match rest.as_str() {
+            "" => None,
+            rest => Some(Ignore::of_path(rest).map_err(|error| in_pattern(pattern, error))?),
+        };
+        let literal = SourceRoot::literal(&rest)?;
+        let folders = self.root.named(pivot, ignore);
+        let (folders, ignored) = folders.map_err(|error| in_pattern(pattern, error))?;
+        self.ignored |= ignored;
+        for folder in folders.into_iter().filter(|folder| folder.is_dir) {
+            let count = self.picked.len();
+            self.add_folder(&folder.path, include.as_ref(), ignore, exclude, cancel)?;
+            if let (Some(literal), true) = (&literal, self.picked.len() == count) {
+                let path = join([&folder.path[..], literal]);
+                if !self.root.has(&path)? {
+                    return Err(missing(pattern, "not found"));
+                }
+                if ignore.excludes(&path) {
+                    return Err(missing(pattern, IGNORED));
+                }
+            }
+            self.named.push(folder);
+        }
+        Ok(())
     }
 
     /// The objects, folders included, each folder before what is in it.
@@ -192,9 +230,9 @@ impl Selection {
         self.owners
     }
 
-    /// True where the destination must be a folder: several sources, or a folder's contents.
-    pub fn several(&self) -> bool {
-        self.several
+    /// True where the files came out of an archive: they replace whatever stands in their way.
+    pub fn unpacked(&self) -> bool {
+        self.unpacked
     }
 
     /// True where the ignore file took away something that a pattern named.
@@ -202,8 +240,8 @@ impl Selection {
         self.ignored
     }
 
-    /// What the patterns named: paths relative to the root, and whether each is a folder.
-    pub fn named(&self) -> &[(Vec<u8>, bool)] {
+    /// What the patterns named, in their order.
+    pub fn named(&self) -> &[Named] {
         &self.named
     }
 
@@ -299,19 +337,29 @@ impl Selection {
         });
     }
 
-    fn add_folder(&mut self, source: &[u8], mut nodes: Vec<Node>) {
+    /// Adds the contents of a folder; of it itself nothing is kept.
+    fn add_folder(
+        &mut self,
+        source: &[u8],
+        include: Option<&Ignore>,
+        ignore: &Ignore,
+        exclude: &Ignore,
+        cancel: &Cancel,
+    ) -> Result<()> {
         let prefix = source.len() + usize::from(!source.is_empty());
-        let Some(own) = nodes.first().map(|node| node.own.clone()) else {
-            return;
+        let walk = Walk {
+            root: &self.root,
+            owners: self.owners,
+            rules: [Some(ignore), Some(exclude), include],
+            prefix,
         };
+        let mut nodes = walk.run(source, cancel)?;
         self.picked
-            .reserve_exact(nodes.iter().map(|node| node.children.len()).sum::<usize>() + 1);
-        let path = self.remember(source);
-        let dest = path.end..path.end;
-        self.push(&own, path, dest, &[]);
-        let index = self.picked.len() - 1;
-        self.add_xattrs(index, &mut nodes[0]);
-        self.add_children(source, prefix, &mut nodes, 0);
+            .reserve_exact(nodes.iter().map(|node| node.children.len()).sum());
+        if !nodes.is_empty() {
+            self.add_children(source, prefix, &mut nodes, 0);
+        }
+        Ok(())
     }
 
     fn add_xattrs(&mut self, index: usize, node: &mut Node) {
@@ -352,8 +400,12 @@ impl Selection {
         let known = self.learn(memo, cancel)?;
         let file_xattrs = self.read_file_xattrs(&known)?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update(b"img selection 1\n");
-        hasher.update(&[u8::from(self.several), u8::from(self.owners)]);
+        hasher.update(b"img selection 2\n");
+        hasher.update(&[u8::from(self.unpacked), u8::from(self.owners)]);
+        for named in &self.named {
+            hasher.update(if named.is_dir { b"d" } else { b"f" });
+        }
+        hasher.update(b"\n");
         let mut records = Vec::with_capacity(BATCH * 256);
         for (index, picked) in self.picked.iter().enumerate() {
             let record = Record {
@@ -568,32 +620,81 @@ impl Child {
     }
 }
 
+/// The rules of a walk: the ignore file, `--exclude`, and what `--parents` takes.
+const IGNORE: usize = 0;
+const INCLUDE: usize = 2;
+
 struct Walk<'a> {
     root: &'a SourceRoot,
     owners: bool,
-    ignore: &'a Ignore,
-    exclude: &'a Ignore,
-    /// Length of the source's path and its slash: `exclude` sees what follows.
+    rules: [Option<&'a Ignore>; 3],
+    /// Length of the source's path and its slash: all rules but the ignore file see what follows.
     prefix: usize,
 }
 
 struct Job {
     path: Vec<u8>,
-    ignored: Matched,
-    excluded: Matched,
+    /// What each rule knows in this folder.
+    known: [Matched; 3],
+}
+
+/// What the rules say of one name.
+enum Verdict {
+    /// It is taken.
+    In,
+    /// It is not, and nothing below it can be.
+    Out,
+    /// It is not, but something below it may be.
+    Hidden,
 }
 
 impl Walk<'_> {
     fn run(&self, source: &[u8], cancel: &Cancel) -> Result<Vec<Node>> {
-        let (_, ignored) = self.ignore.judge(source);
+        let mut known: [Matched; 3] = Default::default();
+        for (index, rule) in self.rules.iter().enumerate() {
+            if let Some(rule) = rule {
+                known[index] = match index {
+                    IGNORE => rule.walk_to(source),
+                    _ => rule.top(),
+                };
+            }
+        }
         let first = Job {
             path: source.to_vec(),
-            ignored,
-            excluded: Matched::default(),
+            known,
         };
         explore(thread_count(), cancel, first, |job, found| {
             self.visit(&job, found)
         })
+    }
+
+    /// Judges a name; for a folder that is entered, `below` is filled with what is known in it.
+    fn judge(&self, path: &[u8], job: &Job, is_dir: bool, below: &mut [Matched; 3]) -> Verdict {
+        let mut verdict = Verdict::In;
+        for (index, rule) in self.rules.iter().enumerate() {
+            let Some(rule) = rule.filter(|rule| index == INCLUDE || !rule.is_empty()) else {
+                continue;
+            };
+            let path = &path[if index == IGNORE { 0 } else { self.prefix }..];
+            let known = &job.known[index];
+            let decided = rule.decide(path, known);
+            let out = rule.takes(decided) != (index == INCLUDE);
+            if is_dir {
+                below[index] = rule.enter(path, known, decided);
+            }
+            if out {
+                let may_hold = is_dir
+                    && match index {
+                        INCLUDE => rule.may_take(&below[index]),
+                        _ => rule.may_return(&below[index]),
+                    };
+                if !may_hold {
+                    return Verdict::Out;
+                }
+                verdict = Verdict::Hidden;
+            }
+        }
+        verdict
     }
 
     fn visit(&self, job: &Job, found: &mut Found<'_, Job>) -> Result<Node> {
@@ -630,7 +731,8 @@ impl Walk<'_> {
             if name != b"." && name != b".." {
                 child_path.truncate(stem);
                 child_path.extend_from_slice(name);
-                self.add(&fd, job, &child_path, name, &mut node, found)?;
+                let kind = entry.file_type();
+                self.add(&fd, job, &child_path, kind, &mut node, found)?;
             }
         }
         let names = &node.names;
@@ -644,20 +746,18 @@ impl Walk<'_> {
         folder: &OwnedFd,
         job: &Job,
         path: &[u8],
-        name: &[u8],
+        kind: FileType,
         node: &mut Node,
         found: &mut Found<'_, Job>,
     ) -> Result<()> {
-        let (mut ignored, mut excluded) = (Matched::default(), Matched::default());
-        let is_ignored =
-            !self.ignore.is_empty() && self.ignore.excludes_below(path, &job.ignored, &mut ignored);
-        let is_excluded = !self.exclude.is_empty()
-            && self
-                .exclude
-                .excludes_below(&path[self.prefix..], &job.excluded, &mut excluded);
-        let dead = (is_ignored && !self.ignore.may_include_below(path))
-            || (is_excluded && !self.exclude.may_include_below(&path[self.prefix..]));
-        if dead {
+        let name = &path[path.len() - name_length(path)..];
+        let mut below: [Matched; 3] = Default::default();
+        // What is out is not even looked at, where the folder's listing tells its type.
+        let listed = match kind {
+            FileType::Unknown => None,
+            kind => Some((kind, self.judge(path, job, kind.is_dir(), &mut below))),
+        };
+        if matches!(listed, Some((_, Verdict::Out))) {
             return Ok(());
         }
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -666,9 +766,17 @@ impl Walk<'_> {
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(errno).at("stat", self.root.on_disk(path)),
         };
-        let hidden = is_ignored || is_excluded;
         let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type == FileType::Socket || (hidden && file_type != FileType::Directory) {
+        let verdict = match listed {
+            Some((kind, verdict)) if kind == file_type => verdict,
+            _ => self.judge(path, job, file_type.is_dir(), &mut below),
+        };
+        let hidden = match verdict {
+            Verdict::Out => return Ok(()),
+            Verdict::Hidden => true,
+            Verdict::In => false,
+        };
+        if file_type == FileType::Socket {
             return Ok(());
         }
         let start = node.names.len();
@@ -678,11 +786,7 @@ impl Walk<'_> {
         match file_type {
             FileType::Directory => {
                 let path = path.to_vec();
-                child.folder = Some(found.folder(Job {
-                    path,
-                    ignored,
-                    excluded,
-                }));
+                child.folder = Some(found.folder(Job { path, known: below }));
             }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new())
@@ -701,6 +805,12 @@ impl Walk<'_> {
         node.children.push(child);
         Ok(())
     }
+}
+
+/// Length of a path's last name.
+fn name_length(path: &[u8]) -> usize {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    path.len() - slash.map_or(0, |at| at + 1)
 }
 
 #[cfg(test)]

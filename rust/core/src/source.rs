@@ -13,7 +13,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{IoContext, Result};
-use crate::ignore::{clean, Glob, Ignore};
+use crate::glob::Glob;
+use crate::ignore::{clean, Ignore};
 use crate::stack::Stack;
 use crate::Error;
 
@@ -32,6 +33,8 @@ pub struct Named {
     pub path: Vec<u8>,
     /// Its name at the destination: the last word of what the pattern matched.
     pub name: Vec<u8>,
+    /// What the pattern matched: `path`, unless that leads through a symlink.
+    pub matched: Vec<u8>,
     /// True for a folder, whose contents are meant.
     pub is_dir: bool,
 }
@@ -84,17 +87,7 @@ impl SourceRoot {
     /// A word without a wildcard that names nothing is an error; a wildcard may match nothing.
     /// The second value is true where `ignore` took away something that the word matched.
     pub fn named(&self, pattern: &str, ignore: &Ignore) -> Result<(Vec<Named>, bool)> {
-        let cleaned = clean(&format!("/{pattern}"));
-        let words: Vec<&str> = cleaned.split('/').filter(|word| !word.is_empty()).collect();
-        let globs = words
-            .iter()
-            .map(|word| Glob::new(word))
-            .collect::<Result<Vec<Glob>>>()
-            .map_err(|error| Error::Copy {
-                path: pattern.to_owned(),
-                reason: error.to_string(),
-                not_found: false,
-            })?;
+        let globs = globs(pattern)?;
         let plain = globs
             .iter()
             .take_while(|glob| glob.plain().is_some())
@@ -103,7 +96,7 @@ impl SourceRoot {
         if plain == globs.len() {
             return match self.settle(&base, ignore)? {
                 Settled::Named(named) => Ok((vec![named], false)),
-                Settled::Ignored => Err(missing(pattern, "excluded by the ignore file")),
+                Settled::Ignored => Err(missing(pattern, IGNORED)),
                 Settled::Missing => Err(missing(pattern, "not found")),
             };
         }
@@ -167,6 +160,22 @@ impl SourceRoot {
         Ok(names)
     }
 
+    /// The path that a word without a wildcard stands for, symlinks on the way not followed.
+    ///
+    /// Returns:
+    ///     None for a word with a wildcard.
+    pub fn literal(pattern: &str) -> Result<Option<Vec<u8>>> {
+        let globs = globs(pattern)?;
+        let names: Option<Vec<&[u8]>> = globs.iter().map(Glob::plain).collect();
+        Ok(names.map(join))
+    }
+
+    /// Does something stand at a path that leads through no symlink?
+    pub fn has(&self, path: &[u8]) -> Result<bool> {
+        let found = self.stack.lookup(Path::new(OsStr::from_bytes(path)))?;
+        Ok(found.is_some())
+    }
+
     /// Follows a matched path to what it stands for.
     fn settle(&self, path: &[u8], ignore: &Ignore) -> Result<Settled> {
         let real = self.stack.resolve(Path::new(OsStr::from_bytes(path)))?;
@@ -175,19 +184,25 @@ impl SourceRoot {
             return Ok(Settled::Missing);
         };
         let is_dir = FileType::from_raw_mode(stat.st_mode).is_dir();
-        let hidden =
-            |path: &[u8]| ignore.excludes(path) && !(is_dir && ignore.may_include_below(path));
+        let hidden = |path: &[u8]| {
+            let known = ignore.walk_to(path);
+            ignore.is_out(&known) && !(is_dir && ignore.may_return(&known))
+        };
         if hidden(&real) || (real != path && hidden(path)) {
             return Ok(Settled::Ignored);
         }
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
         Ok(Settled::Named(Named {
             name: name.to_vec(),
+            matched: path.to_vec(),
             path: real,
             is_dir,
         }))
     }
 }
+
+/// Why a source is missing that stands on disk.
+pub const IGNORED: &str = "excluded by the ignore file";
 
 enum Settled {
     Named(Named),
@@ -195,7 +210,31 @@ enum Settled {
     Missing,
 }
 
-fn missing(path: &str, reason: &str) -> Error {
+/// The words of a source pattern, `..` clamped at the root.
+fn globs(pattern: &str) -> Result<Vec<Glob>> {
+    let cleaned = clean(format!("/{pattern}").as_bytes());
+    let cleaned = String::from_utf8_lossy(&cleaned);
+    let words = cleaned.split('/').filter(|word| !word.is_empty());
+    let globs = words.map(Glob::new).collect::<Result<Vec<Glob>>>();
+    globs.map_err(|error| in_pattern(pattern, error))
+}
+
+/// Gives an error about a part of a source word the whole word.
+pub fn in_pattern(pattern: &str, error: Error) -> Error {
+    match error {
+        Error::Copy {
+            reason, not_found, ..
+        } => Error::Copy {
+            path: pattern.to_owned(),
+            reason,
+            not_found,
+        },
+        other => other,
+    }
+}
+
+/// Nothing stands where a source word points.
+pub fn missing(path: &str, reason: &str) -> Error {
     Error::Copy {
         path: path.to_owned(),
         reason: reason.to_owned(),

@@ -5,7 +5,7 @@
 #![allow(clippy::needless_pass_by_value)] // arguments out of Python are values of their own
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::Arc;
@@ -13,10 +13,9 @@ use std::time::Duration;
 
 use img_core::cancel::Cancel;
 use img_core::compress::Compression;
-use img_core::ignore::Ignore;
 use img_core::memo;
 use img_core::pipeline;
-use img_core::{copy, pack, select, stack, Error};
+use img_core::{chmod, copy, ignore, pack, select, stack, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -144,21 +143,29 @@ pub struct Selection(Arc<select::Selection>);
 #[pymethods]
 impl Selection {
     #[new]
-    #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false))]
+    #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false,
+                        parents = false, unpacked = false))]
+    #[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
+    #[allow(clippy::fn_params_excessive_bools)]
     fn new(
         py: Python<'_>,
         root: PathBuf,
         patterns: Vec<String>,
-        ignore: Vec<String>,
-        exclude: Vec<String>,
+        ignore: Vec<OsString>,
+        exclude: Vec<OsString>,
         owners: bool,
+        parents: bool,
+        unpacked: bool,
     ) -> PyResult<Self> {
+        let (ignore, exclude) = (bytes(ignore), bytes(exclude));
         let selection = interruptible(py, move |cancel| {
             let request = select::Request {
                 patterns: &patterns,
                 ignore: &ignore,
                 exclude: &exclude,
                 owners,
+                parents,
+                unpacked,
             };
             select::Selection::new(&root, &request, cancel)
         })?;
@@ -176,11 +183,6 @@ impl Selection {
     }
 
     #[getter]
-    fn several(&self) -> bool {
-        self.0.several()
-    }
-
-    #[getter]
     fn ignored(&self) -> bool {
         self.0.ignored()
     }
@@ -192,10 +194,11 @@ impl Selection {
             .collect()
     }
 
-    fn sources(&self) -> Vec<(OsString, bool)> {
+    fn sources(&self) -> Vec<(OsString, OsString, bool)> {
+        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
         let named = self.0.named().iter();
         named
-            .map(|(path, is_dir)| (OsString::from_vec(path.clone()), *is_dir))
+            .map(|named| (text(&named.path), text(&named.matched), named.is_dir))
             .collect()
     }
 
@@ -225,6 +228,38 @@ impl Selection {
             })
             .collect())
     }
+}
+
+/// The patterns of an ignore file, compiled.
+#[pyclass(frozen, module = "img._core")]
+pub struct IgnoreRules(ignore::Ignore);
+
+#[pymethods]
+impl IgnoreRules {
+    #[new]
+    fn new(py: Python<'_>, patterns: Vec<OsString>) -> PyResult<Self> {
+        ignore::Ignore::new(bytes(patterns))
+            .map(Self)
+            .map_err(|error| to_python(py, error))
+    }
+
+    fn excluding(&self, path: OsString) -> Option<usize> {
+        self.0.excluding_line(path.as_bytes())
+    }
+}
+
+/// Text of Python as the bytes that it stands for on disk.
+fn bytes(texts: Vec<OsString>) -> Vec<Vec<u8>> {
+    texts.into_iter().map(OsString::into_vec).collect()
+}
+
+/// Checks a `--chmod`, and says what it makes of one mode.
+#[pyfunction]
+#[pyo3(signature = (change, mode = 0, *, folder = false))]
+fn change_mode(py: Python<'_>, change: &str, mode: u32, folder: bool) -> PyResult<u32> {
+    chmod::ModeChange::parse(change)
+        .map(|change| change.apply(mode, folder))
+        .map_err(|error| to_python(py, error))
 }
 
 /// Carries out one COPY.
@@ -257,13 +292,6 @@ fn copy_layer(
         copy::copy_layer(&sources, &parents, &upper, &request, cancel)
     })
     .map(Packed)
-}
-
-/// Tells whether the lines of an ignore file take a path away.
-#[pyfunction]
-fn ignores(py: Python<'_>, lines: Vec<String>, path: String) -> PyResult<bool> {
-    let ignore = Ignore::new(lines).map_err(|error| to_python(py, error))?;
-    Ok(ignore.excludes(path.as_bytes()))
 }
 
 /// Carries out WORKDIR.
@@ -329,7 +357,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<DigestMemo>()?;
     module.add_class::<Selected>()?;
     module.add_class::<Selection>()?;
-    module.add_function(wrap_pyfunction!(ignores, module)?)?;
+    module.add_class::<IgnoreRules>()?;
+    module.add_function(wrap_pyfunction!(change_mode, module)?)?;
     module.add_function(wrap_pyfunction!(copy_layer, module)?)?;
     module.add_function(wrap_pyfunction!(make_directory, module)?)?;
     module.add_function(wrap_pyfunction!(read_in_layers, module)?)?;

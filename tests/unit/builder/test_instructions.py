@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -201,8 +202,33 @@ def test_a_destination_is_absolute_and_keeps_the_slash_that_makes_it_a_folder(
 def test_the_words_and_flags_of_copy_are_expanded() -> None:
     lines = "ARG U=me\nARG M=640\nARG F=file\n"
     (copy,) = copies(plan(f"FROM busybox\n{lines}COPY --chown=$U:g --chmod=$M --exclude=*.$F $F b* /d/\n"))
-    assert (copy.chown, copy.chmod, copy.exclude) == ("me:g", "640", ("*.file",))
+    assert (copy.chown, copy.chmod, copy.exclude) == ("me:g", "640", ("*.$F",))
     assert copy.sources == ("file", "b*")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "column"),
+    [
+        ("COPY --chmod=64a a /d", "--chmod=64a is no mode", 14),
+        ("COPY --chmod=$M a /d", "--chmod=9 is no mode", 14),
+        ("ADD --chmod=u+rz a /d", "--chmod=u+rz is no mode", 13),
+        ("COPY --chmod=u a /d", "--chmod=u is no mode", 14),
+        ("COPY --link --chown=me a /d", "--chown=me names a user", 21),
+        ("COPY --link --chown=1:$G a /d", "--chown=1:staff names a user", 21),
+        ("COPY --exclude=x --exclude=[a a /d", "--exclude=[a: not a valid pattern", 28),
+    ],
+)
+def test_a_flag_of_copy_that_cannot_be_carried_out_is_refused_with_its_place(
+    line: str, message: str, column: int
+) -> None:
+    with pytest.raises(DockerfileError, match=re.escape(message)) as caught:
+        plan(f"FROM busybox\nARG M=9\nARG G=staff\n{line}\n")
+    assert (caught.value.line, caught.value.column) == (4, column)
+
+
+def test_several_sources_without_a_slash_are_warned_about() -> None:
+    graph = plan("FROM busybox\nCOPY a b /d\nCOPY a b /d/\nCOPY a /d\nCOPY a b .\n")
+    assert [warning.partition(":")[2][:2] for warning in graph.warnings] == ["2:"]
 
 
 def test_add_unpacks_unless_told_otherwise_and_copy_never_does() -> None:

@@ -203,8 +203,16 @@ def test_what_a_bind_mount_shows_changes_the_key(site: Site) -> None:
         {"chmod": "644"},
         {"parts": (CopyPart(patterns=("a",), unpack=True),)},
         {"inline": (InlineFile(name="f", content="new"),)},
+        {"link": True},
+        {"parents": True},
     ],
 )
 def test_where_how_and_what_is_copied_changes_the_key_of_a_copy(site: Site, changes: dict[str, Any]) -> None:
     changed = replace(COPY, **changes)
     assert copy_key(step(site, COPY), COPY, parts="s") != copy_key(step(site, COPY), changed, parts="s")
+
+
+def test_what_is_below_is_no_part_of_the_key_of_a_linked_copy(site: Site) -> None:
+    linked = replace(COPY, link=True)
+    assert copy_key(step(site, COPY, "stack:y"), COPY) != copy_key(step(site, COPY), COPY)
+    assert copy_key(step(site, linked, "stack:y"), linked) == copy_key(step(site, linked), linked)

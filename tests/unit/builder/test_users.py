@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from img.builder.users import Identity, UnknownUser, identity, owner
+from img.builder.users import Identity, UnknownUser, identity, named_owner, owner
 
 FILES = {
     "/etc/passwd": b"# people\nroot:x:0:0:root:/root:/bin/sh\n"
@@ -39,22 +39,61 @@ def test_a_run_has_the_numbers_the_groups_and_the_home_that_the_image_says(user:
 def test_numbers_need_no_file() -> None:
     assert identity("5:6", nothing) == Identity(uid=5, gid=6, groups=(6,))
     assert identity("", nothing) == Identity(uid=0, gid=0, groups=(0,))
-    assert owner("5:6", nothing) == (5, 6)
 
 
 @pytest.mark.parametrize(
     ("chown", "ids"),
-    [("me", (1000, 1001)), ("me:staff", (1000, 50)), ("5", (5, 5)), ("5:0", (5, 0)), (":staff", (0, 50))],
+    [
+        ("me", (1000, 1001)),
+        ("me:staff", (1000, 50)),
+        ("5", (5, 5)),
+        ("5:0", (5, 0)),
+        (":staff", (0, 50)),
+        ("5:", (5, 5)),
+        ("me:7", (1000, 7)),
+        ("7:staff", (7, 50)),
+        ("bare", (7, 7)),
+        ("root", (0, 0)),
+    ],
 )
 def test_a_copied_file_belongs_to_whom_the_flag_says(chown: str, ids: tuple[int, int]) -> None:
-    assert owner(chown, read) == ids
+    unknown: list[UnknownUser] = []
+    assert owner(chown, read, unknown.append) == ids
+    assert unknown == []
+
+
+@pytest.mark.parametrize(
+    ("chown", "ids", "names"),
+    [
+        ("nobody", (0, 0), ["nobody"]),
+        ("me:nobody", (1000, 1001), ["nobody"]),
+        ("5:nobody", (5, 5), ["nobody"]),
+        ("who:what", (0, 0), ["who", "what"]),
+        ("who:7", (0, 7), ["who"]),
+    ],
+)
+def test_a_copied_file_of_a_name_that_nobody_has_is_root_s_and_that_is_told(
+    chown: str, ids: tuple[int, int], names: list[str]
+) -> None:
+    unknown: list[UnknownUser] = []
+    assert owner(chown, read, unknown.append) == ids
+    assert [error.name for error in unknown] == names
+
+
+def test_an_owner_by_number_reads_no_file_of_the_image() -> None:
+    def forbidden(path: str) -> bytes | None:
+        raise AssertionError(path)
+
+    for chown in ("5", "5:6", ":7", "root", "root:root", "5:"):
+        assert not named_owner(chown)
+        owner(chown, forbidden, lambda unknown: forbidden(str(unknown)))
+    assert named_owner("me") and named_owner("5:staff")
 
 
 @pytest.mark.parametrize(
     ("name", "file"), [("nobody", "/etc/passwd"), ("me:nobody", "/etc/group"), ("5:nobody", "/etc/group")]
 )
 def test_a_name_that_the_image_does_not_know_is_an_error_that_names_the_file(name: str, file: str) -> None:
-    for look_up in (identity, owner):
-        with pytest.raises(UnknownUser, match="'nobody'") as caught:
-            look_up(name, read)
-        assert caught.value.file == file
+    with pytest.raises(UnknownUser, match="'nobody'") as caught:
+        identity(name, read)
+    assert caught.value.file == file

@@ -94,7 +94,7 @@ class Binds:
                 selection = _core.Selection(str(root), (pattern,), owners=True)
         except CopyError as error:
             raise _missing(step, mount, tree, error) from error
-        ((path, is_folder),) = selection.sources()
+        ((path, _, is_folder),) = selection.sources()
         return Bind(
             mount=mount, selection=selection, root=root, path=path, is_folder=is_folder, tree=tree,
             folders=folders,

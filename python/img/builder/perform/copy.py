@@ -58,20 +58,34 @@ def open_sources(step: Step, op: CopyOp) -> Sources:
             tree = step.tree(part.input)
             sources.trees.append(tree)
             if tree is not None:
-                sources.selections.append(tree.select(part.patterns, op.exclude))
+                sources.selections.append(tree.select(part.patterns, op.exclude, parents=op.parents))
                 continue
             snapshot = step.site.snapshots.view(folders_of(step.site, step.inputs[part.input]))
             sources.release.append(snapshot.close)
             sources.selections.append(
-                _core.Selection(str(snapshot.root), part.patterns, exclude=op.exclude, owners=True)
+                _core.Selection(
+                    str(snapshot.root), part.patterns, exclude=op.exclude, owners=True, parents=op.parents
+                )
             )
         if op.inline:
             sources.trees.append(None)
             sources.selections.append(_inline(step, op, sources))
+        if not any(selection.sources() for selection in sources.selections):
+            _tell_of_nothing(step, op, sources)
     except BaseException:
         sources.close()
         raise
     return sources
+
+
+def _tell_of_nothing(step: Step, op: CopyOp, sources: Sources) -> None:
+    """Wildcards may match nothing, which is rarely meant where nothing is copied at all."""
+    words = " ".join(op.sources)
+    ignored = any(selection.ignored for selection in sources.selections)
+    text = f"nothing is copied: {words} matches {'only what is ignored' if ignored else 'no file'}"
+    if ignored:
+        text += f" ({step.site.context.ignore_name})"
+    step.warn(text)
 
 
 def _inline(step: Step, op: CopyOp, sources: Sources) -> _core.Selection:
@@ -100,7 +114,9 @@ def copy_key(step: Step, op: CopyOp, **source: object) -> CacheKey:
     """The key of a COPY: what it copies (by content, or by the stack it comes from), and where to."""
     return CacheKey.make(
         "copy",
-        below=step.inputs[0].content,
+        below=None if op.link else step.inputs[0].content,
+        link=op.link or None,
+        parents=op.parents or None,
         dest=op.dest,
         chown=op.chown,
         chmod=op.chmod,
@@ -124,10 +140,10 @@ def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
     try:
         packed = _core.copy_layer(
             _unpacked(op, sources, folder),
-            parents=[str(path) for path in step.below],
+            parents=[] if op.link else [str(path) for path in step.below],
             upper=str(upper),
             dest=op.dest,
-            owner=owner(op.chown, step.read) if op.chown else None,
+            owner=owner(op.chown, step.read, step.warn) if op.chown else None,
             mode=op.chmod or None,
             keep_owner=True,  # a context's selection says 0:0 of its own accord
             clamp_mtime=site.epoch,
@@ -158,16 +174,15 @@ def _unpacked_part(op: CopyOp, part: CopyPart, tree: Context, folder: Path) -> l
     for position, word in enumerate(part.patterns):
         selection = tree.select((word,), op.exclude)
         named = selection.sources()
-        kept = []
-        for number, (path, is_dir) in enumerate(named):
+        archives = 0
+        parts: list[_core.Selection] = []
+        for number, (path, matched, is_dir) in enumerate(named):
             into = folder / f"{position}-{number}"
             into.mkdir(parents=True)
             if not is_dir and _core.unpack_archive(str(tree.root / path), str(into)):
-                found.append(_core.Selection(str(into), ["."], owners=True))
+                parts.append(_core.Selection(str(into), ["."], owners=True, unpacked=True))
+                archives += 1
             else:
-                kept.append(_GLOB.sub(r"\\\g<0>", path))
-        if len(kept) == len(named):
-            found.append(selection)
-        elif kept:
-            found.append(tree.select(tuple(kept), op.exclude))
+                parts.append(tree.select((_GLOB.sub(r"\\\g<0>", matched),), op.exclude))
+        found.extend(parts if archives else [selection])
     return found

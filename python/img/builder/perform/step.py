@@ -7,10 +7,11 @@ nodes, of records or of threads.
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from img import _core
 from img.builder.graph import CopyOp, Node
@@ -20,6 +21,7 @@ from img.context import Context
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, FetchError, ImgError
+from img.progress import Note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,11 @@ class Step:
         fetched = self.inputs[number].fetched
         return fetched.open() if fetched else self.inputs[number].tree
 
+    def warn(self, finding: object) -> None:
+        """Tells people of something in this node that is carried out, but hardly meant."""
+        where = f"{self.node.where}: " if self.node.where else ""
+        self.site.progress(Note(level="warning", text=f"{where}{finding}"))
+
     @contextmanager
     def located(self) -> Iterator[None]:
         """Gives errors of this node its place in the Dockerfile."""
@@ -82,23 +89,61 @@ class Step:
             return error
         hint = ""
         if error.not_found and isinstance(self.node.op, CopyOp):
-            hint = self._near_source(error.path)
+            part = next((p for p in self.node.op.parts if error.path in p.patterns), self.node.op.parts[0])
+            ignored = self._ignored(error, part.input)
+            if ignored:
+                return fault(
+                    span,
+                    f"{error.path}: not found: {ignored} takes it out of {self._place(part.input)}",
+                    at=error.path,
+                    hint=f"remove that line, or add !{error.path} after it",
+                )
+            hint = self._near_source(error.path, part.input)
         return fault(span, f"{error.path}: {error.reason}", at=error.path, hint=hint)
 
-    def _near_source(self, path: str) -> str:
-        """Why a source may be missing, and what it may have meant."""
-        if len(self.inputs) > 1:
-            return "the source is looked up in the stage or image that --from names"
-        context = self.site.context
-        wanted = Path(path.lstrip("/"))
-        folder = context.root / wanted.parent
-        if (context.root / wanted).exists() and context.ignore_name:
-            return f"{context.ignore_name} takes it out of the context"
-        names = sorted(os.listdir(folder))[:2000] if folder.is_dir() else []
-        like = near(wanted.name, names)
+    def _ignored(self, error: CopyError, number: int) -> str:
+        """Where the pattern stands that takes out a source that is there; empty where that is not why."""
+        tree = self.tree(number)
+        return tree.ignored_by(error.path) if tree and "ignore file" in error.reason else ""
+
+    def _near_source(self, path: str, number: int) -> str:
+        """What a source that is missing may have meant, or where it was looked for."""
+        wanted = PurePosixPath(posixpath.normpath("/" + path.lstrip("/"))).relative_to("/")
+        with self._root_of(number) as root:
+            like = near(wanted.name, _names_in(root, wanted.parent))
         if like:
             return f"did you mean {(wanted.parent / like).as_posix()}?"
-        return f"sources are looked up in the build context, {context.name}"
+        return f"the source is looked up in {self._place(number)}"
+
+    def _place(self, number: int) -> str:
+        """What people call the files of an input."""
+        tree = self.tree(number)
+        if tree is None:
+            return "the stage or image that --from names"
+        return tree.name if number else f"the build context, {tree.name}"
+
+    @contextmanager
+    def _root_of(self, number: int) -> Iterator[Path]:
+        """The files of an input, to be looked at."""
+        tree = self.tree(number)
+        if tree is not None:
+            yield tree.root
+            return
+        snapshot = self.site.snapshots.view(folders_of(self.site, self.inputs[number]))
+        try:
+            yield snapshot.root
+        finally:
+            snapshot.close()
+
+
+def _names_in(root: Path, folder: PurePosixPath) -> list[str]:
+    """Names in a folder below `root`, no symlink followed: the files may be a stranger's."""
+    path = root
+    for part in folder.parts:
+        path = path / part
+        if path.is_symlink() or not path.is_dir():
+            return []
+    return sorted(os.listdir(path))[:2000]
 
 
 def folders_of(site: Site, result: Result) -> list[Path]:

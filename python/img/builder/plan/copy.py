@@ -10,11 +10,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from img import _core
 from img.builder.graph import CopyOp, CopyPart, InlineFile
 from img.builder.plan.remotes import Remote, plan_remotes
+from img.builder.users import named_owner
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_heredoc
 from img.dockerfile.faults import fault
+from img.errors import CopyError
 
 if TYPE_CHECKING:
     from img.builder.plan import Planner, StageState
@@ -32,7 +35,9 @@ def plan_copy(
     """
     variables = state.scope.variables
     sources = tuple(planner.expand(copy, word, variables) for word in copy.sources)
-    _refuse(copy, sources)
+    chown = planner.expand(copy, copy.chown, variables)
+    chmod = planner.expand(copy, copy.chmod, variables)
+    _check_flags(copy, chown=chown, chmod=chmod)
     inputs: tuple[int, ...] = (state.node,)
     if copy.from_:
         inputs = (state.node, planner.source_node(stage, copy, copy.from_))
@@ -40,15 +45,22 @@ def plan_copy(
     dest = planner.expand(copy, copy.dest, variables)
     slash = "/" if dest.endswith(("/", "/.")) or dest in (".", "") else ""
     absolute = planner.absolute(state, dest)
+    if not slash and len(sources) + len(copy.heredocs) > 1:
+        planner.warnings.append(
+            f"{copy.span.where}: several sources and no slash at the end of {dest}: unless that is a "
+            "folder, each file takes the place of the one before"
+        )
     unpack = copy.add if copy.unpack is None else copy.unpack
     parts, fetched = _parts(sources, remotes, first=len(inputs), unpack=unpack, asked=bool(copy.unpack))
     op = CopyOp(
         parts=parts,
         dest=absolute + (slash if absolute != "/" else ""),
         inline=tuple(InlineFile(name=h.name, content=_body(copy, h, variables)) for h in copy.heredocs),
-        chown=planner.expand(copy, copy.chown, variables),
-        chmod=planner.expand(copy, copy.chmod, variables),
-        exclude=tuple(planner.expand(copy, word, variables) for word in copy.exclude),
+        chown=chown,
+        chmod=chmod,
+        exclude=copy.exclude,  # the one flag with words whose variables stay as they are
+        link=copy.link,
+        parents=copy.parents,
     )
     return op, (*inputs, *fetched)
 
@@ -79,6 +91,39 @@ def _parts(
     return tuple(parts), tuple(fetched)
 
 
+def _check_flags(copy: ins.Copy, *, chown: str, chmod: str) -> None:
+    """Refuses flags whose values, variables in place, cannot be carried out."""
+    if chmod:
+        try:
+            _core.change_mode(chmod)
+        except CopyError as error:
+            raise fault(
+                copy.span,
+                f"--chmod={chmod} is {error.reason}",
+                at=f"--chmod={copy.chmod}",
+                offset=len("--chmod="),
+            ) from error
+    if copy.link and named_owner(chown):
+        raise fault(
+            copy.span,
+            f"--chown={chown} names a user or group, which --link cannot look up in the image below",
+            at=f"--chown={copy.chown}",
+            offset=len("--chown="),
+            hint="write the numbers, --chown=uid:gid, or leave out --link",
+        )
+    for word in copy.exclude:
+        try:
+            _core.IgnoreRules([word])
+        except CopyError as error:
+            raise fault(
+                copy.span,
+                f"--exclude={word}: {error.reason}",
+                at=f"--exclude={word}",
+                offset=len("--exclude="),
+                hint="as in .dockerignore: * ? [a-z], ** for folders, ! to take back",
+            ) from error
+
+
 def _body(copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) -> str:
     if not heredoc.expand:
         return heredoc.content
@@ -86,13 +131,6 @@ def _body(copy: ins.Copy, heredoc: ins.Heredoc, variables: Mapping[str, str]) ->
         return expand_heredoc(heredoc.content, variables)
     except ValueError as error:
         raise fault(copy.span, f"in the here-document {heredoc.name}: {error}") from error
-
-
-def _refuse(copy: ins.Copy, sources: tuple[str, ...]) -> None:
-    name = "ADD" if copy.add else "COPY"
-    for flag, given in (("--parents", copy.parents),):
-        if given:
-            raise fault(copy.span, f"{name} {flag} is not supported yet", at=flag)
 
 
 def copy_title(op: CopyOp) -> str:

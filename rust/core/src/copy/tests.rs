@@ -149,11 +149,11 @@ fn one_file_is_renamed_or_goes_into_a_folder() {
 }
 
 #[test]
-fn a_folder_means_its_contents_and_lends_its_attributes_to_a_new_one() {
+fn a_folder_means_its_contents_and_a_new_one_is_like_any_other() {
     let tree = sample();
     let below = |path: &str| {
         [
-            format!("{path} 711 0:0"),
+            format!("{path} 755 0:0"),
             format!("{path}/deep 750 0:0"),
             format!("{path}/deep/x 755 0:0"),
             format!("{path}/main.c 644 0:0"),
@@ -182,13 +182,13 @@ fn symlinks_among_the_parents_are_followed_inside_the_image() {
 }
 
 #[test]
-fn a_symlink_to_a_file_is_replaced() {
+fn a_symlink_at_the_end_is_followed() {
     let tree = sample();
     tree.file("base/real", "old");
     tree.link("base/alias", "real");
     tree.link("base/dangling", "nowhere");
-    assert_eq!(tree.copy(&["a.txt"], "/alias"), ["alias 640 0:0"]);
-    assert_eq!(tree.copy(&["a.txt"], "/dangling"), ["dangling 640 0:0"]);
+    assert_eq!(tree.copy(&["a.txt"], "/alias"), ["real 640 0:0"]);
+    assert_eq!(tree.copy(&["a.txt"], "/dangling"), ["nowhere 640 0:0"]);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn files_and_folders_do_not_replace_one_another() {
     assert!(tree.refusal(&["src"], "/file").contains("must be a folder"));
     assert!(tree
         .refusal(&["a.txt", "src"], "/file")
-        .contains("must be a folder"));
+        .contains("a folder onto a file"));
     assert!(tree
         .refusal(&["a.txt"], "/file/")
         .contains("must be a folder"));
@@ -213,6 +213,77 @@ fn files_and_folders_do_not_replace_one_another() {
     assert!(tree
         .refusal(&["a.txt"], "/dir/")
         .contains("a file onto a folder"));
+}
+
+#[test]
+fn what_comes_first_makes_the_destination_a_file_or_a_folder() {
+    let tree = sample();
+    tree.file("context/b.txt", "b");
+    for patterns in [&["a.txt", "b.txt"][..], &["*.txt"]] {
+        assert_eq!(tree.copy(patterns, "/new").len(), 1);
+        let content = fs::read(tree.dir.path().join("upper/new"));
+        assert_eq!(content.unwrap(), b"b");
+    }
+    assert_eq!(tree.copy(&["*.txt"], "/new/").len(), 3);
+    assert_eq!(tree.copy(&["src", "a.txt"], "/new").len(), 5);
+    let refusal = tree.refusal(&["a.txt", "src"], "/new");
+    assert!(refusal.contains("a folder onto a file"), "{refusal}");
+    tree.folder("base/opt", 0o755);
+    assert_eq!(tree.copy(&["a.txt", "src"], "/opt").len(), 5);
+}
+
+#[test]
+fn wildcards_that_match_nothing_make_nothing() {
+    let tree = sample();
+    assert!(tree.copy(&["*.none"], "/new/").is_empty());
+    assert_eq!(tree.copy(&["*.none", "a.txt"], "/new").len(), 1);
+}
+
+#[test]
+fn folders_that_are_missing_take_an_octal_mode_but_no_changes() {
+    let tree = sample();
+    let mode = |mode: &str| Request {
+        mode: Some(mode.to_owned()),
+        ..to("/new/a")
+    };
+    let found = tree.copy_with(&["a.txt"], &mode("04710"));
+    assert_eq!(found, ["new 710 0:0", "new/a 4710 0:0"]);
+    let found = tree.copy_with(&["a.txt"], &mode("u=rwx,go="));
+    assert_eq!(found, ["new 755 0:0", "new/a 700 0:0"]);
+}
+
+#[test]
+fn what_comes_out_of_an_archive_replaces_and_keeps_its_mode() {
+    let tree = sample();
+    tree.file("base/app/deep", "");
+    tree.folder("base/app/main.c", 0o755);
+    tree.folder("base/app", 0o700);
+    let patterns = [".".to_owned()];
+    let request = select::Request {
+        patterns: &patterns,
+        unpacked: true,
+        ..select::Request::default()
+    };
+    let folder = tree.dir.path().join("context/src");
+    let archive = Selection::new(&folder, &request, &Cancel::default()).unwrap();
+    let upper = tree.dir.path().join("upper");
+    fs::create_dir(&upper).unwrap();
+    let request = Request {
+        mode: Some("0600".to_owned()),
+        owner: Some((3, 4)),
+        ..to("/app")
+    };
+    let parents = [tree.dir.path().join("base")];
+    copy_layer(&[&archive], &parents, &upper, &request, &Cancel::default()).unwrap();
+    let mut found = Vec::new();
+    list(&upper, &upper, &mut found);
+    let wanted = [
+        "app 700 0:0",
+        "app/deep 750 3:4",
+        "app/deep/x 755 3:4",
+        "app/main.c 644 3:4",
+    ];
+    assert_eq!(found, wanted);
 }
 
 #[test]
@@ -274,7 +345,7 @@ fn the_later_of_two_sources_stands() {
     let content = fs::read_to_string(upper.join("app/main.c")).unwrap();
     assert_eq!(content, "the later one");
     let mode = fs::metadata(upper.join("app")).unwrap().mode();
-    assert_eq!(mode & 0o7777, 0o711);
+    assert_eq!(mode & 0o7777, 0o755);
 }
 
 #[test]

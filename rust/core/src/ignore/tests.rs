@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// (lines, path, excluded), worked out from the reference's rules by hand.
@@ -85,6 +87,31 @@ const TABLE: &[(&[&str], &str, bool)] = &[
     (&["a\\?"], "a?", true),
     (&["a.c"], "abc", false),
     (&["a+(b)|{c}$^"], "a+(b)|{c}$^", true),
+    // What the translation makes of odd ones.
+    (&["[*]"], "*", false),
+    (&["[*]"], "[]", true),
+    (&["[?]"], "?", false),
+    (&["[?]"], "^]", true),
+    (&["a\\d"], "a7", true),
+    (&["a\\d"], "ad", false),
+    (&["bin\\Debug"], "bin/ebug", true),
+    (&["[[:alpha:]]x"], "qx", true),
+    (&["[[:alpha:]]x"], ":x", false),
+    (&["[^a]b"], "/b", true),
+    (&["x[^a]b"], "x/b", true),
+    (&["*|b"], "anything", true),
+    (&["?x|b"], "a/b", true),
+    (&["a|b"], "a", false),
+    (&["?{2}"], "ab", true),
+    (&["**/{{x}}/*.y"], "{{x}}/a.y", true),
+    (&["*", "/!a"], "a", false),
+    (&["/ a"], "a", true),
+    (&["*^b"], "a^b", false),
+    (&["^b"], "^b", true),
+    (&["**/x*"], "a\n/x", false),
+    (&["**/x"], "a\n/x", true),
+    (&["***"], "a/b", true),
+    (&["a/***/b"], "a/x/y/b", true),
     // Exceptions: the last match wins.
     (&["*", "!foo"], "foo", false),
     (&["*", "!foo"], "bar", true),
@@ -131,13 +158,16 @@ fn the_table_holds() {
 
 #[test]
 fn a_pruned_folder_never_held_an_included_name() {
-    // What excludes() includes below a folder, may_include_below() must not rule out.
+    // What excludes() includes below a folder, may_return() must not rule out.
     for (lines, path, excluded) in TABLE {
         let ignore = Ignore::new(*lines).unwrap();
         for (at, _) in path.match_indices('/') {
             let folder = &path.as_bytes()[..at];
             if !excluded && ignore.excludes(folder) {
-                assert!(ignore.may_include_below(folder), "{lines:?} on {path}");
+                assert!(
+                    ignore.may_return(&ignore.walk_to(folder)),
+                    "{lines:?} on {path}"
+                );
             }
         }
     }
@@ -147,7 +177,7 @@ fn a_pruned_folder_never_held_an_included_name() {
 fn folders_that_nothing_brings_back_are_pruned() {
     let below = |lines: &[&str], folder: &str| {
         let ignore = Ignore::new(lines).unwrap();
-        ignore.may_include_below(folder.as_bytes())
+        ignore.may_return(&ignore.walk_to(folder.as_bytes()))
     };
     assert!(!below(&["node_modules"], "node_modules"));
     assert!(!below(&["*", "!src"], "node_modules"));
@@ -158,6 +188,7 @@ fn folders_that_nothing_brings_back_are_pruned() {
     assert!(below(&["*", "!*/keep"], "any"));
     assert!(!below(&["*", "!*/keep"], "any/deep"));
     assert!(below(&["*", "!**/keep"], "any/deep"));
+    assert!(!below(&["!**/keep", "*"], "any/deep"));
     assert!(below(&["*", "!a/b/c"], "a/b"));
     assert!(!below(&["*", "!a/b/c"], "a/bc"));
     assert!(below(&["*", "!a/[b-d]/c"], "a/c"));
@@ -165,8 +196,32 @@ fn folders_that_nothing_brings_back_are_pruned() {
 }
 
 #[test]
+fn the_line_that_takes_a_path_out_is_known() {
+    let ignore = Ignore::new(["*.md", "", "docs", "!docs/a.md", "docs/a.md/x"]).unwrap();
+    let line = |path: &str| ignore.excluding_line(path.as_bytes());
+    assert_eq!(line("x.md"), Some(0));
+    assert_eq!(line("docs"), Some(2));
+    assert_eq!(line("docs/b"), Some(2));
+    assert_eq!(line("docs/a.md"), None);
+    assert_eq!(line("docs/a.md/x/y"), Some(4));
+    assert_eq!(line("src"), None);
+}
+
+#[test]
 fn a_bad_pattern_is_named() {
-    for line in ["[a", "[]", "[-x]", "a\\", "!", "[a-]"] {
+    for line in [
+        "[a",
+        "[]",
+        "[-x]",
+        "a\\",
+        "!",
+        "!/",
+        "[a-]",
+        "[z-a]",
+        "a\\q",
+        "x\\b",
+        "[[:none:]]",
+    ] {
         let error = Ignore::new([line]).unwrap_err().to_string();
         assert!(error.starts_with(line), "{error}");
     }
@@ -179,17 +234,67 @@ fn a_pattern_of_many_stars_ends_soon() {
     assert!(!ignore.excludes("a".repeat(4000).as_bytes()));
 }
 
-#[test]
-fn globs_match_one_component() {
-    let matches = |glob: &str, name: &str| Glob::new(glob).unwrap().matches(name.as_bytes());
-    assert!(matches("*.txt", "a.txt"));
-    assert!(!matches("*.txt", "a.txt.bak"));
-    assert!(matches("[[]x", "[x"));
-    assert!(matches("a\\*", "a*"));
-    assert!(matches("**", "anything"));
-    assert!(!matches("?", "\u{e9}x"));
-    assert!(matches("?x", "\u{e9}x"));
-    assert_eq!(Glob::new("a\\[").unwrap().plain(), Some(&b"a["[..]));
-    assert!(Glob::new("a?").unwrap().plain().is_none());
-    assert!(Glob::new("[").is_err());
+/// Judges a path with each line on its own: the last one that takes it or a parent decides.
+fn slowly(lines: &[String], path: &[u8]) -> bool {
+    lines.iter().fold(false, |out, line| {
+        // Alone, an exception shows only in what it brings back.
+        let takes = Ignore::new([line.as_str()]).unwrap().excludes(path);
+        let leaves = Ignore::new(["**", line]).unwrap().excludes(path);
+        takes || (out && leaves)
+    })
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => "[ab./]",
+        2 => Just("*".to_owned()),
+        2 => Just("**".to_owned()),
+        2 => Just("/".to_owned()),
+        1 => Just("?".to_owned()),
+        1 => Just("[a-b]".to_owned()),
+        1 => Just("[^a]".to_owned()),
+        1 => Just("\\.".to_owned()),
+        1 => Just("\\d".to_owned()),
+        1 => Just("|".to_owned()),
+        1 => Just("{1,2}".to_owned()),
+        1 => Just("!".to_owned()),
+    ];
+    let body = proptest::collection::vec(part, 1..7).prop_map(|parts| parts.concat());
+    (any::<bool>(), body).prop_map(|(not, body)| if not { format!("!{body}") } else { body })
+}
+
+/// More cases on request: `PROPTEST_CASES=1000000 cargo test ignore`.
+mod properties {
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lines_together_are_as_lines_alone(
+            lines in proptest::collection::vec(line(), 0..6),
+            path in "[ab1.]{1,2}(/[ab1.]{1,2}){0,3}",
+        ) {
+            let Ok(ignore) = Ignore::new(&lines) else {
+                return Ok(());
+            };
+            let path = path.as_bytes();
+            prop_assert_eq!(ignore.excludes(path), slowly(&lines, path));
+            prop_assert_eq!(ignore.excluding_line(path).is_some(), ignore.excludes(path));
+            for at in (0..path.len()).filter(|&at| path[at] == b'/') {
+                let folder = ignore.walk_to(&path[..at]);
+                if ignore.is_out(&folder) && !ignore.excludes(path) {
+                    prop_assert!(ignore.may_return(&folder));
+                }
+            }
+        }
+
+        #[test]
+        fn any_lines_compile_or_are_refused(
+            lines in proptest::collection::vec(any::<Vec<u8>>(), 0..4),
+            path in any::<Vec<u8>>(),
+        ) {
+            if let Ok(ignore) = Ignore::new(&lines) {
+                ignore.excludes(&path);
+            }
+        }
+    }
 }

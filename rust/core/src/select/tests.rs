@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 use super::*;
+use crate::Error;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -40,23 +41,39 @@ impl Fixture {
         ignore: &[&str],
         exclude: &[&str],
     ) -> Result<Selection> {
-        let own = |lines: &[&str]| {
-            lines
-                .iter()
-                .map(|&line| line.to_owned())
-                .collect::<Vec<_>>()
+        self.try_request(patterns, ignore, exclude, false)
+    }
+
+    fn try_request(
+        &self,
+        patterns: &[&str],
+        ignore: &[&str],
+        exclude: &[&str],
+        parents: bool,
+    ) -> Result<Selection> {
+        let bytes = |lines: &[&str]| {
+            let lines = lines.iter().map(|line| line.as_bytes().to_vec());
+            lines.collect::<Vec<_>>()
         };
+        let words: Vec<String> = patterns.iter().map(|&word| word.to_owned()).collect();
         let request = Request {
-            patterns: &own(patterns),
-            ignore: &own(ignore),
-            exclude: &own(exclude),
-            owners: false,
+            patterns: &words,
+            ignore: &bytes(ignore),
+            exclude: &bytes(exclude),
+            parents,
+            ..Request::default()
         };
         Selection::new(&self.path(""), &request, &Cancel::default())
     }
 
     fn names(&self, patterns: &[&str], ignore: &[&str], exclude: &[&str]) -> Vec<String> {
         let selection = self.try_select(patterns, ignore, exclude).unwrap();
+        let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
+        selection.picked().iter().map(dest).collect()
+    }
+
+    fn with_parents(&self, pattern: &str, exclude: &[&str]) -> Vec<String> {
+        let selection = self.try_request(&[pattern], &[], exclude, true).unwrap();
         let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
         selection.picked().iter().map(dest).collect()
     }
@@ -70,13 +87,10 @@ impl Fixture {
 #[test]
 fn a_folder_means_its_contents_and_a_file_itself() {
     let tree = Fixture::new();
-    let contents = ["", "deep", "deep/y.c", "deep.c", "link", "x.c"];
+    let contents = ["deep", "deep/y.c", "deep.c", "link", "x.c"];
     assert_eq!(tree.names(&["src"], &[], &[]), contents);
     assert_eq!(tree.names(&["src/x.c"], &[], &[]), ["x.c"]);
-    assert_eq!(tree.names(&["."], &[], &[]).len(), 11);
-    assert!(!tree.try_select(&["a.txt"], &[], &[]).unwrap().several());
-    assert!(tree.try_select(&["src"], &[], &[]).unwrap().several());
-    assert!(tree.try_select(&["src/*.c"], &[], &[]).unwrap().several());
+    assert_eq!(tree.names(&["."], &[], &[]).len(), 10);
 }
 
 #[test]
@@ -84,16 +98,13 @@ fn ignored_names_are_left_out_and_exceptions_come_back() {
     let tree = Fixture::new();
     assert_eq!(
         tree.names(&["."], &["src/deep", "*.md", "lib"], &[]),
-        ["", "a.txt", "src", "src/deep.c", "src/link", "src/x.c"]
+        ["a.txt", "src", "src/deep.c", "src/link", "src/x.c"]
     );
     assert_eq!(
         tree.names(&["."], &["*", "!src/deep/y.c"], &[]),
-        ["", "src", "src/deep", "src/deep/y.c"]
+        ["src", "src/deep", "src/deep/y.c"]
     );
-    assert_eq!(
-        tree.names(&["src"], &["src/*", "!src/x.c"], &[]),
-        ["", "x.c"]
-    );
+    assert_eq!(tree.names(&["src"], &["src/*", "!src/x.c"], &[]), ["x.c"]);
     assert!(tree
         .try_select(&["a*", "b*"], &["a.txt"], &[])
         .unwrap()
@@ -101,19 +112,61 @@ fn ignored_names_are_left_out_and_exceptions_come_back() {
 }
 
 #[test]
-fn exclude_is_relative_to_each_source() {
+fn exclude_is_relative_to_each_folder_and_no_matter_for_files() {
     let tree = Fixture::new();
     assert_eq!(
         tree.names(&["src"], &[], &["deep", "link"]),
-        ["", "deep.c", "x.c"]
+        ["deep.c", "x.c"]
     );
-    assert_eq!(tree.names(&["*.txt", "*.md"], &[], &["*.md"]), ["a.txt"]);
+    assert_eq!(
+        tree.names(&["*.txt", "b.md"], &[], &["*"]),
+        ["a.txt", "b.md"]
+    );
+    assert_eq!(
+        tree.names(&["src"], &[], &["**", "!deep/y.c"]),
+        ["deep", "deep/y.c"]
+    );
 }
 
 #[test]
-fn nothing_that_matches_is_an_error() {
+fn parents_are_kept_from_the_pivot_on() {
     let tree = Fixture::new();
-    for patterns in [&["none"][..], &["*.none"], &["a.txt", "none"]] {
+    let deep = ["src", "src/deep", "src/deep/y.c"];
+    for pattern in [
+        "src/deep/y.c",
+        "/src/deep",
+        "./src/deep/.",
+        "s*/**/y.c",
+        "**/y.c",
+    ] {
+        assert_eq!(tree.with_parents(pattern, &[]), deep, "{pattern}");
+    }
+    assert_eq!(tree.with_parents("src/./deep", &[]), ["deep", "deep/y.c"]);
+    assert_eq!(tree.with_parents("src/deep/./y*", &[]), ["y.c"]);
+    assert_eq!(
+        tree.with_parents("s*/./deep*", &[]),
+        ["deep", "deep/y.c", "deep.c"]
+    );
+    assert_eq!(tree.with_parents("src/./.", &["deep*"]), ["link", "x.c"]);
+    assert_eq!(
+        tree.with_parents("src/**/*.c", &["src/deep"]),
+        ["src", "src/deep.c", "src/x.c"]
+    );
+    assert!(tree.with_parents("src/./none*", &[]).is_empty());
+    assert!(tree.with_parents("none*/./x", &[]).is_empty());
+    assert!(tree.with_parents("a.txt/./x", &[]).is_empty());
+    for missing in ["src/none", "none/./x", "src/./none"] {
+        let error = tree.try_request(&[missing], &[], &[], true).unwrap_err();
+        assert!(error.to_string().starts_with(missing), "{error}");
+    }
+    assert!(tree.try_request(&["lib/z"], &["lib"], &[], true).is_err());
+    assert!(tree.try_request(&["lib/z"], &[], &["lib"], true).is_ok());
+}
+
+#[test]
+fn a_word_without_a_wildcard_must_name_something() {
+    let tree = Fixture::new();
+    for patterns in [&["none"][..], &["*.txt", "none"], &["a.txt", "none"]] {
         let error = tree.try_select(patterns, &[], &[]).unwrap_err();
         assert!(
             matches!(
@@ -126,7 +179,8 @@ fn nothing_that_matches_is_an_error() {
             "{error}"
         );
     }
-    assert!(tree.try_select(&["*.none", "a.txt"], &[], &[]).is_ok());
+    assert_eq!(tree.names(&["*.none", "a.txt"], &[], &[]), ["a.txt"]);
+    assert!(tree.names(&["*.none"], &[], &[]).is_empty());
 }
 
 #[test]
