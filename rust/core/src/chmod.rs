@@ -99,8 +99,6 @@ fn parse_clause(text: &str, clauses: &mut Vec<Clause>) -> Option<()> {
             _ => return None,
         };
     }
-    // No class means all; a build has no umask to leave bits out for.
-    let who = if who == 0 { ALL } else { who };
     let mut rest = &text[start..];
     while let Some(sign) = rest.chars().next() {
         let op = match sign {
@@ -121,7 +119,8 @@ fn parse_action(mut who: u32, op: Op, text: &str, clauses: &mut Vec<Clause>) -> 
     let (mut bits, mut search, mut copied) = (0, false, false);
     let mut push = |who, permissions| {
         clauses.push(Clause {
-            who,
+            // No class means all; a build has no umask to leave bits out for.
+            who: if who == 0 { ALL } else { who },
             op,
             permissions,
         });
@@ -136,6 +135,7 @@ fn parse_action(mut who: u32, op: Op, text: &str, clauses: &mut Vec<Clause>) -> 
             // The others have neither a set-id bit nor the sticky one.
             's' | 't' if who == OTHER => {}
             's' => bits |= 0o6000,
+            // Where there is no class, `t` takes the place of one: the reference has it so.
             't' => {
                 who |= STICKY;
                 bits |= STICKY;
@@ -212,7 +212,9 @@ mod tests {
             ("o+t,o+s", 0o777, true, 0o777),
             ("u+t", 0o777, true, 0o1777),
             ("a=rx", 0o1777, true, 0o1555),
-            ("=t", 0o777, true, 0o1000),
+            ("=t", 0o777, true, 0o1777),
+            ("+ts", 0o755, false, 0o1755),
+            ("a=t", 0o777, true, 0o1000),
             ("u=rwx,go=u-w", 0o600, false, 0o755),
             ("g=u-w", 0o750, false, 0o750),
             ("u=go", 0o421, false, 0o121),

@@ -272,7 +272,9 @@ impl Matcher {
         let tokens = Tokens::parse(&expression)?;
         Some(match tokens.branches() {
             [one] => match one.as_slice() {
-                [Token::Folders, rest @ ..] if slashes(rest) == Some(0) => {
+                [Token::Folders, rest @ ..]
+                    if slashes(rest) == Some(0) && !rest.contains(&Token::Start) =>
+                {
                     Self::Name(Expression::new(rest))
                 }
                 all => Self::Path(vec![Expression::new(all)]),
@@ -367,7 +369,7 @@ fn translate(pattern: &str) -> (Form, String) {
 /// How many slashes a match of the tokens has; None where that is open.
 fn slashes(tokens: &[Token]) -> Option<usize> {
     tokens.iter().try_fold(0, |count, token| match token {
-        Token::Literal(text) => Some(count + text.iter().filter(|&&byte| byte == b'/').count()),
+        Token::Literal(text) => Some(count + text.split(|&byte| byte == b'/').count() - 1),
         Token::One | Token::Star | Token::Start => Some(count),
         Token::Class(class) | Token::Many(class) | Token::Maybe(class) => {
             (!class.contains('/')).then_some(count)

@@ -107,6 +107,8 @@ const TABLE: &[(&[&str], &str, bool)] = &[
     (&["*", "/!a"], "a", false),
     (&["/ a"], "a", true),
     (&["*^b"], "a^b", false),
+    (&["**^?"], "ab/c", false),
+    (&["**^?"], "b", true),
     (&["^b"], "^b", true),
     (&["**/x*"], "a\n/x", false),
     (&["**/x"], "a\n/x", true),
