@@ -238,6 +238,7 @@ class Selection:
         owners: bool = False,
         parents: bool = False,
         unpacked: bool = False,
+        hidden: bool = False,
     ) -> Self:
         """Walks the tree.
 
@@ -253,6 +254,7 @@ class Selection:
             parents: Keep the folders that a file lies in, from the pivot `/./` of its pattern on; `**`
                 matches any number of folders.
             unpacked: The tree was an archive: what it holds keeps its mode and replaces what is in its way.
+            hidden: Remember what the patterns of `ignore` and `exclude` leave out.
         Raises:
             CopyError: a pattern is not valid, or one without a wildcard names nothing (`not_found`).
         """
@@ -274,8 +276,15 @@ class Selection:
         """The paths of the regular files, relative to the root; reads none of them."""
 
     def files(self) -> list[Selected]: ...
-    def paths(self) -> list[str]:
-        """All of it: paths relative to the root, each folder before what is in it."""
+    @property
+    def foreign(self) -> bool:
+        """True where something belongs to another user or group than this namespace's root."""
+
+    def hidden(self) -> list[str]:
+        """What lies in the folders and was left out, paths relative to the root; needs `hidden`.
+
+        Of a folder that was left out, what is in it is not listed.
+        """
 
     def sources(self) -> list[tuple[str, str, bool]]:
         """What the patterns named: where it is, what was matched (a symlink, perhaps), is it a folder.

@@ -73,14 +73,23 @@ class Context:
         )
 
     def select(
-        self, patterns: tuple[str, ...], exclude: tuple[str, ...] = (), *, parents: bool = False
+        self,
+        patterns: tuple[str, ...],
+        exclude: tuple[str, ...] = (),
+        *,
+        parents: bool = False,
+        hidden: bool = False,
     ) -> _core.Selection:
-        """Chooses files for one COPY.
+        """Chooses files for one COPY, or for a mount.
 
+        Args:
+            hidden: What the ignore file takes away is remembered.
         Raises:
             CopyError: a pattern names nothing.
         """
-        return _core.Selection(str(self.root), patterns, ignore=self.ignore, exclude=exclude, parents=parents)
+        return _core.Selection(
+            str(self.root), patterns, ignore=self.ignore, exclude=exclude, parents=parents, hidden=hidden
+        )
 
     def ignored_by(self, path: str) -> str:
         """Where the pattern stands that takes a path out, `.dockerignore:3`; empty where none does."""

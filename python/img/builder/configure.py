@@ -51,7 +51,7 @@ def _pairs(instruction: ins.Env | ins.Label, expand: Expand) -> dict[str, str]:
     values = {}
     for name, value in instruction.pairs:
         expanded = expand(name)
-        if not expanded:
+        if not expanded and isinstance(instruction, ins.Env):  # docker takes a label without a name
             hint = "give the variable in it a value"
             raise fault(instruction.span, f"the name {name!r} is empty once expanded", at=name, hint=hint)
         values[expanded] = expand(value)

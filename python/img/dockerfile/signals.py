@@ -16,18 +16,17 @@ NAMES = (
 """The names of Linux, those of real-time signals without their offsets."""
 
 _REAL_TIME = re.compile(r"SIG(?:RTMIN\+(?:[1-9]|1[0-5])|RTMAX-(?:[1-9]|1[0-4]))")
-_NUMBER = re.compile(r"0*([1-9][0-9]?)")
+_NUMBER = re.compile(r"[+-]?0*[1-9][0-9]{0,8}")
 
 
 def is_signal(text: str) -> bool:
     """Tells whether a text names a signal of Linux.
 
     Args:
-        text: A number from 1 to 64; or a name in any case, with `SIG` or without; `RTMIN+n` with n up
-            to 15, `RTMAX-n` with n up to 14.
+        text: A number, any but 0, as docker takes it; or a name in any case, with `SIG` or without;
+            `RTMIN+n` with n up to 15, `RTMAX-n` with n up to 14.
     """
-    number = _NUMBER.fullmatch(text)
-    if number:
-        return int(number[1]) <= 64
+    if _NUMBER.fullmatch(text):
+        return True
     name = "SIG" + text.upper().removeprefix("SIG")
     return name in NAMES or _REAL_TIME.fullmatch(name) is not None

@@ -118,6 +118,7 @@ class Collector:
             if not kept and record.used < trash_since:
                 self.layers.retire(record, trash)
                 gone.append(record)
+        self.layers.retire_strays(trash)
         return gone
 
     def _drop_blobs(self, since: float) -> tuple[int, int]:

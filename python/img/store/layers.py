@@ -154,6 +154,17 @@ class LayerStore:
         if record.path.exists():
             record.path.rename(trash.path / f"layer-{secrets.token_hex(6)}")
 
+    def retire_strays(self, trash: WorkFolder) -> None:
+        """Takes folders out that no row names; call it inside a transaction.
+
+        A process that was killed between the rename and the commit left them: whoever is alive is
+        outside of `publish`, since the write lock is ours.
+        """
+        named = {record.path.name for record in self.all()}
+        for path in self.root.iterdir():
+            if path.name not in named:
+                path.rename(trash.path / f"stray-{secrets.token_hex(6)}")
+
     def remember_blob(self, diff_id: str, descriptor: Descriptor, *, source: str) -> None:
         """Records that a blob is this layer's compressed form.
 

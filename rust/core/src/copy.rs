@@ -77,7 +77,8 @@ pub fn copy_layer(
         .max();
     let unpacked = sources.first().is_some_and(|source| source.unpacked());
     let new_mode = match &mode {
-        Some(ModeChange::Octal(bits)) if !unpacked => bits & 0o777,
+        // As mkdir(2) makes them under the usual umask.
+        Some(ModeChange::Octal(bits)) if !unpacked => bits & 0o755,
         _ => 0o755,
     };
     let mut planner = Planner {

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat};
@@ -48,6 +48,8 @@ pub struct Request<'a> {
     pub unpacked: bool,
     /// Owners count (a stage's files); otherwise every file is 0:0 (a context's).
     pub owners: bool,
+    /// What is left out is remembered, see [`Selection::hidden`].
+    pub hidden: bool,
 }
 
 /// One object of a selection. Paths lie in the selection, see [`Selection::path`].
@@ -104,6 +106,9 @@ pub struct Selection {
     xattrs: HashMap<usize, Vec<Xattr>>,
     unpacked: bool,
     ignored: bool,
+    /// What lies in the folders and was left out, where it was asked for: each path from the root.
+    hidden: Option<Vec<Vec<u8>>>,
+    foreign: bool,
     /// What the patterns named.
     named: Vec<Named>,
     /// What `content_digest` learned of each file.
@@ -121,6 +126,8 @@ impl Selection {
             xattrs: HashMap::new(),
             unpacked: request.unpacked,
             ignored: false,
+            hidden: request.hidden.then(Vec::new),
+            foreign: false,
             named: Vec::new(),
             known: Mutex::default(),
         };
@@ -240,6 +247,17 @@ impl Selection {
         self.ignored
     }
 
+    /// What lies in the folders and was left out, no folder and what is in it both; only where the
+    /// request asked for it.
+    pub fn hidden(&self) -> &[Vec<u8>] {
+        self.hidden.as_deref().unwrap_or_default()
+    }
+
+    /// True where something belongs to another user or group than this namespace's root.
+    pub fn foreign(&self) -> bool {
+        self.foreign
+    }
+
     /// What the patterns named, in their order.
     pub fn named(&self) -> &[Named] {
         &self.named
@@ -294,6 +312,7 @@ impl Selection {
         if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
             return Ok(());
         }
+        self.foreign |= is_foreign(&stat);
         let mut child = Child::new(0..0, &stat, self.owners);
         if self.owners && child.file_type() == FileType::RegularFile {
             let file = self.root.open_beneath(path, OFlags::RDONLY)?;
@@ -352,8 +371,11 @@ impl Selection {
             owners: self.owners,
             rules: [Some(ignore), Some(exclude), include],
             prefix,
+            hidden: self.hidden.is_some(),
+            foreign: AtomicBool::new(false),
         };
         let mut nodes = walk.run(source, cancel)?;
+        self.foreign |= walk.foreign.load(Ordering::Relaxed);
         self.picked
             .reserve_exact(nodes.iter().map(|node| node.children.len()).sum());
         if !nodes.is_empty() {
@@ -374,7 +396,11 @@ impl Selection {
     fn add_children(&mut self, folder: &[u8], prefix: usize, nodes: &mut Vec<Node>, id: usize) {
         let children = std::mem::take(&mut nodes[id].children);
         let names = std::mem::take(&mut nodes[id].names);
+        if let Some(hidden) = &mut self.hidden {
+            hidden.append(&mut nodes[id].hidden);
+        }
         for child in children {
+            let left_out = self.hidden.as_ref().map(Vec::len);
             let (arena, count) = (self.arena.len(), self.picked.len());
             let place = self.remember_in(folder, &names[child.name.clone()]);
             let dest = place.start + prefix..place.end;
@@ -391,6 +417,10 @@ impl Selection {
                 self.picked.truncate(count);
                 self.arena.truncate(arena);
                 self.xattrs.remove(&count);
+                if let (Some(hidden), Some(left_out)) = (&mut self.hidden, left_out) {
+                    hidden.truncate(left_out);
+                    hidden.push(path);
+                }
             }
         }
     }
@@ -555,6 +585,8 @@ struct Node {
     children: Vec<Child>,
     /// Names and link targets of the children.
     names: Vec<u8>,
+    /// Paths of what was left out, where that is asked for.
+    hidden: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -630,6 +662,9 @@ struct Walk<'a> {
     rules: [Option<&'a Ignore>; 3],
     /// Length of the source's path and its slash: all rules but the ignore file see what follows.
     prefix: usize,
+    /// What is left out is remembered.
+    hidden: bool,
+    foreign: AtomicBool,
 }
 
 struct Job {
@@ -666,6 +701,18 @@ impl Walk<'_> {
         explore(thread_count(), cancel, first, |job, found| {
             self.visit(&job, found)
         })
+    }
+
+    fn note_owner(&self, stat: &Stat) {
+        if is_foreign(stat) {
+            self.foreign.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn leave_out(&self, path: &[u8], node: &mut Node) {
+        if self.hidden {
+            node.hidden.push(path.to_vec());
+        }
     }
 
     /// Judges a name; for a folder that is entered, `below` is filled with what is known in it.
@@ -717,7 +764,9 @@ impl Walk<'_> {
             xattrs,
             children: Vec::new(),
             names: Vec::new(),
+            hidden: Vec::new(),
         };
+        self.note_owner(&stat);
         let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut entries = RawDir::new(&fd, &mut buffer);
         let mut child_path = job.path.clone();
@@ -758,6 +807,7 @@ impl Walk<'_> {
             kind => Some((kind, self.judge(path, job, kind.is_dir(), &mut below))),
         };
         if matches!(listed, Some((_, Verdict::Out))) {
+            self.leave_out(path, node);
             return Ok(());
         }
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -772,13 +822,17 @@ impl Walk<'_> {
             _ => self.judge(path, job, file_type.is_dir(), &mut below),
         };
         let hidden = match verdict {
-            Verdict::Out => return Ok(()),
+            Verdict::Out => {
+                self.leave_out(path, node);
+                return Ok(());
+            }
             Verdict::Hidden => true,
             Verdict::In => false,
         };
         if file_type == FileType::Socket {
             return Ok(());
         }
+        self.note_owner(&stat);
         let start = node.names.len();
         node.names.extend_from_slice(name);
         let mut child = Child::new(start..node.names.len(), &stat, self.owners);
@@ -805,6 +859,11 @@ impl Walk<'_> {
         node.children.push(child);
         Ok(())
     }
+}
+
+/// Tells a file that is somebody else's than this namespace's root.
+fn is_foreign(stat: &Stat) -> bool {
+    stat.st_uid != 0 || stat.st_gid != 0
 }
 
 /// Length of a path's last name.

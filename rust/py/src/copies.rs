@@ -144,7 +144,7 @@ pub struct Selection(Arc<select::Selection>);
 impl Selection {
     #[new]
     #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false,
-                        parents = false, unpacked = false))]
+                        parents = false, unpacked = false, hidden = false))]
     #[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
     #[allow(clippy::fn_params_excessive_bools)]
     fn new(
@@ -156,6 +156,7 @@ impl Selection {
         owners: bool,
         parents: bool,
         unpacked: bool,
+        hidden: bool,
     ) -> PyResult<Self> {
         let (ignore, exclude) = (bytes(ignore), bytes(exclude));
         let selection = interruptible(py, move |cancel| {
@@ -166,6 +167,7 @@ impl Selection {
                 owners,
                 parents,
                 unpacked,
+                hidden,
             };
             select::Selection::new(&root, &request, cancel)
         })?;
@@ -187,10 +189,15 @@ impl Selection {
         self.0.ignored()
     }
 
-    fn paths(&self) -> Vec<OsString> {
-        let picked = self.0.picked().iter();
-        picked
-            .map(|picked| OsString::from_vec(self.0.path(picked).to_vec()))
+    #[getter]
+    fn foreign(&self) -> bool {
+        self.0.foreign()
+    }
+
+    fn hidden(&self) -> Vec<OsString> {
+        let hidden = self.0.hidden().iter();
+        hidden
+            .map(|path| OsString::from_vec(path.clone()))
             .collect()
     }
 

@@ -213,8 +213,6 @@ def test_the_words_and_flags_of_copy_are_expanded() -> None:
         ("COPY --chmod=$M a /d", "--chmod=9 is no mode", 14),
         ("ADD --chmod=u+rz a /d", "--chmod=u+rz is no mode", 13),
         ("COPY --chmod=u a /d", "--chmod=u is no mode", 14),
-        ("COPY --link --chown=me a /d", "--chown=me names a user", 21),
-        ("COPY --link --chown=1:$G a /d", "--chown=1:staff names a user", 21),
         ("COPY --exclude=x --exclude=[a a /d", "--exclude=[a: not a valid pattern", 28),
     ],
 )

@@ -87,7 +87,7 @@ class Binds:
         folders: tuple[Path, ...] = ()
         try:
             if tree is not None:
-                selection, root = tree.select((pattern,)), tree.root
+                selection, root = tree.select((pattern,), hidden=True), tree.root
             else:
                 folders = tuple(folders_of(step.site, step.inputs[mount.input]))
                 root = self._held.enter_context(step.site.snapshots.view(folders)).root
@@ -116,13 +116,12 @@ class Binds:
     def _context(self, bind: Bind, tree: Context, folder: Path) -> Path:
         """A context as COPY would read it: without what `.dockerignore` hides, and owned by 0:0."""
         source = tree.root / bind.path
-        paths = bind.selection.paths()
-        if any(_foreign(tree.root / path) for path in paths):
+        if bind.selection.foreign:
             return _copied(bind, folder)
         if not bind.is_folder:
             return source if bind.mount.readonly else _copied(bind, folder)
         inside = len(bind.path) + 1 if bind.path else 0
-        hidden = _hidden(source, [path[inside:] for path in paths]) if tree.ignore else []
+        hidden = [path[inside:] for path in bind.selection.hidden()]
         if bind.mount.readonly and not hidden:
             return source
         try:
@@ -161,23 +160,6 @@ def _hint(tree: Context, source: str) -> str:
     if like:
         return f"did you mean {(Path(source).parent / like).as_posix()}?"
     return f"sources are looked up in {tree.name}"
-
-
-def _foreign(path: Path) -> bool:
-    """Tells whether a file is somebody else's than this namespace's root."""
-    status = path.lstat()
-    return status.st_uid != 0 or status.st_gid != 0
-
-
-def _hidden(source: Path, shown: list[str]) -> list[str]:
-    """What lies in the folders that are shown and is not shown itself."""
-    kept = set(shown)
-    found: list[str] = []
-    for path in shown:
-        if stat.S_ISDIR((source / path).lstat().st_mode):
-            names = (f"{path}/{name}" if path else name for name in os.listdir(source / path))
-            found.extend(name for name in names if name not in kept)
-    return found
 
 
 def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:

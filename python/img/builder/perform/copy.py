@@ -15,7 +15,7 @@ from img import _core
 from img.builder.graph import CopyOp, CopyPart
 from img.builder.key import CacheKey
 from img.builder.perform.step import Made, Step, folders_of
-from img.builder.users import owner
+from img.builder.users import named_owner, owner
 from img.context import Context
 
 _GLOB = re.compile(r"[*?\[\\]")
@@ -114,7 +114,7 @@ def copy_key(step: Step, op: CopyOp, **source: object) -> CacheKey:
     """The key of a COPY: what it copies (by content, or by the stack it comes from), and where to."""
     return CacheKey.make(
         "copy",
-        below=None if op.link else step.inputs[0].content,
+        below=None if _apart(op) else step.inputs[0].content,
         link=op.link or None,
         parents=op.parents or None,
         dest=op.dest,
@@ -125,6 +125,11 @@ def copy_key(step: Step, op: CopyOp, **source: object) -> CacheKey:
         epoch=step.site.epoch,
         **source,
     )
+
+
+def _apart(op: CopyOp) -> bool:
+    """Is nothing of what is below looked at? With `--link` only the names of owners are looked up there."""
+    return op.link and not named_owner(op.chown)
 
 
 def copy(step: Step, op: CopyOp, sources: Sources) -> Made:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from img import _core
 from img.builder.graph import CopyOp, CopyPart, InlineFile
 from img.builder.plan.remotes import Remote, plan_remotes
-from img.builder.users import named_owner
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_heredoc
 from img.dockerfile.faults import fault
@@ -103,14 +102,6 @@ def _check_flags(copy: ins.Copy, *, chown: str, chmod: str) -> None:
                 at=f"--chmod={copy.chmod}",
                 offset=len("--chmod="),
             ) from error
-    if copy.link and named_owner(chown):
-        raise fault(
-            copy.span,
-            f"--chown={chown} names a user or group, which --link cannot look up in the image below",
-            at=f"--chown={copy.chown}",
-            offset=len("--chown="),
-            hint="write the numbers, --chown=uid:gid, or leave out --link",
-        )
     for word in copy.exclude:
         try:
             _core.IgnoreRules([word])

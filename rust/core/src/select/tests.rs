@@ -60,6 +60,7 @@ impl Fixture {
             patterns: &words,
             ignore: &bytes(ignore),
             exclude: &bytes(exclude),
+            hidden: true,
             parents,
             ..Request::default()
         };
@@ -70,6 +71,14 @@ impl Fixture {
         let selection = self.try_select(patterns, ignore, exclude).unwrap();
         let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
         selection.picked().iter().map(dest).collect()
+    }
+
+    fn hidden(&self, patterns: &[&str], ignore: &[&str]) -> Vec<String> {
+        let selection = self.try_select(patterns, ignore, &[]).unwrap();
+        let text = |path: &Vec<u8>| String::from_utf8(path.clone()).unwrap();
+        let mut hidden: Vec<String> = selection.hidden().iter().map(text).collect();
+        hidden.sort();
+        hidden
     }
 
     fn with_parents(&self, pattern: &str, exclude: &[&str]) -> Vec<String> {
@@ -109,6 +118,20 @@ fn ignored_names_are_left_out_and_exceptions_come_back() {
         .try_select(&["a*", "b*"], &["a.txt"], &[])
         .unwrap()
         .ignored());
+}
+
+#[test]
+fn what_is_left_out_is_known_by_its_topmost_names() {
+    let tree = Fixture::new();
+    assert_eq!(
+        tree.hidden(&["."], &["src/deep", "*.md", "lib"]),
+        ["b.md", "lib", "src/deep"]
+    );
+    assert_eq!(
+        tree.hidden(&["src"], &["src/deep", "!src/deep/none"]),
+        ["src/deep"]
+    );
+    assert_eq!(tree.hidden(&["src"], &["**/y.c"]), ["src/deep/y.c"]);
 }
 
 #[test]
