@@ -98,6 +98,14 @@ def test_what_cannot_be_fetched_is_refused_with_its_place(line: str, message: st
     assert caught.value.line == 2
 
 
+@pytest.mark.parametrize("source", ["http://h/f", "HTTPS://h/f", "git@h:a/b.git", "https://h/a.git#main"])
+def test_copy_fetches_nothing(source: str) -> None:
+    with pytest.raises(DockerfileError, match="COPY cannot fetch") as caught:
+        plan(f"FROM scratch\nCOPY {source} /x\n")
+    assert (caught.value.line, caught.value.column) == (2, 6)
+    assert "ADD fetches" in caught.value.hint
+
+
 def test_keep_git_dir_without_a_repository_is_told() -> None:
     (warning,) = plan("FROM scratch\nADD --keep-git-dir a /\n").warnings
     assert warning.startswith("Dockerfile:2: --keep-git-dir")

@@ -25,6 +25,7 @@ UNNAMED = "__unnamed__"
 
 
 _GLOB = re.compile(r"[*?\[\\]")
+_WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,24 @@ def plan_remotes(
         DockerfileError: a URL or a checksum is none, or a flag fits no source.
     """
     if not copy.add:
+        for word, source in zip(copy.sources, sources, strict=True):
+            _refuse_remote(copy, word, source)
         return (None,) * len(sources)
     checksum = planner.expand(copy, copy.checksum, state.scope.variables)
     ops = [_op(copy, word, source, checksum) for word, source in zip(copy.sources, sources, strict=True)]
     _check_flags(planner, copy, ops)
     return tuple(None if op is None else _remote(planner, stage, copy, op) for op in ops)
+
+
+def _refuse_remote(copy: ins.Copy, word: str, source: str) -> None:
+    """COPY fetches nothing."""
+    try:
+        remote = _WEB.match(source) is not None or parse_git(source) is not None
+    except GitUrlError:
+        remote = True
+    if remote:
+        hint = "ADD fetches URLs and git repositories"
+        raise fault(copy.span, f"COPY cannot fetch {shown(source)}", at=word, hint=hint)
 
 
 def _remote(planner: Planner, stage: ins.Stage, copy: ins.Copy, op: HttpOp | GitOp) -> Remote:
@@ -69,7 +83,7 @@ def _op(copy: ins.Copy, word: str, source: str, checksum: str) -> HttpOp | GitOp
         raise fault(copy.span, f"{shown(source)}: {error}", at=word) from error
     if git is not None:
         return _git_op(copy, git, checksum)
-    if not re.match(r"https?://", source, re.IGNORECASE):
+    if not _WEB.match(source):
         return None
     try:
         parts = urlsplit(source)
