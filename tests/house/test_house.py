@@ -62,9 +62,8 @@ def test_the_readmes_examples_run_as_written(
 ) -> None:
     """In order, in one store. Names of a public registry lead to the one on loopback."""
     registry.push_layout(busybox_layout, "library/alpine")
-    context = make_context(
-        {"Dockerfile": f"FROM {registry.host}/library/alpine\nRUN echo hello > /hello\nCMD [\"cat\", \"/hello\"]\n"}
-    )
+    base = f"{registry.host}/library/alpine"
+    context = make_context({"Dockerfile": f'FROM {base}\nRUN echo hello > /hello\nCMD ["cat", "/hello"]\n'})
     for line in re.findall(r"^\$ img (.*)$", "\n".join(_console_examples()), re.MULTILINE):
         words = shlex.split(line, comments=True)
         local = [

@@ -72,10 +72,6 @@ def test_no_secret_of_a_url_is_in_a_title() -> None:
     assert not [title for title in shown(graph) if "word" in title or "token" in title]
 
 
-def test_copy_fetches_nothing() -> None:
-    assert _fetches("FROM scratch\nCOPY http://h/a /x\n") == []
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
