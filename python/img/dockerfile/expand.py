@@ -49,6 +49,8 @@ def expand(word: str, variables: Mapping[str, str], escape: str = "\\") -> str:
     """
     if "'" not in word and '"' not in word and escape not in word:
         # Most words are as simple as this, and this is many times as fast.
+        if "$" not in word:
+            return word
         text, count = _PLAIN.subn(lambda found: variables.get(found[1] or found[2]) or "", word)
         if count == word.count("$"):
             return text

@@ -325,6 +325,9 @@ class Planner:
 
     def _configure(self, state: StageState, instruction: ins.Instruction) -> None:
         expand = partial(self._expand_in, state, instruction)
+        names: tuple[str, ...] = ()
+        if isinstance(instruction, ins.Env):
+            names = tuple(expand(name) for name, _ in instruction.pairs)
         state.config = configure(state.config, instruction, expand, command_set=state.command_set)
         if isinstance(instruction, ins.Cmd):
             state.command_set = True
@@ -332,7 +335,7 @@ class Planner:
             text = f"no build can carry out the trigger {instruction.trigger!r}: it is no valid instruction"
             self.warn(instruction.span, text)
         if isinstance(instruction, ins.Env):
-            state.scope.set_env(state.config.env, (expand(name) for name, _ in instruction.pairs))
+            state.scope.set_env(state.config.env, names)
 
     def _arg(self, state: StageState, instruction: ins.Arg) -> None:
         # Each default sees the ARGs before it, in the same instruction too, as docker has it.
@@ -366,6 +369,9 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
         words = (*op.sources, op.dest, op.chown, op.chmod, *op.exclude, *names)
     elif isinstance(op, WorkdirOp):
         words = (op.path, op.user)
+    whole = "".join(words)
+    if whole.isascii() and "\0" not in whole:
+        return
     for word in words:
         if STRAY.search(word):
             raise fault(instruction.span, "it holds bytes that are not UTF-8", hint="save the file as UTF-8")

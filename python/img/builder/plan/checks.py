@@ -164,9 +164,13 @@ class PlanChecks:
     def step(self, stage: ins.Stage, state: StageState, instruction: ins.Instruction) -> None:
         """Checks an instruction with the variables that it will see."""
         facts = self._facts(stage)
-        self._found += self._variables(facts, state, instruction)
-        self._found += _pairs(instruction, self.planner.dockerfile.escape)
-        self._found += _once(facts, instruction)
+        kind = type(instruction)
+        if kind in (ins.Arg, ins.Copy) or "$" in instruction.original:
+            self._found += self._variables(facts, state, instruction)
+        if isinstance(instruction, (ins.Arg, ins.Env, ins.Label)):
+            self._found += _pairs(instruction, self.planner.dockerfile.escape)
+        if kind in _ONCE:
+            self._found += _once(facts, instruction)
         if isinstance(instruction, (ins.Cmd, ins.Entrypoint)):
             self._found += _exec_form(state.config, instruction)
         elif isinstance(instruction, ins.Workdir):
@@ -335,10 +339,8 @@ def _expanded_words(instruction: ins.Instruction) -> Iterable[str]:
     return ()
 
 
-def _pairs(instruction: ins.Instruction, escape: str) -> Iterator[Finding]:
+def _pairs(instruction: ins.Arg | ins.Env | ins.Label, escape: str) -> Iterator[Finding]:
     """LegacyKeyValueFormat and SecretsUsedInArgOrEnv."""
-    if not isinstance(instruction, (ins.Arg, ins.Env, ins.Label)):
-        return
     keyword = keyword_of(instruction).upper()
     if not isinstance(instruction, ins.Arg) and _is_legacy(instruction, escape):
         name = instruction.pairs[0][0]
@@ -356,15 +358,16 @@ def _pairs(instruction: ins.Instruction, escape: str) -> Iterator[Finding]:
 
 
 def _is_legacy(instruction: ins.Env | ins.Label, escape: str) -> bool:
-    words = quoted_words(instruction.original.split(None, 1)[1], escape)
+    text = instruction.original.split(None, 1)[1]
+    if "=" in text.split(None, 1)[0]:
+        return False  # the first word, quoted or not, has at least this much in it
+    words = quoted_words(text, escape)
     return bool(words) and "=" not in words[0]
 
 
 def _once(facts: _StageFacts, instruction: ins.Instruction) -> Iterator[Finding]:
     """MultipleInstructionsDisallowed: at the earlier one, since that one has no effect."""
     kind = type(instruction)
-    if kind not in _ONCE:
-        return
     earlier = facts.once.get(kind)
     if earlier is not None:
         text = f"this {keyword_of(earlier)} has no effect: line {instruction.span.start} has another"
