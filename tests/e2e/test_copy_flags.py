@@ -397,7 +397,6 @@ REFUSALS = {
         "ARG M=u+q\nCOPY --chmod=$M a /a",
         ["Dockerfile:3", "--chmod=u+q is no mode"],
     ),
-    "link with a name": ("COPY --link --chown=www a /a", ["Dockerfile:2", "--chown=www", "--chown=uid:gid"]),
     "an exclude that is no pattern": ("COPY --exclude=[a a /a", ["Dockerfile:2", "--exclude=[a", "pattern"]),
     "a near name in the context": ("COPY d/x.tx /a", ["Dockerfile:2", "did you mean d/x.txt?"]),
     "a near name in a stage": (
@@ -537,3 +536,11 @@ def test_a_push_mounts_what_its_registry_has(
     base = trees.read_image(busybox_layout).manifest["layers"][0]["digest"]
     assert not list(img.state.rglob(base.removeprefix("sha256:")))
     assert "bin/busybox" in img.image(name).tree
+
+
+def test_a_link_looks_names_of_owners_up_below(img: Img, make_context: Context, busybox_image: str) -> None:
+    if not hosts.many_ids():
+        pytest.skip("needs more than one user id: a range in /etc/subuid and uidmap")
+    dockerfile = f"FROM {busybox_image}\nCOPY --link --chown=worker:staff a /new/a\n"
+    img.build(make_context({"Dockerfile": dockerfile, "a": ""}))
+    assert img.image().tree["new/a"].owner == "1000:50"

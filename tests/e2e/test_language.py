@@ -121,14 +121,14 @@ def test_the_configuration_is_what_the_language_says(
 # ---- stages ------------------------------------------------------------------------------------------
 
 
-def test_a_stage_takes_files_from_a_later_one_and_is_told_that_docker_would_not(
+def test_a_stage_takes_nothing_from_a_later_one_and_both_are_shown(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
     late = f"FROM {busybox_image} AS make\nRUN echo late > /o\n"
     text = f"FROM scratch AS out\nCOPY --from=make /o /o\n{late}"
-    outcome = img.build(make_context({"Dockerfile": text}), "--target", "out")
-    assert img.image().text("o") == "late\n"
-    assert outcome.stderr.count("names a later stage") == 1
+    outcome = img.fails(2, "build", "-t", "t", "--target", "out", make_context({"Dockerfile": text}))
+    assert "Dockerfile:2: the stage make comes only later" in outcome.stderr
+    assert "also Dockerfile:3: FROM" in outcome.stderr
 
 
 def test_a_variable_names_the_stage_to_copy_from(img: Img, make_context: Context, busybox_image: str) -> None:

@@ -279,7 +279,7 @@ def test_variables_are_put_into_every_value_and_docker_would_refuse_one_in_from(
     )
     outcome = img.build(make_context({"Dockerfile": dockerfile}))
     assert img.image().text("got") == "2\n"
-    assert outcome.stderr.count("docker refuses a variable") == 1 and "Dockerfile:9" in outcome.stderr
+    assert outcome.stderr.count("which docker build refuses") == 1 and "Dockerfile:9" in outcome.stderr
 
 
 def test_a_bind_mount_counts_by_what_it_shows(img: Img, make_context: Context, busybox_image: str) -> None:
@@ -581,9 +581,9 @@ def test_a_tmpfs_covers_what_the_image_has_there(built: Built) -> None:
         ("type=$T,target=/t", "did you mean cache?"),
         ("type=cache,target=/c,sharing=$S", "did you mean locked?"),
         ("type=cache,target=/c,uid=$S", "uid is a number"),
-        ("from=$EMPTY,target=/x", "from is empty"),
+        ("from=$EMPTY,target=/x", "from=$EMPTY is empty"),
         ("from=nosuch:a:b,target=/x", "is no image"),
-        ("from=self,target=/x", "names no earlier stage"),
+        ("from=self,target=/x", "takes from itself"),
     ],
 )
 def test_a_mistake_that_only_shows_with_the_variables_is_told_at_its_place(

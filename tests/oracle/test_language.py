@@ -32,7 +32,7 @@ BOTH = {
         'RUN echo a \\\n  # why\n  b \\\n    c > /o\nENV A=1 \\\n    B="two \\\n words"\nLABEL x=\\\ny\n'
     ),
     "stages": (
-        "ENV IN=a\nLABEL l=1\nRUN echo one > /one\nFROM a AS b\nARG IN=arg\nRUN echo $IN > /two\n"
+        "ENV IN=a\nLABEL l=1\nRUN echo one > /one\nFROM a AS b\nARG MORE=arg\nRUN echo $IN $MORE > /two\n"
         "FROM {base}\nCOPY --from=b /one /two /d/\nCOPY --from=0 /one /zero\nLABEL m=2\n"
     ),
 }
