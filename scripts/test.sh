@@ -62,15 +62,17 @@ as_user() {
     )
 }
 
+# Most of a test is waiting for other programs: as many at once as there are processors.
+workers=$(nproc)
 failed=0
 if [ "$(id -u)" -eq 0 ]; then
     make_user
     place=/var/tmp/img-test-$(id -u "$TEST_USER")
     make_place "$place"
     say "the suite as $TEST_USER"
-    as_user "$place" "$place/venv/bin/python" -m pytest -p no:cacheprovider "$@" || failed=1
+    as_user "$place" "$place/venv/bin/python" -m pytest -p no:cacheprovider -n "$workers" "$@" || failed=1
 fi
 cd "$ROOT"
 say "the suite as $(id -un)"
-"$VENV/bin/python" -m pytest "$@" || failed=1
+"$VENV/bin/python" -m pytest -n "$workers" "$@" || failed=1
 exit "$failed"
