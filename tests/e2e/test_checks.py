@@ -277,6 +277,16 @@ def test_error_true_as_a_build_argument_fails_the_build(img: Img, make_context: 
     assert "StageNameCasing" not in outcome.stderr
 
 
+def test_a_check_says_that_error_true_fails_a_build(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "# check=error=true\nFROM scratch as base\n"})
+    outcome = img.fails(1, "build", "--check", context)
+    assert outcome.stdout.endswith("1 warning; a build fails for that, since the checks have error=true\n")
+    error = img.fails(1, "build", "--check", "--json", context).json()["buildError"]
+    assert "FromAsCasing" in error["message"]
+    clean = make_context({"Dockerfile": "# check=error=true\nFROM scratch AS base\nADD a /\n"})
+    assert "buildError" not in img.ok("build", "--check", "--json", clean).json()
+
+
 def test_a_directive_that_cannot_be_read_is_pointed_at(img: Img, make_context: Context) -> None:
     context = make_context({"Dockerfile": "# check=eror=true\nFROM scratch\nCOPY a /\n", "a": ""})
     for flags in ([], ["--check"]):
@@ -361,6 +371,8 @@ def test_the_json_of_a_check_is_dockers(img: Img, make_context: Context) -> None
     assert warning["ruleName"] == "LegacyKeyValueFormat"
     assert warning["location"] == {"ranges": [{"start": {"line": 2}, "end": {"line": 3}}]}
     assert warning["detail"] and warning["description"]
+    assert warning["url"].endswith("/rule/legacy-key-value-format/")
+    assert "buildError" not in data
     (source,) = data["sources"]
     assert (source["filename"], source["language"]) == ("Dockerfile", "Dockerfile")
     assert base64.b64decode(source["data"]) == b"FROM scratch\nENV a \\\n b\n"
@@ -380,6 +392,7 @@ def test_sarif_has_what_its_schema_requires(img: Img, make_context: Context) -> 
     for rule in driver["rules"]:
         assert rule["shortDescription"]["text"]
         assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
+    assert next(rule["id"] for rule in driver["rules"] if "helpUri" not in rule) == "UnknownRule"
     assert all(isinstance(item["executionSuccessful"], bool) for item in run["invocations"])
     levels = []
     for result in run["results"]:

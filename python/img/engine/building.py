@@ -90,7 +90,7 @@ class Build:
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
-                raise _refused(dockerfile, graph.fatal)
+                raise refused(dockerfile, graph.fatal)
             name = self._tags[0].familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
             try:
@@ -248,8 +248,8 @@ def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:
     return (*(found for found in graph.findings if found.level == "warning"), *remarks)
 
 
-def _refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileError:
-    """The error for findings that fail the build: it points at the directive, where there is one."""
+def refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileError:
+    """The error for findings that fail a build: it points at the directive, where there is one."""
     rules = ", ".join(dict.fromkeys(found.rule for found in fatal))
     many = f"{len(fatal)} findings fail" if len(fatal) > 1 else "a finding fails"
     message = f"{many} the build, since its checks have error=true: {rules}"
