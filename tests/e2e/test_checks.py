@@ -181,6 +181,24 @@ def test_a_base_that_cannot_be_had_makes_the_rules_silent_that_need_it(
     assert f"note: {name} could not be had" in outcome.stderr
 
 
+def test_a_named_image_that_cannot_be_had_is_a_note_as_well(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "FROM base\nLABEL a=$b\nCOPY --from=more /a /a\nMAINTAINER me\n"})
+    named = [
+        f"--build-context={name}=docker-image://no.such.registry.invalid/x:1" for name in ("base", "more")
+    ]
+    outcome = img.fails(1, "build", "--check", "--pull=never", *named, context)
+    assert "MaintainerDeprecated" in outcome.stdout and "UndefinedVar" not in outcome.stdout
+    assert outcome.stderr.count("note: no.such.registry.invalid/x:1 could not be had") == 1
+
+
+def test_a_check_fetches_no_file_and_no_repository(img: Img, make_context: Context) -> None:
+    text = "FROM scratch\nADD http://127.0.0.1:9/a.tar.gz /\nADD https://127.0.0.1:9/r.git#v1 /r\n"
+    text += "COPY --from=t --parents /a/./b /\n"
+    context = make_context({"Dockerfile": text})
+    named = "--build-context=t=http://127.0.0.1:9/t.tar"
+    assert img.ok("build", "--check", named, context).stdout == "no warnings\n"
+
+
 def test_a_check_without_the_network_looks_into_the_store(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:

@@ -20,7 +20,7 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
-from img.engine.named import NamedContexts, named_contexts
+from img.engine.named import NamedContexts, Resolve, named_contexts
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
 from img.engine.run_options import run_options
@@ -121,8 +121,12 @@ class Build:
 
     # ---- what is read ------------------------------------------------------------------------
 
-    def read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
-        """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on."""
+    def read(self, work: WorkFolder, *, resolve: Resolve | None = None) -> tuple[Context, Dockerfile]:
+        """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on.
+
+        Args:
+            resolve: Gives the images of named contexts; by default from the store or a registry, named.
+        """
         request = self._request
         fetcher = Fetcher(self._store, work, request, reach=self._reach, progress=self._progress)
         self._fetcher = fetcher
@@ -130,7 +134,8 @@ class Build:
         self.source = (inputs.path, inputs.text)
         syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
         dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
-        self._named = named_contexts(request, dockerfile, self._store, fetcher, self._resolve_named)
+        resolve = resolve or self._resolve_named
+        self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
         return inputs.context, dockerfile
 
     def _resolve_named(self, reference: Reference, platform: Platform) -> Image:

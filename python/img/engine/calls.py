@@ -85,7 +85,7 @@ class Calls:
         refusal = None
         with self._store.work.begin() as work:
             try:
-                context, dockerfile = self._build.read(work)
+                context, dockerfile = self._build.read(work, resolve=self._base)
                 options = self._build.options(context)
                 plan = check_plan(dockerfile, options, self._base)
                 secrets = [f for node in plan.nodes for f in _secrets(context, node)]
