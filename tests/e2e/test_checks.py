@@ -233,7 +233,7 @@ def test_the_ignore_file_counts_and_so_does_the_dockerfiles_own(img: Img, make_c
 
 def test_secrets_in_the_context_are_hinted_at_where_they_are_copied(img: Img, make_context: Context) -> None:
     files: Mapping[str, str] = {
-        "Dockerfile": "FROM scratch\nCOPY src /src\nCOPY . /all\n",
+        "Dockerfile": "FROM scratch\nCOPY src /src\nCOPY . /all\nCOPY --parents **/*.pem /p\n",
         "src/a": "",
         ".env": "PASSWORD=geheim",
         "keys/tls.pem": "-----BEGIN PRIVATE KEY-----\ngeheim\n",
@@ -243,9 +243,9 @@ def test_secrets_in_the_context_are_hinted_at_where_they_are_copied(img: Img, ma
     os.symlink("/etc/shadow", context / "linked.key")
     outcome = img.ok("build", "--check", context)
     places = [line for line in outcome.stdout.splitlines() if "SecretInContext" in line]
-    assert [line.split(":")[1] for line in places] == ["3", "3"]
+    assert [line.split(":")[1] for line in places] == ["3", "3", "4"]
     assert ".env looks like a secret" in places[0]
-    assert "keys/tls.pem looks like a secret" in places[1]
+    assert all("keys/tls.pem looks like a secret" in place for place in places[1:])
     assert "geheim" not in outcome.text
     (context / ".dockerignore").write_text(".env\nkeys\n")
     assert "SecretInContext" not in img.ok("build", "--check", context).stdout

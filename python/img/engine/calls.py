@@ -145,7 +145,8 @@ def _secrets(context: Context, node: Node) -> Iterator[Finding]:
     found: list[str] = []
     for pattern in (word for part in node.op.parts if part.input == 0 for word in part.patterns):
         try:
-            paths = context.select((pattern,), node.op.exclude).file_paths()
+            selection = context.select((pattern,), node.op.exclude, parents=node.op.parents)
+            paths = selection.file_paths()
         except CopyError:
             continue  # what is not there is the build's business
         found += [path for path in paths if looks_secret(path, _reader(context.root / path))]
