@@ -181,6 +181,24 @@ def test_a_base_that_cannot_be_had_makes_the_rules_silent_that_need_it(
     assert f"note: {name} could not be had" in outcome.stderr
 
 
+def test_a_named_image_that_cannot_be_had_is_a_note_as_well(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "FROM base\nLABEL a=$b\nCOPY --from=more /a /a\nMAINTAINER me\n"})
+    named = [
+        f"--build-context={name}=docker-image://no.such.registry.invalid/x:1" for name in ("base", "more")
+    ]
+    outcome = img.fails(1, "build", "--check", "--pull=never", *named, context)
+    assert "MaintainerDeprecated" in outcome.stdout and "UndefinedVar" not in outcome.stdout
+    assert outcome.stderr.count("note: no.such.registry.invalid/x:1 could not be had") == 1
+
+
+def test_a_check_fetches_no_file_and_no_repository(img: Img, make_context: Context) -> None:
+    text = "FROM scratch\nADD http://127.0.0.1:9/a.tar.gz /\nADD https://127.0.0.1:9/r.git#v1 /r\n"
+    text += "COPY --from=t --parents /a/./b /\n"
+    context = make_context({"Dockerfile": text})
+    named = "--build-context=t=http://127.0.0.1:9/t.tar"
+    assert img.ok("build", "--check", named, context).stdout == "no warnings\n"
+
+
 def test_a_check_without_the_network_looks_into_the_store(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
@@ -215,7 +233,7 @@ def test_the_ignore_file_counts_and_so_does_the_dockerfiles_own(img: Img, make_c
 
 def test_secrets_in_the_context_are_hinted_at_where_they_are_copied(img: Img, make_context: Context) -> None:
     files: Mapping[str, str] = {
-        "Dockerfile": "FROM scratch\nCOPY src /src\nCOPY . /all\n",
+        "Dockerfile": "FROM scratch\nCOPY src /src\nCOPY . /all\nCOPY --parents **/*.pem /p\n",
         "src/a": "",
         ".env": "PASSWORD=geheim",
         "keys/tls.pem": "-----BEGIN PRIVATE KEY-----\ngeheim\n",
@@ -225,9 +243,9 @@ def test_secrets_in_the_context_are_hinted_at_where_they_are_copied(img: Img, ma
     os.symlink("/etc/shadow", context / "linked.key")
     outcome = img.ok("build", "--check", context)
     places = [line for line in outcome.stdout.splitlines() if "SecretInContext" in line]
-    assert [line.split(":")[1] for line in places] == ["3", "3"]
+    assert [line.split(":")[1] for line in places] == ["3", "3", "4"]
     assert ".env looks like a secret" in places[0]
-    assert "keys/tls.pem looks like a secret" in places[1]
+    assert all("keys/tls.pem looks like a secret" in place for place in places[1:])
     assert "geheim" not in outcome.text
     (context / ".dockerignore").write_text(".env\nkeys\n")
     assert "SecretInContext" not in img.ok("build", "--check", context).stdout
@@ -275,6 +293,16 @@ def test_error_true_as_a_build_argument_fails_the_build(img: Img, make_context: 
     outcome = img.fails(2, "build", "--build-arg", argument, context)
     assert "FromAsCasing, MaintainerDeprecated" in outcome.stderr
     assert "StageNameCasing" not in outcome.stderr
+
+
+def test_a_check_says_that_error_true_fails_a_build(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "# check=error=true\nFROM scratch as base\n"})
+    outcome = img.fails(1, "build", "--check", context)
+    assert outcome.stdout.endswith("1 warning; a build fails for that, since the checks have error=true\n")
+    error = img.fails(1, "build", "--check", "--json", context).json()["buildError"]
+    assert "FromAsCasing" in error["message"]
+    clean = make_context({"Dockerfile": "# check=error=true\nFROM scratch AS base\nADD a /\n"})
+    assert "buildError" not in img.ok("build", "--check", "--json", clean).json()
 
 
 def test_a_directive_that_cannot_be_read_is_pointed_at(img: Img, make_context: Context) -> None:
@@ -361,6 +389,8 @@ def test_the_json_of_a_check_is_dockers(img: Img, make_context: Context) -> None
     assert warning["ruleName"] == "LegacyKeyValueFormat"
     assert warning["location"] == {"ranges": [{"start": {"line": 2}, "end": {"line": 3}}]}
     assert warning["detail"] and warning["description"]
+    assert warning["url"].endswith("/rule/legacy-key-value-format/")
+    assert "buildError" not in data
     (source,) = data["sources"]
     assert (source["filename"], source["language"]) == ("Dockerfile", "Dockerfile")
     assert base64.b64decode(source["data"]) == b"FROM scratch\nENV a \\\n b\n"
@@ -380,6 +410,7 @@ def test_sarif_has_what_its_schema_requires(img: Img, make_context: Context) -> 
     for rule in driver["rules"]:
         assert rule["shortDescription"]["text"]
         assert rule["defaultConfiguration"]["level"] in ("none", "note", "warning", "error")
+    assert next(rule["id"] for rule in driver["rules"] if "helpUri" not in rule) == "UnknownRule"
     assert all(isinstance(item["executionSuccessful"], bool) for item in run["invocations"])
     levels = []
     for result in run["results"]:

@@ -175,6 +175,9 @@ class _Outlining:
             scope.declare(name, None if default is None else partial(self._value, default, scope))
             head = next((a for a in self.names.dockerfile.args for n, _ in a.pairs if n == name), None)
             inherited = head if default is None else None
+            itself = default is None and name in self.names.automatic()
+            if itself and head is None and name not in self.names.options.build_args:
+                continue  # a platform's name, which nobody needs to give
             self._add(inherited or arg, name, scope.args.get(name), also=arg)
 
     def _add(self, arg: ins.Arg, name: str, value: str | None, *, also: ins.Arg | None = None) -> None:

@@ -26,20 +26,21 @@ def check_json(result: CheckResult) -> dict[str, Any]:
     from img.dockerfile.checks import RULES
 
     warnings = [
-        {
-            "ruleName": found.rule,
-            "description": RULES[found.rule].about,
-            "detail": found.message,
-            "location": _location(found.line, found.end_line),
-            "level": found.level,
-            "hint": found.hint,
-        }
+        _filled(
+            ruleName=found.rule,
+            description=RULES[found.rule].about,
+            url=RULES[found.rule].url,
+            detail=found.message,
+            location=_location(found.line, found.end_line),
+            level=found.level,
+            hint=found.hint,
+        )
         for found in result.findings
     ]
     data: dict[str, Any] = {"warnings": warnings, "sources": [_source(result.path, result.source)]}
-    if result.error is not None:
-        line = result.error.line
-        data["buildError"] = {"message": result.error.message, "location": _location(line, line)}
+    error = result.error or result.refused
+    if error is not None:
+        data["buildError"] = {"message": error.message, "location": _location(error.line, error.line)}
     return data
 
 
@@ -94,7 +95,7 @@ def _filled(**fields: Any) -> dict[str, Any]:
 
 
 def _location(line: int, end: int) -> dict[str, Any]:
-    return {"ranges": [{"start": {"line": line}, "end": {"line": end or line}}] if line else []}
+    return {"ranges": [{"start": {"line": line}, "end": {"line": end or line}}]} if line else {}
 
 
 def _source(path: str, source: bytes) -> dict[str, Any]:
@@ -118,12 +119,13 @@ def check_sarif(result: CheckResult, *, uri: str) -> dict[str, Any]:
 
     results = [_result(found, uri) for found in result.findings]
     rules = [
-        {
-            "id": rule.name,
-            "shortDescription": {"text": rule.about},
-            "help": {"text": rule.mend or rule.about},
-            "defaultConfiguration": {"level": _level(rule.level), "enabled": not rule.experimental},
-        }
+        _filled(
+            id=rule.name,
+            shortDescription={"text": rule.about},
+            help={"text": rule.mend or rule.about},
+            helpUri=rule.url,
+            defaultConfiguration={"level": _level(rule.level), "enabled": not rule.experimental},
+        )
         for rule in RULES.values()
     ]
     for item in results:

@@ -133,7 +133,8 @@ def _show_findings(result: CheckResult) -> None:
             click.echo(f"{'':>5} = {found.hint}")
         click.echo()
     if result.error is None:
-        click.echo(_count(result.findings))
+        fails = "; a build fails for that, since the checks have error=true" if result.refused else ""
+        click.echo(_count(result.findings) + fails)
 
 
 def _count(findings: Sequence[Finding]) -> str:

@@ -20,7 +20,7 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
-from img.engine.named import NamedContexts, named_contexts
+from img.engine.named import NamedContexts, Resolve, named_contexts
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
 from img.engine.run_options import run_options
@@ -90,7 +90,7 @@ class Build:
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
-                raise _refused(dockerfile, graph.fatal)
+                raise refused(dockerfile, graph.fatal)
             name = self._tags[0].familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
             try:
@@ -121,8 +121,12 @@ class Build:
 
     # ---- what is read ------------------------------------------------------------------------
 
-    def read(self, work: WorkFolder) -> tuple[Context, Dockerfile]:
-        """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on."""
+    def read(self, work: WorkFolder, *, resolve: Resolve | None = None) -> tuple[Context, Dockerfile]:
+        """Opens the context and parses the Dockerfile, whose name and bytes are in `source` from then on.
+
+        Args:
+            resolve: Gives the images of named contexts; by default from the store or a registry, named.
+        """
         request = self._request
         fetcher = Fetcher(self._store, work, request, reach=self._reach, progress=self._progress)
         self._fetcher = fetcher
@@ -130,7 +134,8 @@ class Build:
         self.source = (inputs.path, inputs.text)
         syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
         dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
-        self._named = named_contexts(request, dockerfile, self._store, fetcher, self._resolve_named)
+        resolve = resolve or self._resolve_named
+        self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
         return inputs.context, dockerfile
 
     def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
@@ -248,8 +253,8 @@ def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:
     return (*(found for found in graph.findings if found.level == "warning"), *remarks)
 
 
-def _refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileError:
-    """The error for findings that fail the build: it points at the directive, where there is one."""
+def refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileError:
+    """The error for findings that fail a build: it points at the directive, where there is one."""
     rules = ", ".join(dict.fromkeys(found.rule for found in fatal))
     many = f"{len(fatal)} findings fail" if len(fatal) > 1 else "a finding fails"
     message = f"{many} the build, since its checks have error=true: {rules}"

@@ -27,7 +27,7 @@ from img.dockerfile.checks import finding, looks_secret
 from img.dockerfile.checks.secrets import CONTENT_BYTES
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile
-from img.engine.building import Build
+from img.engine.building import Build, refused
 from img.engine.pulling import Puller
 from img.engine.requests import PullPolicy
 from img.errors import CopyError, DockerfileError, RegistryError, StoreError
@@ -48,6 +48,7 @@ class CheckResult:
         findings: In the order of their lines; hints are among them.
         notes: Remarks: what could not be checked, and why.
         error: Why it cannot be built at all, or None.
+        refused: Why a build fails for what was found, which has error=true, or None.
     """
 
     path: str
@@ -55,6 +56,7 @@ class CheckResult:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     error: DockerfileError | None = None
+    refused: DockerfileError | None = None
 
 
 class Calls:
@@ -80,15 +82,18 @@ class Calls:
             UsageError: the context or the Dockerfile cannot be read.
         """
         findings: tuple[Finding, ...] = ()
+        refusal = None
         with self._store.work.begin() as work:
             try:
-                context, dockerfile = self._build.read(work)
+                context, dockerfile = self._build.read(work, resolve=self._base)
                 options = self._build.options(context)
                 plan = check_plan(dockerfile, options, self._base)
                 secrets = [f for node in plan.nodes for f in _secrets(context, node)]
                 findings = plan.options.sift((*plan.findings, *secrets))
                 self._notes += plan.warnings
                 error = plan.error
+                fatal = plan.options.fatal(findings)
+                refusal = refused(dockerfile, fatal) if fatal else None
             except DockerfileError as mistake:
                 error = mistake
         path, source = self.source
@@ -98,6 +103,7 @@ class Calls:
             findings=findings,
             notes=tuple(dict.fromkeys(self._notes)),
             error=error,
+            refused=refusal,
         )
 
     def outline(self) -> Outline:
@@ -139,7 +145,8 @@ def _secrets(context: Context, node: Node) -> Iterator[Finding]:
     found: list[str] = []
     for pattern in (word for part in node.op.parts if part.input == 0 for word in part.patterns):
         try:
-            paths = context.select((pattern,), node.op.exclude).file_paths()
+            selection = context.select((pattern,), node.op.exclude, parents=node.op.parents)
+            paths = selection.file_paths()
         except CopyError:
             continue  # what is not there is the build's business
         found += [path for path in paths if looks_secret(path, _reader(context.root / path))]

@@ -82,6 +82,13 @@ def test_a_secret_is_called_by_its_id_its_source_or_its_target() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("flag", ["id=$NO", "id=", "source=", "target=/"])
+def test_a_secret_without_a_name_is_refused(flag: str) -> None:
+    with pytest.raises(DockerfileError, match="is of no secret") as raised:
+        mounts(f"--mount=type=secret,{flag}")
+    assert "id=NAME" in raised.value.hint
+
+
 def test_values_are_expanded_and_read_as_what_they_are() -> None:
     before = "ARG S=10m M=0750 U=7 R=true T=secret\n"
     tmpfs, cache, secret = mounts(

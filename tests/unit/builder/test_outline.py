@@ -59,6 +59,12 @@ def test_what_the_caller_gives_is_the_value() -> None:
     assert values == {"V": "13", "FLAGS": "-g"}
 
 
+def test_what_is_automatic_is_told_only_where_it_is_given() -> None:
+    text = "ARG TARGETOS\nFROM scratch\nARG TARGETOS\nARG TARGETARCH\nARG TARGETVARIANT=v9\nARG HTTP_PROXY\n"
+    assert [arg.name for arg in outline(text).args] == ["TARGETOS", "TARGETVARIANT", "HTTP_PROXY"]
+    assert "TARGETARCH" in {arg.name for arg in outline(text, build_args={"TARGETARCH": "s390x"}).args}
+
+
 def test_an_unknown_target_is_an_error_with_the_near_one() -> None:
     with pytest.raises(DockerfileError) as caught:
         outline(target="buidl")

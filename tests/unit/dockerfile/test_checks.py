@@ -33,6 +33,14 @@ BUILDKIT = [
 ]
 
 
+def test_a_rule_of_buildkit_has_the_address_of_its_page_and_one_of_ours_has_none() -> None:
+    pages = {name: rule.url.rstrip("/").rpartition("/")[2] for name, rule in RULES.items()}
+    assert pages["JSONArgsRecommended"] == "json-args-recommended"
+    assert pages["FromPlatformFlagConstDisallowed"] == "from-platform-flag-const-disallowed"
+    assert all(pages[name] for name in BUILDKIT)
+    assert {name for name, page in pages.items() if not page} == set(RULES) - set(BUILDKIT)
+
+
 def hints(text: str) -> list[tuple[str, str]]:
     """Rule and what to do, for the lines after a FROM."""
     return [(f.rule, f.hint) for f in check_habits(parse(f"FROM busybox:1\n{text}\n".encode()))]

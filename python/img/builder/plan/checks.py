@@ -36,6 +36,9 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_ANY_NAME = "\0\0"
+"""Stands for the whole context: no pattern of an ignore file matches it that does not match every name."""
+
 _ONCE = (ins.Cmd, ins.Entrypoint, ins.Healthcheck)
 _SILENT_NAMES = frozenset({"BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"})
 
@@ -74,8 +77,7 @@ class PlanChecks:
 
     def fatal(self) -> tuple[Finding, ...]:
         """The findings that fail the build, because the Dockerfile wants it so."""
-        rules = checks.RULES
-        return tuple(f for f in self.findings() if self.options.error and not rules[f.rule].own)
+        return self.options.fatal(self.findings())
 
     # ---- the whole file --------------------------------------------------------------------------
 
@@ -108,11 +110,11 @@ class PlanChecks:
             except ExpandError:
                 return
             except InvalidReference:
-                yield finding(
-                    "InvalidDefaultArgInFrom",
-                    stage.from_.span,
-                    f"with the defaults of its ARGs alone, {words} is no image's name",
-                )
+                text, mend = f"with the defaults of its ARGs alone, {words} is no image's name", ""
+                if words.lower() in {s.name for s in planner.dockerfile.stages[: stage.index] if s.name}:
+                    text = f"docker takes {words} for an image's name, since no stage's has a capital"
+                    mend = f"write {words.lower()}"
+                yield finding("InvalidDefaultArgInFrom", stage.from_.span, text, mend=mend)
 
     def _undeclared(self, from_: ins.From, word: str) -> Iterator[Finding]:
         """UndefinedArgInFrom."""
@@ -267,11 +269,10 @@ class PlanChecks:
             if "://" in source or source.startswith("git@"):
                 continue
             path = posixpath.normpath("/" + source).lstrip("/")
-            if path and ignored(path):
+            if ignored(path or _ANY_NAME):
                 name = "ADD" if copy.add else "COPY"
-                yield finding(
-                    "CopyIgnoredFile", copy.span, f"{name} names {path!r}, which the ignore file takes away"
-                )
+                what = f"{path!r}, which" if path else "the context, all of which"
+                yield finding("CopyIgnoredFile", copy.span, f"{name} names {what} the ignore file takes away")
 
     # ---- words -----------------------------------------------------------------------------------
 
@@ -328,7 +329,7 @@ def _expanded_words(instruction: ins.Instruction) -> Iterable[str]:
         return [word for pair in instruction.pairs for word in pair]
     if isinstance(instruction, ins.Copy):
         copy = instruction
-        return (*copy.sources, copy.dest, copy.chown, copy.chmod, *copy.exclude, copy.checksum)
+        return (*copy.sources, copy.dest, copy.chown, copy.chmod, copy.checksum)
     if isinstance(instruction, ins.Run):
         return [value for mount in instruction.mounts for name, value in mount.options if name != "from"]
     if isinstance(instruction, ins.Volume):

@@ -72,6 +72,9 @@ def _planned(
     id_, target = values.id or values.source, values.target
     if values.kind == "secret":
         id_ = id_ or posixpath.basename(target.rstrip("/"))
+        if not id_:
+            hint = "write id=NAME; a variable in it may have no value here"
+            raise fault(run.span, "a secret mount is of no secret: its id is empty", at="id", hint=hint)
         if not target and not values.env:
             target = f"/run/secrets/{posixpath.basename(id_)}"
     elif values.kind == "ssh":

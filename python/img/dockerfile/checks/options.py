@@ -56,6 +56,10 @@ class CheckOptions:
         }
         return tuple(wanted[key] for key in sorted(wanted))
 
+    def fatal(self, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+        """Gives those of them that fail a build, because the Dockerfile wants it so."""
+        return tuple(f for f in findings if self.error and not RULES[f.rule].own)
+
 
 class _Mistake(ValueError):
     """What is wrong, where, and what to write instead."""
@@ -98,7 +102,7 @@ def check_options(
 
 
 def _read(text: str) -> CheckOptions:
-    """Reads the directive's value; a repeated option counts as it was last written."""
+    """Reads the directive's value. A repeated option counts as it was last written, but `all` stays."""
     sets: dict[str, frozenset[str]] = {}
     error = False
     for part in text.split(";") if text.strip() else ():
@@ -115,7 +119,8 @@ def _read(text: str) -> CheckOptions:
                 raise _Mistake(f"error is true or false, not {value!r}", part.strip(), "write error=true")
             error = value in _TRUE
         else:
-            sets[name] = frozenset(rule.strip() for rule in value.split(",") if rule.strip())
+            rules = frozenset(rule.strip() for rule in value.split(",") if rule.strip())
+            sets[name] = rules | ({ALL} & sets.get(name, frozenset()))
     named = sorted(sets.get("skip", frozenset()) | sets.get("experimental", frozenset()))
     return CheckOptions(
         skip=sets.get("skip", frozenset()),

@@ -8,6 +8,7 @@ Source: Docker documentation, "Build checks"; `docs/checks.md` has an example of
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from img.dockerfile.faults import printable
@@ -15,6 +16,7 @@ from img.dockerfile.findings import Finding, Level
 from img.dockerfile.instructions import Span
 
 _EXCERPT_LINES = 12
+_URL = "https://docs.docker.com/go/dockerfile/rule/{}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,12 @@ class Rule:
     level: Level = "warning"
     experimental: bool = False
     own: bool = False
+
+    @property
+    def url(self) -> str:
+        """Where BuildKit's documentation has it; empty for a rule of our own."""
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", self.name)
+        return "" if self.own else _URL.format("-".join(words).lower())
 
 
 _RULES = (

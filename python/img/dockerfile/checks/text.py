@@ -91,7 +91,7 @@ def _descriptions(dockerfile: Dockerfile) -> Iterator[Finding]:
             names = [instruction.name]
         elif isinstance(instruction, Arg):
             names = [name for name, _ in instruction.pairs]
-        if not comments or not names or comments[-1].split(" ")[0] in names:
+        if not comments or not comments[-1] or not names or comments[-1].split(" ")[0] in names:
             continue
         name = names[0] if len(names) == 1 else "name"
         yield finding(
