@@ -6,6 +6,7 @@
 //! final attributes. The upper folder holds afterwards what an overlay mount would have left.
 //! Source: Dockerfile reference, COPY and WORKDIR.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,11 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::attrs::{Owners, Writer};
 use crate::cancel::Cancel;
 use crate::chmod::ModeChange;
+use crate::copy_object::copy_object;
 use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
@@ -93,7 +96,8 @@ pub fn copy_layer(
     for (number, source) in sources.iter().enumerate() {
         planner.add_source(number, source, &place, missing)?;
     }
-    let plan = planner.finish()?;
+    let mut plan = planner.finish()?;
+    Planner::link(&mut plan, sources);
     write(sources, &stack, upper, plan, request.threads, cancel)
 }
 
@@ -302,6 +306,36 @@ impl Planner<'_> {
         }
         Ok(plan)
     }
+
+    /// Makes further names of one file links to its first one in the plan, as it stands after a
+    /// later source may have taken some of them.
+    fn link(plan: &mut [Planned], sources: &[&Selection]) {
+        let mut first: HashMap<(usize, usize), usize> = HashMap::new();
+        for at in 0..plan.len() {
+            let Some((number, index)) = plan[at].origin else {
+                continue;
+            };
+            let Some(file) = sources[number].hard_link(index) else {
+                continue;
+            };
+            let Some(&one) = first.get(&(number, file)) else {
+                first.insert((number, file), at);
+                continue;
+            };
+            let kind = Kind::Hardlink(plan[one].entry.path.clone());
+            let entry = plan[one].entry.clone();
+            plan[at] = Planned {
+                entry: Entry {
+                    path: std::mem::take(&mut plan[at].entry.path),
+                    kind,
+                    size: 0,
+                    xattrs: Vec::new(),
+                    ..entry
+                },
+                origin: None,
+            };
+        }
+    }
 }
 
 /// Is `path` the folder itself, or below it?
@@ -344,6 +378,7 @@ fn write(
     }
     let threads = threads.unwrap_or_else(thread_count);
     let packed = digest(&entries, &copier, None, threads, cancel)?;
+    let all_linked = copier.link(&entries)?;
     for entry in entries
         .iter()
         .rev()
@@ -359,9 +394,10 @@ fn write(
         .writer
         .folder(copier.root.as_fd(), &own)
         .at("chmod", upper)?;
-    if copier.writer.dropped() > 0 {
-        // With one id a symlink's owner can be neither set nor recorded. The digest must be that
-        // of what stands on disk: the tar is made from it again whenever the layer leaves.
+    if copier.writer.dropped() > 0 || !all_linked {
+        // With one id a symlink's owner can be neither set nor recorded, and a file system has a
+        // limit of names for one file. The digest must be that of what stands on disk: the tar is
+        // made from it again whenever the layer leaves.
         let request = pack::Request {
             threads: Some(threads),
             ..pack::Request::default()
@@ -407,6 +443,28 @@ impl Copier<'_> {
                 done.at("mknod", self.on_disk(&entry.path))
             }
         }
+    }
+
+    /// Gives files their further names; false where one became a file of its own.
+    fn link(&self, entries: &[Entry]) -> Result<bool> {
+        let root = self.root.as_fd();
+        let mut all = true;
+        for entry in entries {
+            let Kind::Hardlink(target) = &entry.kind else {
+                continue;
+            };
+            let (from, to) = (target.as_slice(), entry.path.as_slice());
+            match rustix::fs::linkat(root, from, root, to, AtFlags::empty()) {
+                Err(Errno::MLINK) => {
+                    let (from, to) = (OsStr::from_bytes(from), OsStr::from_bytes(to));
+                    copy_object(root, from, root, to, &self.writer)
+                        .at("copy", self.on_disk(&entry.path))?;
+                    all = false;
+                }
+                done => done.at("link", self.on_disk(&entry.path))?,
+            }
+        }
+        Ok(all)
     }
 
     /// Shares the source's blocks where the file system can; false where they must be copied.

@@ -70,6 +70,8 @@ pub struct Picked {
     pub mtime: i64,
     /// Identity of the content when the tree was walked.
     pub stamp: Stamp,
+    /// The file has other names, somewhere.
+    linked: bool,
 }
 
 impl Picked {
@@ -104,6 +106,9 @@ pub struct Selection {
     picked: Vec<Picked>,
     /// Extended attributes of what is no regular file, by index.
     xattrs: HashMap<usize, Vec<Xattr>>,
+    /// Of each file that has several names in one folder that is copied, the index of the first
+    /// one, by index; of that one itself too.
+    links: HashMap<usize, usize>,
     unpacked: bool,
     ignored: bool,
     /// What lies in the folders and was left out, where it was asked for: each path from the root.
@@ -124,6 +129,7 @@ impl Selection {
             arena: Vec::new(),
             picked: Vec::new(),
             xattrs: HashMap::new(),
+            links: HashMap::new(),
             unpacked: request.unpacked,
             ignored: false,
             hidden: request.hidden.then(Vec::new),
@@ -225,6 +231,14 @@ impl Selection {
     /// Extended attributes of what is no regular file.
     pub fn xattrs(&self, index: usize) -> &[Xattr] {
         self.xattrs.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// The file that an object is one of several names of: the index of its first name.
+    ///
+    /// Names count that lie in one folder that is copied, however deep. A file that a pattern
+    /// names itself has that one name, and so has one whose other names were left out.
+    pub fn hard_link(&self, index: usize) -> Option<usize> {
+        self.links.get(&index).copied()
     }
 
     /// The tree that the files come from.
@@ -353,6 +367,7 @@ impl Selection {
             device: child.device,
             mtime: child.mtime,
             stamp: child.stamp,
+            linked: child.linked,
         });
     }
 
@@ -373,15 +388,45 @@ impl Selection {
             prefix,
             hidden: self.hidden.is_some(),
             foreign: AtomicBool::new(false),
+            linked: AtomicBool::new(false),
         };
         let mut nodes = walk.run(source, cancel)?;
         self.foreign |= walk.foreign.load(Ordering::Relaxed);
+        let linked = walk.linked.load(Ordering::Relaxed);
         self.picked
             .reserve_exact(nodes.iter().map(|node| node.children.len()).sum());
+        let count = self.picked.len();
         if !nodes.is_empty() {
             self.add_children(source, prefix, &mut nodes, 0);
         }
+        if linked {
+            self.find_links(count);
+        }
         Ok(())
+    }
+
+    /// Finds the files that have several names among what was picked from `start` on.
+    ///
+    /// What may be one depends on no more than the image shows: a file of the source, or anything
+    /// out of an archive.
+    fn find_links(&mut self, start: usize) {
+        let mut first: HashMap<Stamp, usize> = HashMap::new();
+        for (index, picked) in self.picked.iter().enumerate().skip(start) {
+            let may_be = match picked.file_type() {
+                FileType::RegularFile => true,
+                FileType::Directory => false,
+                _ => self.unpacked,
+            };
+            if !may_be || !picked.linked {
+                continue;
+            }
+            if let Some(&first) = first.get(&picked.stamp) {
+                self.links.insert(first, first);
+                self.links.insert(index, first);
+            } else {
+                first.insert(picked.stamp, index);
+            }
+        }
     }
 
     fn add_xattrs(&mut self, index: usize, node: &mut Node) {
@@ -438,13 +483,16 @@ impl Selection {
         hasher.update(b"\n");
         let mut records = Vec::with_capacity(BATCH * 256);
         for (index, picked) in self.picked.iter().enumerate() {
+            // Who writes to one name of a file changes the others: which they are is part of what
+            // is copied. How many it has elsewhere is not.
+            let first = self.hard_link(index).filter(|&first| first != index);
             let record = Record {
                 path: self.dest(picked),
-                tag: tag(picked.file_type()),
+                tag: first.map_or(tag(picked.file_type()), |_| b'h'),
                 mode: picked.mode,
                 uid: picked.uid,
                 gid: picked.gid,
-                target: self.target(picked),
+                target: first.map_or(self.target(picked), |first| self.dest(&self.picked[first])),
                 device: picked.device,
                 xattrs: file_xattrs
                     .get(&index)
@@ -476,6 +524,7 @@ impl Selection {
         for (index, picked) in self.files() {
             match found.next().flatten() {
                 Some(answer) => known[index] = Some((picked.stamp, answer)),
+                None if self.hard_link(index).is_some_and(|first| first != index) => {}
                 None => missing.push(index),
             }
         }
@@ -488,6 +537,9 @@ impl Selection {
         }
         for (index, stamp, answer) in read {
             known[index] = Some((stamp, answer));
+        }
+        for (&index, &first) in &self.links {
+            known[index] = known[index].or(known[first]);
         }
         Ok(known)
     }
@@ -603,6 +655,8 @@ struct Child {
     folder: Option<usize>,
     /// Ignored, and here only for what may be brought back below it.
     hidden: bool,
+    /// It has other names.
+    linked: bool,
 }
 
 impl Child {
@@ -623,6 +677,7 @@ impl Child {
             stamp: Stamp::of(stat),
             folder: None,
             hidden: false,
+            linked: stat.st_nlink > 1,
         }
     }
 
@@ -665,6 +720,8 @@ struct Walk<'a> {
     /// What is left out is remembered.
     hidden: bool,
     foreign: AtomicBool,
+    /// Set where a file has several names.
+    linked: AtomicBool,
 }
 
 struct Job {
@@ -837,6 +894,9 @@ impl Walk<'_> {
         node.names.extend_from_slice(name);
         let mut child = Child::new(start..node.names.len(), &stat, self.owners);
         child.hidden = hidden;
+        if child.linked && file_type != FileType::Directory {
+            self.linked.store(true, Ordering::Relaxed);
+        }
         match file_type {
             FileType::Directory => {
                 let path = path.to_vec();
