@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -94,7 +94,11 @@ pub fn copy_layer(
     let (folders, missing) = place.folders(&stack, owner, new_mode, newest.unwrap_or(0))?;
     planner.add_parents(folders);
     for (number, source) in sources.iter().enumerate() {
-        planner.add_source(number, source, &place, missing)?;
+        if source.unpacked() {
+            planner.add_unpacked(number, source, &place)?;
+        } else {
+            planner.add_source(number, source, &place, missing)?;
+        }
     }
     let mut plan = planner.finish()?;
     Planner::link(&mut plan, sources);
@@ -157,12 +161,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add_parents(&mut self, folders: Vec<Entry>) {
-        for mut entry in folders {
-            settle_time(&mut entry, self.request.clamp_mtime);
-            self.plan.push(Planned {
-                entry,
-                origin: None,
-            });
+        for entry in folders {
+            self.plan.push(self.given(entry));
+        }
+    }
+
+    /// A folder that comes from no source.
+    fn given(&self, mut entry: Entry) -> Planned {
+        settle_time(&mut entry, self.request.clamp_mtime);
+        Planned {
+            entry,
+            origin: None,
         }
     }
 
@@ -186,12 +195,7 @@ impl Planner<'_> {
                 Some(name) => join([&place.folder[..], &name[..]]),
                 None => join([&place.folder[..], dest]),
             };
-            if is_whiteout_name(&path) {
-                return Err(refuse(
-                    &path,
-                    "a name that begins with .wh. means a deletion in a layer",
-                ));
-            }
+            check_name(&path)?;
             let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             while merged
                 .last()
@@ -203,7 +207,7 @@ impl Planner<'_> {
                 .last()
                 .is_some_and(|folder| folder[..] == path[..parent])
             {
-                self.check_over(&path, source.unpacked(), picked, &mut merged)?;
+                self.check_over(&path, picked, &mut merged)?;
             }
             let entry = self.entry(source, index, path);
             self.plan.push(Planned {
@@ -214,21 +218,78 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses a folder onto a file and a file onto a folder of the layers below. What comes out of
-    /// an archive replaces them.
-    fn check_over(
-        &self,
-        path: &[u8],
-        unpacked: bool,
-        picked: &Picked,
-        merged: &mut Vec<Vec<u8>>,
-    ) -> Result<()> {
+    /// Adds what an archive holds, as if it were extracted over the layers below with the
+    /// destination as its root. Each entry, a folder's too, replaces what is no folder; a folder
+    /// without an entry is looked for, through symlinks, and keeps what it is if it is there.
+    fn add_unpacked(&mut self, number: usize, source: &Selection, place: &Place) -> Result<()> {
+        // Folders of the archive, and where their contents go.
+        let mut ways: Vec<(&[u8], Vec<u8>)> = Vec::new();
+        let mut standing: Vec<Planned> = Vec::new();
+        for (index, picked) in source.picked().iter().enumerate() {
+            let dest = source.dest(picked);
+            while ways.last().is_some_and(|(from, _)| !is_within(dest, from)) {
+                ways.pop();
+            }
+            let path = match ways.last() {
+                Some((from, to)) => join([&to[..], &dest[from.len() + 1..]]),
+                None => join([&place.folder[..], dest]),
+            };
+            check_name(&path)?;
+            let implied = source.implied(picked);
+            if implied {
+                if let Some((real, folders)) = self.standing(&path, place)? {
+                    standing.extend(folders.into_iter().map(|entry| self.given(entry)));
+                    ways.push((dest, real));
+                    continue;
+                }
+            }
+            let mut entry = self.entry(source, index, path);
+            if implied {
+                (entry.uid, entry.gid) = (0, 0);
+            }
+            self.plan.push(Planned {
+                entry,
+                origin: Some((number, index)),
+            });
+        }
+        // First, so that an entry for one of them stands.
+        self.plan.splice(0..0, standing);
+        Ok(())
+    }
+
+    /// Where a folder is that an archive takes for granted, and the folders that lead there; None
+    /// where it has to be made.
+    fn standing(&self, path: &[u8], place: &Place) -> Result<Option<(Vec<u8>, Vec<Entry>)>> {
+        let as_path = |path| Path::new(OsStr::from_bytes(path));
+        let Some(found) = self.stack.lookup(as_path(path))? else {
+            return Ok(None);
+        };
+        let mut real = path.to_vec();
+        if found.is_symlink() {
+            // An earlier archive of this ADD may have put a folder in its place.
+            let replaced = |one: &Planned| one.entry.path == path;
+            if self.plan.iter().any(replaced) {
+                return Ok(Some((real, Vec::new())));
+            }
+            let below = as_path(&place.folder);
+            let led = self.stack.resolve_below(below, as_path(path))?;
+            real = led.into_os_string().into_vec();
+        }
+        let there = Place {
+            folder: real.clone(),
+            name: None,
+        };
+        let (folders, _) = there.folders(self.stack, (0, 0), 0o755, 0)?;
+        Ok(Some((real, folders)))
+    }
+
+    /// Refuses a folder onto a file and a file onto a folder of the layers below.
+    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
         let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
             return Ok(());
         };
         match (picked.file_type() == FileType::Directory, found.is_dir()) {
             (true, true) => merged.push(path.to_vec()),
-            _ if unpacked => {}
             (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
             (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
             (false, false) => {}
@@ -336,6 +397,14 @@ impl Planner<'_> {
             };
         }
     }
+}
+
+fn check_name(path: &[u8]) -> Result<()> {
+    if is_whiteout_name(path) {
+        let reason = "a name that begins with .wh. means a deletion in a layer";
+        return Err(refuse(path, reason));
+    }
+    Ok(())
 }
 
 /// Is `path` the folder itself, or below it?

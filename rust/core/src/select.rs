@@ -5,7 +5,7 @@
 //! brings back are never entered, and a file whose identity the memo knows is never read.
 //! Nothing is written here. Source: Dockerfile reference, COPY and ".dockerignore file".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -44,8 +44,8 @@ pub struct Request<'a> {
     pub exclude: &'a [Vec<u8>],
     /// What is taken keeps the folders that it lies in, from the pivot `/./` on.
     pub parents: bool,
-    /// The tree is an archive, unpacked.
-    pub unpacked: bool,
+    /// The tree is an archive, unpacked: the folders in it that have no entry of their own.
+    pub unpacked: Option<&'a [Vec<u8>]>,
     /// Owners count (a stage's files); otherwise every file is 0:0 (a context's).
     pub owners: bool,
     /// What is left out is remembered, see [`Selection::hidden`].
@@ -110,6 +110,8 @@ pub struct Selection {
     /// one, by index; of that one itself too.
     links: HashMap<usize, usize>,
     unpacked: bool,
+    /// Folders that an archive took for granted.
+    implied: HashSet<Vec<u8>>,
     ignored: bool,
     /// What lies in the folders and was left out, where it was asked for: each path from the root.
     hidden: Option<Vec<Vec<u8>>>,
@@ -130,7 +132,13 @@ impl Selection {
             picked: Vec::new(),
             xattrs: HashMap::new(),
             links: HashMap::new(),
-            unpacked: request.unpacked,
+            unpacked: request.unpacked.is_some(),
+            implied: request
+                .unpacked
+                .unwrap_or_default()
+                .iter()
+                .cloned()
+                .collect(),
             ignored: false,
             hidden: request.hidden.then(Vec::new),
             foreign: false,
@@ -254,6 +262,11 @@ impl Selection {
     /// True where the files came out of an archive: they replace whatever stands in their way.
     pub fn unpacked(&self) -> bool {
         self.unpacked
+    }
+
+    /// True for a folder of an archive that has no entry of its own there.
+    pub fn implied(&self, picked: &Picked) -> bool {
+        !self.implied.is_empty() && self.implied.contains(self.path(picked))
     }
 
     /// True where the ignore file took away something that a pattern named.

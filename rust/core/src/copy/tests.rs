@@ -261,7 +261,7 @@ fn what_comes_out_of_an_archive_replaces_and_keeps_its_mode() {
     let patterns = [".".to_owned()];
     let request = select::Request {
         patterns: &patterns,
-        unpacked: true,
+        unpacked: Some(&[]),
         ..select::Request::default()
     };
     let folder = tree.dir.path().join("context/src");
