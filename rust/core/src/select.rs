@@ -30,6 +30,8 @@ use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
+/// Bytes of a folder's listing that are read at once: some 2,000 names.
+const LISTING: usize = 64 << 10;
 /// Files that one thread digests at once.
 const BATCH: usize = 64;
 
@@ -654,7 +656,15 @@ struct Node {
     hidden: Vec<Vec<u8>>,
 }
 
-#[derive(Debug, Clone)]
+impl Node {
+    fn remember(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.names.len();
+        self.names.extend_from_slice(bytes);
+        start..self.names.len()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
 struct Child {
     name: Range<usize>,
     target: Range<usize>,
@@ -673,6 +683,13 @@ struct Child {
 }
 
 impl Child {
+    fn named(name: Range<usize>) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+
     fn new(name: Range<usize>, stat: &Stat, owners: bool) -> Self {
         let is_device = matches!(
             FileType::from_raw_mode(stat.st_mode),
@@ -820,7 +837,7 @@ impl Walk<'_> {
             .root
             .open_beneath(&job.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let stat = rustix::fs::fstat(&fd).at("stat", on_disk())?;
-        let attrs = attrs::read_open(fd.as_fd()).at("getxattr", on_disk())?;
+        let attrs = attrs::read_known(fd.as_fd(), &stat).at("getxattr", on_disk())?;
         let mut own = Child::new(0..0, &stat, self.owners);
         let mut entry = attrs.map(|attrs| attrs.entry);
         let xattrs = entry
@@ -837,7 +854,7 @@ impl Walk<'_> {
             hidden: Vec::new(),
         };
         self.note_owner(&stat);
-        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
         let mut entries = RawDir::new(&fd, &mut buffer);
         let mut child_path = job.path.clone();
         if !child_path.is_empty() {
@@ -880,6 +897,20 @@ impl Walk<'_> {
             self.leave_out(path, node);
             return Ok(());
         }
+        if let Some((FileType::Directory, verdict)) = listed {
+            // Its visit looks at it.
+            let name = node.remember(name);
+            let child = Child {
+                hidden: matches!(verdict, Verdict::Hidden),
+                folder: Some(found.folder(Job {
+                    path: path.to_vec(),
+                    known: below,
+                })),
+                ..Child::named(name)
+            };
+            node.children.push(child);
+            return Ok(());
+        }
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // It went away since the folder was read.
@@ -903,9 +934,7 @@ impl Walk<'_> {
             return Ok(());
         }
         self.note_owner(&stat);
-        let start = node.names.len();
-        node.names.extend_from_slice(name);
-        let mut child = Child::new(start..node.names.len(), &stat, self.owners);
+        let mut child = Child::new(node.remember(name), &stat, self.owners);
         child.hidden = hidden;
         if child.linked && file_type != FileType::Directory {
             self.linked.store(true, Ordering::Relaxed);
@@ -918,9 +947,7 @@ impl Walk<'_> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new())
                     .at("readlink", self.root.on_disk(path))?;
-                let start = node.names.len();
-                node.names.extend_from_slice(target.as_bytes());
-                child.target = start..node.names.len();
+                child.target = node.remember(target.as_bytes());
             }
             FileType::RegularFile if self.owners => {
                 let attrs = attrs::read(folder.as_fd(), OsStr::from_bytes(name))
