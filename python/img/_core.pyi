@@ -148,13 +148,14 @@ def flatten(layers: Sequence[str], dest: str, *, owners: bool = True) -> None:
         owners: False leaves every file to the caller's own id.
     """
 
-def unpack_archive(archive: str, dest: str) -> bool:
+def unpack_archive(archive: str, dest: str) -> list[str] | None:
     """Extracts a plain archive (tar; gzip, bzip2, xz or zstd around it) as ADD does.
 
     Whiteout names are ordinary names here. Owners, modes and times are kept.
 
     Returns:
-        False, having done nothing, where `archive` is not such an archive.
+        The folders that the archive takes for granted, as they have no entry of their own. None, having
+        done nothing, where `archive` is not such an archive.
     Raises:
         LayerError: it is one, but broken or hostile.
     """
@@ -237,7 +238,7 @@ class Selection:
         exclude: Sequence[str] = ...,
         owners: bool = False,
         parents: bool = False,
-        unpacked: bool = False,
+        unpacked: Sequence[str] | None = None,
         hidden: bool = False,
     ) -> Self:
         """Walks the tree.
@@ -253,7 +254,8 @@ class Selection:
             owners: Take owners from the tree (a stage). Without it everything is 0:0 (a context).
             parents: Keep the folders that a file lies in, from the pivot `/./` of its pattern on; `**`
                 matches any number of folders.
-            unpacked: The tree was an archive: what it holds keeps its mode and replaces what is in its way.
+            unpacked: The tree was an archive, and these folders have no entry of their own in it. What it
+                holds keeps its mode and replaces what is in its way; these folders do not.
             hidden: Remember what the patterns of `ignore` and `exclude` leave out.
         Raises:
             CopyError: a pattern is not valid, or one without a wildcard names nothing (`not_found`).

@@ -119,7 +119,7 @@ def open_folder(path: str | Path) -> Path:
 
 def unpack(archive: Path, into: Path) -> bool:
     """Unpacks a context archive; False where the file is no archive (it may be a Dockerfile)."""
-    return _core.unpack_archive(str(archive), str(into))
+    return _core.unpack_archive(str(archive), str(into)) is not None
 
 
 def read_dockerfile(root: Path, file: str | None, *, cwd: Path) -> tuple[bytes, str]:

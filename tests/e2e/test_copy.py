@@ -168,16 +168,33 @@ def test_an_archive_that_points_outside_stays_inside(img: Img, make_context: Con
     assert not Path("/absolute").exists()
 
 
-def test_hard_links_and_holes_of_a_source_do_no_harm(img: Img, make_context: Context) -> None:
-    context = make_context({"Dockerfile": "FROM scratch\nCOPY d /d\n", "d/one": "same"})
-    os.link(context / "d/one", context / "d/two")
+def test_names_of_one_file_stay_that_through_folders_and_stages(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    dockerfile = (
+        f"FROM {busybox_image} AS made\nRUN mkdir -p /s/e && echo a >/s/a && ln /s/a /s/e/b\n"
+        "COPY --chown=3:4 d /d\n"
+        f"FROM {busybox_image}\nCOPY --from=made /s /s\nCOPY --from=made --chmod=600 /d /d\n"
+        "RUN stat -c %h /s/a /s/e/b /d/one /d/e/two >/counts && test /d/one -ef /d/e/two\n"
+    )
+    context = make_context({"Dockerfile": dockerfile, "d/one": "same", "d/e/": ""})
+    os.link(context / "d/one", context / "d/e/two")
+    img.build(context)
+    tree = img.image().tree
+    assert tree["counts"].text.split() == ["2"] * 4
+    assert tree["d/one"].text == tree["d/e/two"].text == "same"
+    assert tree["d/one"].bits == tree["d/e/two"].bits == "600"
+
+
+def test_holes_of_a_source_do_no_harm(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "FROM scratch\nCOPY d /d\n"})
+    (context / "d").mkdir()
     with (context / "d/sparse").open("wb") as file:
         file.truncate(8 << 20)
         file.seek(4 << 20)
         file.write(b"middle")
     img.build(context)
     tree = img.image().tree
-    assert tree["d/one"].text == tree["d/two"].text == "same"
     archive = img.home / "o.tar"
     img.ok("save", "--format", "oci", "-o", archive, "t")
     assert tree["d/sparse"].content == _digest(context / "d/sparse")

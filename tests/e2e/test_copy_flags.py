@@ -351,6 +351,92 @@ def test_the_tree_is_as_written(name: str, img: Img, context: Path) -> None:
     assert lines_of(img.image().tree) == sorted(expected)
 
 
+N = Item(path="lnk/n", data=b"n")
+REAL_N = [*BARE[:6], "real/n f 644 0:0 n", *BARE[6:]]
+
+EXTRACTED: dict[str, tuple[list[Item], str, list[str]]] = {
+    "a folder without an entry is looked for through a symlink": ([N], "ADD one.tar /", REAL_N),
+    "and so is one through a link of the archive": (
+        [symlink("s", "lnk"), Item(path="s/n", data=b"n")],
+        "ADD one.tar /",
+        [*REAL_N[:8], "s l 777 0:0 lnk", *REAL_N[8:]],
+    ),
+    "a folder below it has its entry": (
+        [folder("lnk/p", 0o750), Item(path="lnk/p/n", data=b"n")],
+        "ADD one.tar /",
+        [*BARE[:6], BARE[6], "real/p d 750 0:0", "real/p/n f 644 0:0 n", *BARE[7:]],
+    ),
+    "it keeps what it is": (
+        [Item(path="d/e/n", data=b"n", uid=5, gid=6)],
+        "ADD one.tar /",
+        [*BARE[:2], "d/e/n f 644 5:6 n", *BARE[2:]],
+    ),
+    "one that is missing is root's": (
+        [Item(path="a/b/n", data=b"n")],
+        "ADD --chown=7:8 one.tar /",
+        ["a d 755 0:0", "a/b d 755 0:0", "a/b/n f 644 7:8 n", *BARE],
+    ),
+    "a symlink to nothing gets its folders": (
+        [Item(path="gone/n", data=b"n")],
+        "ADD one.tar /",
+        [*BARE[:5], "no d 755 0:0", "no/where d 755 0:0", "no/where/n f 644 0:0 n", *BARE[5:]],
+    ),
+    "an entry replaces a symlink, a file's too": (
+        [folder("lnk", 0o750), N, Item(path="lf", data=b"f"), symlink("gone", "d")],
+        "ADD one.tar /",
+        [
+            *BARE[:2],
+            "gone l 777 0:0 d",
+            "lf f 644 0:0 f",
+            "lnk d 750 0:0",
+            "lnk/n f 644 0:0 n",
+            *BARE[5:],
+        ],
+    ),
+    "the destination is the root of an absolute symlink": (
+        [N],
+        "ADD base.tar /t/\nADD one.tar /t",
+        [*BARE[:7], *below("t", sorted([*BARE, "real/n f 644 0:0 n"]), "1777"), BARE[8]],
+    ),
+    "an earlier archive's folder stands": (
+        [Item(path="lnk/m", data=b"m")],
+        "ADD clash.tar one.tar /",
+        [
+            "d f 600 0:0 file",
+            BARE[2],
+            BARE[3],
+            "lnk d 755 0:0",
+            "lnk/m f 644 0:0 m",
+            "lnk/n f 644 0:0 n",
+            *BARE[5:],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXTRACTED)
+def test_an_archive_is_extracted_through_what_is_there(name: str, img: Img, context: Path) -> None:
+    items, lines, expected = EXTRACTED[name]
+    if not hosts.many_ids() and any(" 0:0" not in line for line in expected):
+        pytest.skip("needs more than one user id: a range in /etc/subuid and uidmap")
+    (context / "one.tar").write_bytes(tar_of(items))
+    (context / "Dockerfile").write_text(dockerfile_of("@" + lines))
+    img.build(context)
+    assert lines_of(img.image().tree) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("up/n", "leads out of the destination"), ("lf/n", "a file stands"), ("real/old/n", "a file stands")],
+)
+def test_an_archive_that_goes_where_it_cannot_is_refused(
+    path: str, reason: str, img: Img, context: Path
+) -> None:
+    (context / "one.tar").write_bytes(tar_of([Item(path=path, data=b"n")]))
+    outcome = refused(img, context, "@ADD one.tar /")
+    assert "Dockerfile:4" in outcome.stderr and reason in outcome.stderr, str(outcome)
+
+
 def _old(tar: bytes) -> bytes:
     """A tar of one entry without a magic, as the first ones were."""
     head = bytearray(tar[:512])

@@ -142,7 +142,7 @@ def read_archive(store: Store, archive: Path, work: Path) -> list[Named]:
         InvalidDocument: the file is no image archive.
         DigestMismatch, SizeMismatch: a blob of it is not what its descriptor says.
     """
-    if not _core.unpack_archive(str(archive), str(work)):
+    if _core.unpack_archive(str(archive), str(work)) is None:
         raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
     if (work / "manifest.json").is_file():
         return _read_docker(store, work, archive.name)

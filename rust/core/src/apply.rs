@@ -53,6 +53,8 @@ pub struct Counts {
     pub bytes_written: u64,
     /// True where `settle` has to finish the layer.
     pub pending: bool,
+    /// Folders of an archive that have no entry of their own, in no order.
+    pub implied: Vec<Vec<u8>>,
 }
 
 /// Extracts a tar stream into the folder `dest`.
@@ -429,6 +431,8 @@ impl<'a> Extraction<'a> {
         if self.form == Form::Layer && !pending.is_empty() {
             pending.save(dest)?;
             self.counts.pending = true;
+        } else {
+            self.counts.implied = pending.folders.into_iter().collect();
         }
         Ok(self.counts)
     }

@@ -19,10 +19,15 @@ const CHUNK: usize = 256 << 10;
 /// Extracts an archive into an existing folder.
 ///
 /// Returns:
-///     False, having done nothing, where the file is no such archive.
+///     The folders that the archive takes for granted: they have no entry of their own. None,
+///     having done nothing, where the file is no such archive.
 /// Raises:
 ///     `Error::Layer` where it is one, but broken or hostile.
-pub fn unpack_archive(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<bool> {
+pub fn unpack_archive(
+    archive: &Path,
+    dest: &Path,
+    stop: &AtomicBool,
+) -> Result<Option<Vec<Vec<u8>>>> {
     let file = File::open(archive).at("open", archive)?;
     let place = archive.to_string_lossy();
     let failed = |error| unwrap_error(error, &place);
@@ -33,10 +38,10 @@ pub fn unpack_archive(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<
         Ok(()) if looks_like_tar(&head) => {}
         // A decoder's failure means that the file only begins like its format; a disk's is one.
         Err(error) if error.raw_os_error().is_some() => return Err(failed(error)),
-        _ => return Ok(false),
+        _ => return Ok(None),
     }
     let stream = BufReader::with_capacity(CHUNK, io::Cursor::new(head).chain(reader));
-    let (_, mut rest) = extract(stream, dest, Form::Archive, stop)?;
+    let (counts, mut rest) = extract(stream, dest, Form::Archive, stop)?;
     // The decoder's own checksum stands at the end, so a damaged archive may look whole until here.
     let drained = io::copy(&mut rest, &mut io::sink());
     drained.map_err(failed).map_err(|error| match error {
@@ -46,7 +51,7 @@ pub fn unpack_archive(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<
         },
         other => other,
     })?;
-    Ok(true)
+    Ok(Some(counts.implied))
 }
 
 #[cfg(test)]
@@ -70,7 +75,10 @@ mod tests {
         let (_dir, archive, dest) = fixture(content);
         let done = unpack_archive(&archive, &dest, &AtomicBool::new(false))?;
         let found = fs::read_to_string(dest.join("d/f")).ok();
-        assert_eq!(done, found.is_some());
+        assert_eq!(done.is_some(), found.is_some());
+        if let Some(implied) = done {
+            assert_eq!(implied, [b"d"]);
+        }
         Ok(found)
     }
 
@@ -116,7 +124,7 @@ mod tests {
         ] {
             let (_dir, archive, dest) = fixture(&content);
             let done = unpack_archive(&archive, &dest, &AtomicBool::new(false)).unwrap();
-            assert!(!done);
+            assert!(done.is_none());
             assert_eq!(fs::read_dir(dest).unwrap().count(), 0);
         }
     }

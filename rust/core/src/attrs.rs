@@ -98,12 +98,16 @@ pub fn read(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<Attrs>> {
 /// Returns:
 ///     None for a socket, which no layer can hold.
 pub fn read_open(file: BorrowedFd<'_>) -> io::Result<Option<Attrs>> {
-    let stat = fstat(file)?;
-    let Some(kind) = kind_of(&stat, || Err(Errno::INVAL.into()))? else {
+    read_known(file, &fstat(file)?)
+}
+
+/// The same, for an object whose `stat` is at hand.
+pub fn read_known(file: BorrowedFd<'_>, stat: &Stat) -> io::Result<Option<Attrs>> {
+    let Some(kind) = kind_of(stat, || Err(Errno::INVAL.into()))? else {
         return Ok(None);
     };
     let xattrs = Target::Open(file).all()?;
-    Ok(Some(assemble(&stat, kind, xattrs)))
+    Ok(Some(assemble(stat, kind, xattrs)))
 }
 
 /// The type of an object; `link` reads a symlink's target.

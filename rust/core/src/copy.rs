@@ -6,19 +6,22 @@
 //! final attributes. The upper folder holds afterwards what an overlay mount would have left.
 //! Source: Dockerfile reference, COPY and WORKDIR.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::attrs::{Owners, Writer};
 use crate::cancel::Cancel;
 use crate::chmod::ModeChange;
+use crate::copy_object::copy_object;
 use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
@@ -91,9 +94,14 @@ pub fn copy_layer(
     let (folders, missing) = place.folders(&stack, owner, new_mode, newest.unwrap_or(0))?;
     planner.add_parents(folders);
     for (number, source) in sources.iter().enumerate() {
-        planner.add_source(number, source, &place, missing)?;
+        if source.unpacked() {
+            planner.add_unpacked(number, source, &place)?;
+        } else {
+            planner.add_source(number, source, &place, missing)?;
+        }
     }
-    let plan = planner.finish()?;
+    let mut plan = planner.finish()?;
+    Planner::link(&mut plan, sources);
     write(sources, &stack, upper, plan, request.threads, cancel)
 }
 
@@ -153,12 +161,17 @@ struct Planner<'a> {
 
 impl Planner<'_> {
     fn add_parents(&mut self, folders: Vec<Entry>) {
-        for mut entry in folders {
-            settle_time(&mut entry, self.request.clamp_mtime);
-            self.plan.push(Planned {
-                entry,
-                origin: None,
-            });
+        for entry in folders {
+            self.plan.push(self.given(entry));
+        }
+    }
+
+    /// A folder that comes from no source.
+    fn given(&self, mut entry: Entry) -> Planned {
+        settle_time(&mut entry, self.request.clamp_mtime);
+        Planned {
+            entry,
+            origin: None,
         }
     }
 
@@ -182,12 +195,7 @@ impl Planner<'_> {
                 Some(name) => join([&place.folder[..], &name[..]]),
                 None => join([&place.folder[..], dest]),
             };
-            if is_whiteout_name(&path) {
-                return Err(refuse(
-                    &path,
-                    "a name that begins with .wh. means a deletion in a layer",
-                ));
-            }
+            check_name(&path)?;
             let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             while merged
                 .last()
@@ -199,7 +207,7 @@ impl Planner<'_> {
                 .last()
                 .is_some_and(|folder| folder[..] == path[..parent])
             {
-                self.check_over(&path, source.unpacked(), picked, &mut merged)?;
+                self.check_over(&path, picked, &mut merged)?;
             }
             let entry = self.entry(source, index, path);
             self.plan.push(Planned {
@@ -210,21 +218,78 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Refuses a folder onto a file and a file onto a folder of the layers below. What comes out of
-    /// an archive replaces them.
-    fn check_over(
-        &self,
-        path: &[u8],
-        unpacked: bool,
-        picked: &Picked,
-        merged: &mut Vec<Vec<u8>>,
-    ) -> Result<()> {
+    /// Adds what an archive holds, as if it were extracted over the layers below with the
+    /// destination as its root. Each entry, a folder's too, replaces what is no folder; a folder
+    /// without an entry is looked for, through symlinks, and keeps what it is if it is there.
+    fn add_unpacked(&mut self, number: usize, source: &Selection, place: &Place) -> Result<()> {
+        // Folders of the archive, and where their contents go.
+        let mut ways: Vec<(&[u8], Vec<u8>)> = Vec::new();
+        let mut standing: Vec<Planned> = Vec::new();
+        for (index, picked) in source.picked().iter().enumerate() {
+            let dest = source.dest(picked);
+            while ways.last().is_some_and(|(from, _)| !is_within(dest, from)) {
+                ways.pop();
+            }
+            let path = match ways.last() {
+                Some((from, to)) => join([&to[..], &dest[from.len() + 1..]]),
+                None => join([&place.folder[..], dest]),
+            };
+            check_name(&path)?;
+            let implied = source.implied(picked);
+            if implied {
+                if let Some((real, folders)) = self.standing(&path, place)? {
+                    standing.extend(folders.into_iter().map(|entry| self.given(entry)));
+                    ways.push((dest, real));
+                    continue;
+                }
+            }
+            let mut entry = self.entry(source, index, path);
+            if implied {
+                (entry.uid, entry.gid) = (0, 0);
+            }
+            self.plan.push(Planned {
+                entry,
+                origin: Some((number, index)),
+            });
+        }
+        // First, so that an entry for one of them stands.
+        self.plan.splice(0..0, standing);
+        Ok(())
+    }
+
+    /// Where a folder is that an archive takes for granted, and the folders that lead there; None
+    /// where it has to be made.
+    fn standing(&self, path: &[u8], place: &Place) -> Result<Option<(Vec<u8>, Vec<Entry>)>> {
+        let as_path = |path| Path::new(OsStr::from_bytes(path));
+        let Some(found) = self.stack.lookup(as_path(path))? else {
+            return Ok(None);
+        };
+        let mut real = path.to_vec();
+        if found.is_symlink() {
+            // An earlier archive of this ADD may have put a folder in its place.
+            let replaced = |one: &Planned| one.entry.path == path;
+            if self.plan.iter().any(replaced) {
+                return Ok(Some((real, Vec::new())));
+            }
+            let below = as_path(&place.folder);
+            let led = self.stack.resolve_below(below, as_path(path))?;
+            real = led.into_os_string().into_vec();
+        }
+        let there = Place {
+            folder: real.clone(),
+            name: None,
+        };
+        let (folders, _) = there.folders(self.stack, (0, 0), 0o755, 0)?;
+        Ok(Some((real, folders)))
+    }
+
+    /// Refuses a folder onto a file and a file onto a folder of the layers below.
+    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
         let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
             return Ok(());
         };
         match (picked.file_type() == FileType::Directory, found.is_dir()) {
             (true, true) => merged.push(path.to_vec()),
-            _ if unpacked => {}
             (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
             (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
             (false, false) => {}
@@ -302,6 +367,44 @@ impl Planner<'_> {
         }
         Ok(plan)
     }
+
+    /// Makes further names of one file links to its first one in the plan, as it stands after a
+    /// later source may have taken some of them.
+    fn link(plan: &mut [Planned], sources: &[&Selection]) {
+        let mut first: HashMap<(usize, usize), usize> = HashMap::new();
+        for at in 0..plan.len() {
+            let Some((number, index)) = plan[at].origin else {
+                continue;
+            };
+            let Some(file) = sources[number].hard_link(index) else {
+                continue;
+            };
+            let Some(&one) = first.get(&(number, file)) else {
+                first.insert((number, file), at);
+                continue;
+            };
+            let kind = Kind::Hardlink(plan[one].entry.path.clone());
+            let entry = plan[one].entry.clone();
+            plan[at] = Planned {
+                entry: Entry {
+                    path: std::mem::take(&mut plan[at].entry.path),
+                    kind,
+                    size: 0,
+                    xattrs: Vec::new(),
+                    ..entry
+                },
+                origin: None,
+            };
+        }
+    }
+}
+
+fn check_name(path: &[u8]) -> Result<()> {
+    if is_whiteout_name(path) {
+        let reason = "a name that begins with .wh. means a deletion in a layer";
+        return Err(refuse(path, reason));
+    }
+    Ok(())
 }
 
 /// Is `path` the folder itself, or below it?
@@ -344,6 +447,7 @@ fn write(
     }
     let threads = threads.unwrap_or_else(thread_count);
     let packed = digest(&entries, &copier, None, threads, cancel)?;
+    let all_linked = copier.link(&entries)?;
     for entry in entries
         .iter()
         .rev()
@@ -359,9 +463,10 @@ fn write(
         .writer
         .folder(copier.root.as_fd(), &own)
         .at("chmod", upper)?;
-    if copier.writer.dropped() > 0 {
-        // With one id a symlink's owner can be neither set nor recorded. The digest must be that
-        // of what stands on disk: the tar is made from it again whenever the layer leaves.
+    if copier.writer.dropped() > 0 || !all_linked {
+        // With one id a symlink's owner can be neither set nor recorded, and a file system has a
+        // limit of names for one file. The digest must be that of what stands on disk: the tar is
+        // made from it again whenever the layer leaves.
         let request = pack::Request {
             threads: Some(threads),
             ..pack::Request::default()
@@ -407,6 +512,28 @@ impl Copier<'_> {
                 done.at("mknod", self.on_disk(&entry.path))
             }
         }
+    }
+
+    /// Gives files their further names; false where one became a file of its own.
+    fn link(&self, entries: &[Entry]) -> Result<bool> {
+        let root = self.root.as_fd();
+        let mut all = true;
+        for entry in entries {
+            let Kind::Hardlink(target) = &entry.kind else {
+                continue;
+            };
+            let (from, to) = (target.as_slice(), entry.path.as_slice());
+            match rustix::fs::linkat(root, from, root, to, AtFlags::empty()) {
+                Err(Errno::MLINK) => {
+                    let (from, to) = (OsStr::from_bytes(from), OsStr::from_bytes(to));
+                    copy_object(root, from, root, to, &self.writer)
+                        .at("copy", self.on_disk(&entry.path))?;
+                    all = false;
+                }
+                done => done.at("link", self.on_disk(&entry.path))?,
+            }
+        }
+        Ok(all)
     }
 
     /// Shares the source's blocks where the file system can; false where they must be copied.

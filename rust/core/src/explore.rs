@@ -3,7 +3,7 @@
 //! `pack` and `select` say what a folder is and what is kept of it; this hands folders out, stops
 //! at the first error, and gives the results back in an order that does not depend on the threads.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::cancel::Cancel;
@@ -32,10 +32,21 @@ impl<J> Found<'_, J> {
 /// Jobs that the calling thread does before it asks for help: most trees have no more.
 const ALONE: usize = 8;
 
+/// What the threads share. Each keeps the folders that it finds to itself, and goes on with them;
+/// only while another one has none does it hand half of them over. So they rarely meet.
+struct Shared<J> {
+    queue: Mutex<Queue<J>>,
+    changed: Condvar,
+    /// Threads that wait for jobs.
+    hungry: AtomicUsize,
+    failed: AtomicBool,
+}
+
 struct Queue<J> {
     jobs: Vec<(usize, J)>,
+    /// Threads that have jobs, and so may find more.
     busy: usize,
-    failed: Option<Error>,
+    error: Option<Error>,
 }
 
 /// Visits `first` (index 0) and everything that the visits find; returns the results by index.
@@ -46,88 +57,120 @@ pub fn explore<J: Send, T: Send>(
     visit: impl Fn(J, &mut Found<'_, J>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let next_id = AtomicUsize::new(1);
-    let queue = Mutex::new(Queue {
-        jobs: vec![(0, first)],
-        busy: 0,
-        failed: None,
-    });
-    let changed = Condvar::new();
-    let run = |jobs: usize| {
+    let shared = Shared::new(first);
+    let run = |limit: usize| {
         let mut results = Vec::new();
-        for _ in 0..jobs {
-            let Some((id, job)) = take(&queue, &changed) else {
-                break;
-            };
-            let mut found = Found {
-                next_id: &next_id,
-                jobs: Vec::new(),
-            };
-            let result = cancel.check().and_then(|()| visit(job, &mut found));
-            let mut queue = lock(&queue);
-            queue.busy -= 1;
-            match result {
-                Ok(result) => {
-                    results.push((id, result));
-                    queue.jobs.append(&mut found.jobs);
+        let mut found = Found {
+            next_id: &next_id,
+            jobs: Vec::new(),
+        };
+        while results.len() < limit && shared.fill(&mut found.jobs) {
+            while let Some((id, job)) = found.jobs.pop() {
+                match cancel.check().and_then(|()| visit(job, &mut found)) {
+                    Ok(result) => results.push((id, result)),
+                    Err(error) => shared.fail(error),
                 }
-                Err(error) => {
-                    queue.failed.get_or_insert(error);
+                if shared.failed.load(Ordering::Relaxed) {
+                    found.jobs.clear();
                 }
+                if results.len() >= limit {
+                    break;
+                }
+                shared.feed(&mut found.jobs);
             }
-            changed.notify_all();
+            shared.give_back(&mut found.jobs);
         }
         results
     };
     let mut results = run(ALONE);
-    if lock(&queue).jobs.is_empty() {
-        return finish(queue, results);
+    if !shared.lock().jobs.is_empty() {
+        results.extend(std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads)
+                .map(|_| scope.spawn(|| run(usize::MAX)))
+                .collect();
+            let mut results = run(usize::MAX);
+            for other in others {
+                let more = other.join();
+                results.extend(more.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            results
+        }));
     }
-    results.extend(std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads)
-            .map(|_| scope.spawn(|| run(usize::MAX)))
-            .collect();
-        let mut results = run(usize::MAX);
-        for other in others {
-            results.extend(
-                other
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            );
-        }
-        results
-    }));
-    finish(queue, results)
+    shared.finish(results)
 }
 
-/// The results in their order, or the first error.
-fn finish<J, T>(queue: Mutex<Queue<J>>, mut results: Vec<(usize, T)>) -> Result<Vec<T>> {
-    let queue = queue.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = queue.failed {
-        return Err(error);
+impl<J> Shared<J> {
+    fn new(first: J) -> Self {
+        Self {
+            queue: Mutex::new(Queue {
+                jobs: vec![(0, first)],
+                busy: 0,
+                error: None,
+            }),
+            changed: Condvar::new(),
+            hungry: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+        }
     }
-    results.sort_unstable_by_key(|(id, _)| *id);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
-}
 
-fn take<J>(queue: &Mutex<Queue<J>>, changed: &Condvar) -> Option<(usize, J)> {
-    let mut queue = lock(queue);
-    loop {
-        if queue.failed.is_some() {
-            return None;
+    /// Waits for jobs and takes one; false where none is left and nobody can find more.
+    fn fill(&self, jobs: &mut Vec<(usize, J)>) -> bool {
+        let mut queue = self.lock();
+        loop {
+            if queue.error.is_some() {
+                return false;
+            }
+            if let Some(job) = queue.jobs.pop() {
+                queue.busy += 1;
+                jobs.push(job);
+                return true;
+            }
+            if queue.busy == 0 {
+                return false;
+            }
+            self.hungry.fetch_add(1, Ordering::Relaxed);
+            let woken = self.changed.wait(queue);
+            queue = woken.unwrap_or_else(PoisonError::into_inner);
+            self.hungry.fetch_sub(1, Ordering::Relaxed);
         }
-        if let Some(job) = queue.jobs.pop() {
-            queue.busy += 1;
-            return Some(job);
-        }
-        if queue.busy == 0 {
-            return None;
-        }
-        queue = changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
-}
 
-fn lock<J>(queue: &Mutex<Queue<J>>) -> MutexGuard<'_, Queue<J>> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Hands over half of the jobs where another thread has none: the oldest, which hold the most.
+    fn feed(&self, jobs: &mut Vec<(usize, J)>) {
+        if jobs.len() > 1 && self.hungry.load(Ordering::Relaxed) > 0 {
+            let half = jobs.len() / 2;
+            self.lock().jobs.extend(jobs.drain(..half));
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends what `fill` began: this thread is no longer busy.
+    fn give_back(&self, jobs: &mut Vec<(usize, J)>) {
+        let mut queue = self.lock();
+        queue.jobs.append(jobs);
+        queue.busy -= 1;
+        self.changed.notify_all();
+    }
+
+    fn fail(&self, error: Error) {
+        self.lock().error.get_or_insert(error);
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<J>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The results in their order, or the first error.
+    fn finish<T>(self, mut results: Vec<(usize, T)>) -> Result<Vec<T>> {
+        let queue = self.queue.into_inner();
+        let queue = queue.unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = queue.error {
+            return Err(error);
+        }
+        results.sort_unstable_by_key(|(id, _)| *id);
+        Ok(results.into_iter().map(|(_, result)| result).collect())
+    }
 }
 
 #[cfg(test)]

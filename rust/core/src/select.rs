@@ -5,7 +5,7 @@
 //! brings back are never entered, and a file whose identity the memo knows is never read.
 //! Nothing is written here. Source: Dockerfile reference, COPY and ".dockerignore file".
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -30,6 +30,8 @@ use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
+/// Bytes of a folder's listing that are read at once: some 2,000 names.
+const LISTING: usize = 64 << 10;
 /// Files that one thread digests at once.
 const BATCH: usize = 64;
 
@@ -44,8 +46,8 @@ pub struct Request<'a> {
     pub exclude: &'a [Vec<u8>],
     /// What is taken keeps the folders that it lies in, from the pivot `/./` on.
     pub parents: bool,
-    /// The tree is an archive, unpacked.
-    pub unpacked: bool,
+    /// The tree is an archive, unpacked: the folders in it that have no entry of their own.
+    pub unpacked: Option<&'a [Vec<u8>]>,
     /// Owners count (a stage's files); otherwise every file is 0:0 (a context's).
     pub owners: bool,
     /// What is left out is remembered, see [`Selection::hidden`].
@@ -70,6 +72,8 @@ pub struct Picked {
     pub mtime: i64,
     /// Identity of the content when the tree was walked.
     pub stamp: Stamp,
+    /// The file has other names, somewhere.
+    linked: bool,
 }
 
 impl Picked {
@@ -104,7 +108,12 @@ pub struct Selection {
     picked: Vec<Picked>,
     /// Extended attributes of what is no regular file, by index.
     xattrs: HashMap<usize, Vec<Xattr>>,
+    /// Of each file that has several names in one folder that is copied, the index of the first
+    /// one, by index; of that one itself too.
+    links: HashMap<usize, usize>,
     unpacked: bool,
+    /// Folders that an archive took for granted.
+    implied: HashSet<Vec<u8>>,
     ignored: bool,
     /// What lies in the folders and was left out, where it was asked for: each path from the root.
     hidden: Option<Vec<Vec<u8>>>,
@@ -124,7 +133,14 @@ impl Selection {
             arena: Vec::new(),
             picked: Vec::new(),
             xattrs: HashMap::new(),
-            unpacked: request.unpacked,
+            links: HashMap::new(),
+            unpacked: request.unpacked.is_some(),
+            implied: request
+                .unpacked
+                .unwrap_or_default()
+                .iter()
+                .cloned()
+                .collect(),
             ignored: false,
             hidden: request.hidden.then(Vec::new),
             foreign: false,
@@ -227,6 +243,14 @@ impl Selection {
         self.xattrs.get(&index).map_or(&[], Vec::as_slice)
     }
 
+    /// The file that an object is one of several names of: the index of its first name.
+    ///
+    /// Names count that lie in one folder that is copied, however deep. A file that a pattern
+    /// names itself has that one name, and so has one whose other names were left out.
+    pub fn hard_link(&self, index: usize) -> Option<usize> {
+        self.links.get(&index).copied()
+    }
+
     /// The tree that the files come from.
     pub fn root(&self) -> &SourceRoot {
         &self.root
@@ -240,6 +264,11 @@ impl Selection {
     /// True where the files came out of an archive: they replace whatever stands in their way.
     pub fn unpacked(&self) -> bool {
         self.unpacked
+    }
+
+    /// True for a folder of an archive that has no entry of its own there.
+    pub fn implied(&self, picked: &Picked) -> bool {
+        !self.implied.is_empty() && self.implied.contains(self.path(picked))
     }
 
     /// True where the ignore file took away something that a pattern named.
@@ -353,6 +382,7 @@ impl Selection {
             device: child.device,
             mtime: child.mtime,
             stamp: child.stamp,
+            linked: child.linked,
         });
     }
 
@@ -373,15 +403,45 @@ impl Selection {
             prefix,
             hidden: self.hidden.is_some(),
             foreign: AtomicBool::new(false),
+            linked: AtomicBool::new(false),
         };
         let mut nodes = walk.run(source, cancel)?;
         self.foreign |= walk.foreign.load(Ordering::Relaxed);
+        let linked = walk.linked.load(Ordering::Relaxed);
         self.picked
             .reserve_exact(nodes.iter().map(|node| node.children.len()).sum());
+        let count = self.picked.len();
         if !nodes.is_empty() {
             self.add_children(source, prefix, &mut nodes, 0);
         }
+        if linked {
+            self.find_links(count);
+        }
         Ok(())
+    }
+
+    /// Finds the files that have several names among what was picked from `start` on.
+    ///
+    /// What may be one depends on no more than the image shows: a file of the source, or anything
+    /// out of an archive.
+    fn find_links(&mut self, start: usize) {
+        let mut first: HashMap<Stamp, usize> = HashMap::new();
+        for (index, picked) in self.picked.iter().enumerate().skip(start) {
+            let may_be = match picked.file_type() {
+                FileType::RegularFile => true,
+                FileType::Directory => false,
+                _ => self.unpacked,
+            };
+            if !may_be || !picked.linked {
+                continue;
+            }
+            if let Some(&first) = first.get(&picked.stamp) {
+                self.links.insert(first, first);
+                self.links.insert(index, first);
+            } else {
+                first.insert(picked.stamp, index);
+            }
+        }
     }
 
     fn add_xattrs(&mut self, index: usize, node: &mut Node) {
@@ -438,13 +498,16 @@ impl Selection {
         hasher.update(b"\n");
         let mut records = Vec::with_capacity(BATCH * 256);
         for (index, picked) in self.picked.iter().enumerate() {
+            // Who writes to one name of a file changes the others: which they are is part of what
+            // is copied. How many it has elsewhere is not.
+            let first = self.hard_link(index).filter(|&first| first != index);
             let record = Record {
                 path: self.dest(picked),
-                tag: tag(picked.file_type()),
+                tag: first.map_or(tag(picked.file_type()), |_| b'h'),
                 mode: picked.mode,
                 uid: picked.uid,
                 gid: picked.gid,
-                target: self.target(picked),
+                target: first.map_or(self.target(picked), |first| self.dest(&self.picked[first])),
                 device: picked.device,
                 xattrs: file_xattrs
                     .get(&index)
@@ -476,6 +539,7 @@ impl Selection {
         for (index, picked) in self.files() {
             match found.next().flatten() {
                 Some(answer) => known[index] = Some((picked.stamp, answer)),
+                None if self.hard_link(index).is_some_and(|first| first != index) => {}
                 None => missing.push(index),
             }
         }
@@ -488,6 +552,9 @@ impl Selection {
         }
         for (index, stamp, answer) in read {
             known[index] = Some((stamp, answer));
+        }
+        for (&index, &first) in &self.links {
+            known[index] = known[index].or(known[first]);
         }
         Ok(known)
     }
@@ -589,7 +656,15 @@ struct Node {
     hidden: Vec<Vec<u8>>,
 }
 
-#[derive(Debug, Clone)]
+impl Node {
+    fn remember(&mut self, bytes: &[u8]) -> Range<usize> {
+        let start = self.names.len();
+        self.names.extend_from_slice(bytes);
+        start..self.names.len()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
 struct Child {
     name: Range<usize>,
     target: Range<usize>,
@@ -603,9 +678,18 @@ struct Child {
     folder: Option<usize>,
     /// Ignored, and here only for what may be brought back below it.
     hidden: bool,
+    /// It has other names.
+    linked: bool,
 }
 
 impl Child {
+    fn named(name: Range<usize>) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+
     fn new(name: Range<usize>, stat: &Stat, owners: bool) -> Self {
         let is_device = matches!(
             FileType::from_raw_mode(stat.st_mode),
@@ -623,6 +707,7 @@ impl Child {
             stamp: Stamp::of(stat),
             folder: None,
             hidden: false,
+            linked: stat.st_nlink > 1,
         }
     }
 
@@ -665,6 +750,8 @@ struct Walk<'a> {
     /// What is left out is remembered.
     hidden: bool,
     foreign: AtomicBool,
+    /// Set where a file has several names.
+    linked: AtomicBool,
 }
 
 struct Job {
@@ -750,7 +837,7 @@ impl Walk<'_> {
             .root
             .open_beneath(&job.path, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let stat = rustix::fs::fstat(&fd).at("stat", on_disk())?;
-        let attrs = attrs::read_open(fd.as_fd()).at("getxattr", on_disk())?;
+        let attrs = attrs::read_known(fd.as_fd(), &stat).at("getxattr", on_disk())?;
         let mut own = Child::new(0..0, &stat, self.owners);
         let mut entry = attrs.map(|attrs| attrs.entry);
         let xattrs = entry
@@ -767,7 +854,7 @@ impl Walk<'_> {
             hidden: Vec::new(),
         };
         self.note_owner(&stat);
-        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
         let mut entries = RawDir::new(&fd, &mut buffer);
         let mut child_path = job.path.clone();
         if !child_path.is_empty() {
@@ -810,6 +897,20 @@ impl Walk<'_> {
             self.leave_out(path, node);
             return Ok(());
         }
+        if let Some((FileType::Directory, verdict)) = listed {
+            // Its visit looks at it.
+            let name = node.remember(name);
+            let child = Child {
+                hidden: matches!(verdict, Verdict::Hidden),
+                folder: Some(found.folder(Job {
+                    path: path.to_vec(),
+                    known: below,
+                })),
+                ..Child::named(name)
+            };
+            node.children.push(child);
+            return Ok(());
+        }
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // It went away since the folder was read.
@@ -833,10 +934,11 @@ impl Walk<'_> {
             return Ok(());
         }
         self.note_owner(&stat);
-        let start = node.names.len();
-        node.names.extend_from_slice(name);
-        let mut child = Child::new(start..node.names.len(), &stat, self.owners);
+        let mut child = Child::new(node.remember(name), &stat, self.owners);
         child.hidden = hidden;
+        if child.linked && file_type != FileType::Directory {
+            self.linked.store(true, Ordering::Relaxed);
+        }
         match file_type {
             FileType::Directory => {
                 let path = path.to_vec();
@@ -845,9 +947,7 @@ impl Walk<'_> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new())
                     .at("readlink", self.root.on_disk(path))?;
-                let start = node.names.len();
-                node.names.extend_from_slice(target.as_bytes());
-                child.target = start..node.names.len();
+                child.target = node.remember(target.as_bytes());
             }
             FileType::RegularFile if self.owners => {
                 let attrs = attrs::read(folder.as_fd(), OsStr::from_bytes(name))

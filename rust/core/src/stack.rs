@@ -109,22 +109,45 @@ impl Stack {
     /// Absolute targets start again at the root, `..` stops there. What does not exist is taken
     /// as it is written, so the path of something still to be made can be asked for.
     pub fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        self.follow(Path::new(""), path, Top::Stops)
+    }
+
+    /// The same below the folder `base`, a path without symlinks, as if that were the root; where
+    /// a symlink leads above it, that is an error. Both paths are relative to the stack's root.
+    pub fn resolve_below(&self, base: &Path, path: &Path) -> Result<PathBuf> {
+        let path = path.strip_prefix(base).unwrap_or(path);
+        self.follow(base, path, Top::Refuses)
+    }
+
+    fn follow(&self, base: &Path, path: &Path, top: Top) -> Result<PathBuf> {
         let mut todo = names(path);
         todo.reverse();
         // Folders from the root down to where we stand; None from the first missing name on.
         let mut trail: Vec<Option<Folder>> = vec![self.root()?];
         let mut real: Vec<OsString> = Vec::new();
+        for name in base {
+            let below = match trail.last() {
+                Some(Some(folder)) => self.child(folder, &name.to_owned())?,
+                _ => None,
+            };
+            trail.push(below.and_then(|(_, below)| below));
+            real.push(name.to_owned());
+        }
+        let floor = real.len();
         let mut links = 0;
         while let Some(step) = todo.pop() {
             let name = match step {
                 Step::Root => {
-                    trail.truncate(1);
-                    real.clear();
+                    trail.truncate(floor + 1);
+                    real.truncate(floor);
                     continue;
                 }
                 Step::Up => {
-                    if real.pop().is_some() {
+                    if real.len() > floor {
+                        real.pop();
                         trail.pop();
+                    } else if top == Top::Refuses {
+                        return Err(refuse(path, "a symbolic link leads out of the destination"));
                     }
                     continue;
                 }
@@ -138,11 +161,7 @@ impl Stack {
                 Some((object, _)) if object.is_symlink() => {
                     links += 1;
                     if links > MAX_LINKS {
-                        return Err(Error::Copy {
-                            path: path.display().to_string(),
-                            reason: "too many levels of symbolic links".to_owned(),
-                            not_found: false,
-                        });
+                        return Err(refuse(path, "too many levels of symbolic links"));
                     }
                     let target = rustix::fs::readlink(&object.path, Vec::new())
                         .at("readlink", &object.path)?;
@@ -242,6 +261,21 @@ pub fn is_opaque(dir: &Path) -> Result<bool> {
         Err(Errno::NODATA | Errno::NOTSUP | Errno::RANGE) => Ok(false),
         Err(errno) => Err(errno).at("getxattr", dir),
     }
+}
+
+fn refuse(path: &Path, reason: &str) -> Error {
+    Error::Copy {
+        path: path.display().to_string(),
+        reason: reason.to_owned(),
+        not_found: false,
+    }
+}
+
+/// What `..` does at the top.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Top {
+    Stops,
+    Refuses,
 }
 
 /// One step of a path.

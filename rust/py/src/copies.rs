@@ -144,7 +144,7 @@ pub struct Selection(Arc<select::Selection>);
 impl Selection {
     #[new]
     #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false,
-                        parents = false, unpacked = false, hidden = false))]
+                        parents = false, unpacked = None, hidden = false))]
     #[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
     #[allow(clippy::fn_params_excessive_bools)]
     fn new(
@@ -155,10 +155,11 @@ impl Selection {
         exclude: Vec<OsString>,
         owners: bool,
         parents: bool,
-        unpacked: bool,
+        unpacked: Option<Vec<OsString>>,
         hidden: bool,
     ) -> PyResult<Self> {
         let (ignore, exclude) = (bytes(ignore), bytes(exclude));
+        let unpacked = unpacked.map(bytes);
         let selection = interruptible(py, move |cancel| {
             let request = select::Request {
                 patterns: &patterns,
@@ -166,7 +167,7 @@ impl Selection {
                 exclude: &exclude,
                 owners,
                 parents,
-                unpacked,
+                unpacked: unpacked.as_deref(),
                 hidden,
             };
             select::Selection::new(&root, &request, cancel)

@@ -1,5 +1,7 @@
 //! Layers: blobs in, folders out, trees away. The contract is `_core.pyi`, section `layers.rs`.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
@@ -181,13 +183,14 @@ fn flatten(py: Python<'_>, layers: Vec<PathBuf>, dest: PathBuf, owners: bool) ->
     stoppable(py, move |stop| merge::flatten(&layers, &dest, owners, stop))
 }
 
-/// Extracts a plain archive as ADD does; false where it is none.
+/// Extracts a plain archive as ADD does, and gives the folders without an entry; None where it is none.
 #[pyfunction]
 #[pyo3(name = "unpack_archive")]
-fn unpack(py: Python<'_>, archive: PathBuf, dest: PathBuf) -> PyResult<bool> {
-    stoppable(py, move |stop| {
+fn unpack(py: Python<'_>, archive: PathBuf, dest: PathBuf) -> PyResult<Option<Vec<OsString>>> {
+    let implied = stoppable(py, move |stop| {
         archive::unpack_archive(&archive, &dest, stop)
-    })
+    })?;
+    Ok(implied.map(|paths| paths.into_iter().map(OsString::from_vec).collect()))
 }
 
 /// Removes a tree; gives the bytes of disk that came back.

@@ -184,8 +184,9 @@ def _unpacked_part(op: CopyOp, part: CopyPart, tree: Context, folder: Path) -> l
         for number, (path, matched, is_dir) in enumerate(named):
             into = folder / f"{position}-{number}"
             into.mkdir(parents=True)
-            if not is_dir and _core.unpack_archive(str(tree.root / path), str(into)):
-                parts.append(_core.Selection(str(into), ["."], owners=True, unpacked=True))
+            implied = None if is_dir else _core.unpack_archive(str(tree.root / path), str(into))
+            if implied is not None:
+                parts.append(_core.Selection(str(into), ["."], owners=True, unpacked=implied))
                 archives += 1
             else:
                 parts.append(tree.select((_GLOB.sub(r"\\\g<0>", matched),), op.exclude))

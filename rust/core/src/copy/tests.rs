@@ -261,7 +261,7 @@ fn what_comes_out_of_an_archive_replaces_and_keeps_its_mode() {
     let patterns = [".".to_owned()];
     let request = select::Request {
         patterns: &patterns,
-        unpacked: true,
+        unpacked: Some(&[]),
         ..select::Request::default()
     };
     let folder = tree.dir.path().join("context/src");
@@ -389,4 +389,67 @@ fn directories_are_made_where_the_layers_lack_them() {
     assert_eq!(make("/srv").unwrap(), (0, vec![]));
     assert_eq!(make("/").unwrap(), (0, vec![]));
     assert!(make("/file").is_err());
+}
+
+/// The names of `upper`, each with the first one of the same file.
+fn inodes(tree: &Fixture, names: &[&str]) -> Vec<usize> {
+    let upper = tree.dir.path().join("upper");
+    let inode = |name: &&str| fs::symlink_metadata(upper.join(name)).unwrap().ino();
+    let all: Vec<u64> = names.iter().map(inode).collect();
+    all.iter()
+        .map(|one| all.iter().position(|other| other == one).unwrap())
+        .collect()
+}
+
+fn linked() -> Fixture {
+    let tree = Fixture::new();
+    tree.file("context/s/d/a", "same");
+    tree.file("context/s/e/other", "same");
+    for name in ["d/b", "e/c", "z"] {
+        let context = tree.dir.path().join("context/s");
+        fs::hard_link(context.join("d/a"), context.join(name)).unwrap();
+    }
+    tree
+}
+
+#[test]
+fn names_of_one_file_in_one_folder_stay_that() {
+    let tree = linked();
+    let names = ["o/d/a", "o/d/b", "o/e/c", "o/e/other", "o/z"];
+    for mode in [None, Some("640"), Some("u+x,g-r")] {
+        let request = Request {
+            mode: mode.map(str::to_owned),
+            threads: Some(1),
+            ..to("/o/")
+        };
+        tree.copy_with(&["s"], &request);
+        assert_eq!(inodes(&tree, &names), [0, 0, 0, 3, 0]);
+        let one = tree.try_copy(&["s"], &request).unwrap();
+        let request = Request {
+            threads: Some(6),
+            ..request
+        };
+        assert_eq!(tree.try_copy(&["s"], &request).unwrap(), one);
+    }
+}
+
+#[test]
+fn names_in_two_sources_and_names_that_are_named_are_files_of_their_own() {
+    let tree = linked();
+    tree.copy(&["s/d", "s/e"], "/o/");
+    assert_eq!(inodes(&tree, &["o/a", "o/b", "o/c"]), [0, 0, 2]);
+    tree.copy(&["s/d/a", "s/d/b"], "/o/");
+    assert_eq!(inodes(&tree, &["o/a", "o/b"]), [0, 1]);
+}
+
+#[test]
+fn a_first_name_that_a_later_source_takes_is_no_target() {
+    let tree = linked();
+    tree.file("context/t/d/a", "later");
+    tree.copy(&["s", "t"], "/o/");
+    let names = ["o/d/a", "o/d/b", "o/e/c", "o/z"];
+    assert_eq!(inodes(&tree, &names), [0, 1, 1, 1]);
+    let upper = tree.dir.path().join("upper/o/d");
+    assert_eq!(fs::read_to_string(upper.join("a")).unwrap(), "later");
+    assert_eq!(fs::read_to_string(upper.join("b")).unwrap(), "same");
 }

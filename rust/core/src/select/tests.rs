@@ -263,3 +263,20 @@ fn paths_are_those_of_the_files_that_are_taken() {
     paths.sort();
     assert_eq!(paths, ["a.txt", "src/deep.c", "src/x.c"]);
 }
+
+#[test]
+fn a_digest_tells_links_apart_that_are_copied_and_no_others() {
+    let tree = Fixture::new();
+    let digest = |exclude: &[&str]| {
+        let selection = tree.try_select(&["src"], &[], exclude).unwrap();
+        selection.content_digest(None, &Cancel::default()).unwrap()
+    };
+    fs::write(tree.path("src/copy.c"), "src/x.c").unwrap();
+    let (apart, alone) = (digest(&[]), digest(&["copy.c"]));
+    fs::hard_link(tree.path("src/x.c"), tree.path("elsewhere")).unwrap();
+    assert_eq!(digest(&[]), apart);
+    fs::remove_file(tree.path("src/copy.c")).unwrap();
+    fs::hard_link(tree.path("src/x.c"), tree.path("src/copy.c")).unwrap();
+    assert_ne!(digest(&[]), apart);
+    assert_eq!(digest(&["copy.c"]), alone);
+}

@@ -189,6 +189,27 @@ fn resolve_ends_loops() {
 }
 
 #[test]
+fn resolve_below_a_folder_takes_it_for_the_root_and_does_not_leave_it() {
+    let tree = layers(2);
+    tree.file(0, "r/usr/lib/x");
+    for (name, target) in [
+        ("lib", "usr/lib"),
+        ("abs", "/usr"),
+        ("up", "../b"),
+        ("a", "a"),
+    ] {
+        tree.link(1, &format!("r/{name}"), target);
+    }
+    tree.link(1, "r/usr/back", "../lib");
+    let resolve = |path: &str| tree.stack.resolve_below(Path::new("r"), Path::new(path));
+    assert_eq!(resolve("r/lib/x").unwrap(), Path::new("r/usr/lib/x"));
+    assert_eq!(resolve("r/abs/n").unwrap(), Path::new("r/usr/n"));
+    assert_eq!(resolve("r/usr/back").unwrap(), Path::new("r/usr/lib"));
+    assert!(resolve("r/up/x").is_err());
+    assert!(resolve("r/a/x").is_err());
+}
+
+#[test]
 fn reading_in_layers_stays_inside_and_is_bounded() {
     let tree = layers(2);
     tree.file(0, "usr/etc/passwd");
