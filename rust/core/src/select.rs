@@ -30,8 +30,6 @@ use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
-/// Bytes of a folder's listing that are read at once: some 2,000 names.
-const LISTING: usize = 64 << 10;
 /// Files that one thread digests at once.
 const BATCH: usize = 64;
 
@@ -657,6 +655,25 @@ struct Node {
 }
 
 impl Node {
+    /// Adds a folder, which is visited later.
+    fn enter(
+        &mut self,
+        path: &[u8],
+        name: &[u8],
+        verdict: &Verdict,
+        known: [Matched; 3],
+        found: &mut Found<'_, Job>,
+    ) {
+        let path = path.to_vec();
+        let child = Child {
+            name: self.remember(name),
+            folder: Some(found.folder(Job { path, known })),
+            hidden: matches!(verdict, Verdict::Hidden),
+            ..Child::default()
+        };
+        self.children.push(child);
+    }
+
     fn remember(&mut self, bytes: &[u8]) -> Range<usize> {
         let start = self.names.len();
         self.names.extend_from_slice(bytes);
@@ -683,13 +700,6 @@ struct Child {
 }
 
 impl Child {
-    fn named(name: Range<usize>) -> Self {
-        Self {
-            name,
-            ..Self::default()
-        }
-    }
-
     fn new(name: Range<usize>, stat: &Stat, owners: bool) -> Self {
         let is_device = matches!(
             FileType::from_raw_mode(stat.st_mode),
@@ -854,7 +864,7 @@ impl Walk<'_> {
             hidden: Vec::new(),
         };
         self.note_owner(&stat);
-        let mut buffer = [MaybeUninit::uninit(); LISTING];
+        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
         let mut entries = RawDir::new(&fd, &mut buffer);
         let mut child_path = job.path.clone();
         if !child_path.is_empty() {
@@ -899,16 +909,7 @@ impl Walk<'_> {
         }
         if let Some((FileType::Directory, verdict)) = listed {
             // Its visit looks at it.
-            let name = node.remember(name);
-            let child = Child {
-                hidden: matches!(verdict, Verdict::Hidden),
-                folder: Some(found.folder(Job {
-                    path: path.to_vec(),
-                    known: below,
-                })),
-                ..Child::named(name)
-            };
-            node.children.push(child);
+            node.enter(path, name, &verdict, below, found);
             return Ok(());
         }
         let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -922,28 +923,24 @@ impl Walk<'_> {
             Some((kind, verdict)) if kind == file_type => verdict,
             _ => self.judge(path, job, file_type.is_dir(), &mut below),
         };
-        let hidden = match verdict {
-            Verdict::Out => {
-                self.leave_out(path, node);
+        if matches!(verdict, Verdict::Out) {
+            self.leave_out(path, node);
+            return Ok(());
+        }
+        match file_type {
+            FileType::Socket => return Ok(()),
+            FileType::Directory => {
+                node.enter(path, name, &verdict, below, found);
                 return Ok(());
             }
-            Verdict::Hidden => true,
-            Verdict::In => false,
-        };
-        if file_type == FileType::Socket {
-            return Ok(());
+            _ => {}
         }
         self.note_owner(&stat);
         let mut child = Child::new(node.remember(name), &stat, self.owners);
-        child.hidden = hidden;
-        if child.linked && file_type != FileType::Directory {
+        if child.linked {
             self.linked.store(true, Ordering::Relaxed);
         }
         match file_type {
-            FileType::Directory => {
-                let path = path.to_vec();
-                child.folder = Some(found.folder(Job { path, known: below }));
-            }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(folder, name, Vec::new())
                     .at("readlink", self.root.on_disk(path))?;
