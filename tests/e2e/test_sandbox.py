@@ -277,11 +277,17 @@ def test_without_a_network_there_is_a_loopback_interface_alone(drive: Drive) -> 
 
 
 def test_what_a_program_leaves_behind_is_ended_with_it(drive: Drive) -> None:
-    seconds, left = drive(
-        "start = time.monotonic(); sh('sleep 1234 & sleep 1235 &'); seconds = time.monotonic() - start\n"
-        "names = [Path(p, 'cmdline').read_bytes() for p in Path('/proc').glob('[0-9]*') if p.exists()]\n"
-        "emit(seconds, [n.decode() for n in names if n.startswith(b'sleep\\x00123')])"
-    )
+    body = """
+mine = str(10**6 + os.getpid())
+start = time.monotonic(); sh(f'sleep {mine} & sleep {mine}.5 &'); seconds = time.monotonic() - start
+def command(process):
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""  # it ended meanwhile: somebody else's
+emit(seconds, [c for c in map(command, Path("/proc").glob("[0-9]*")) if c.startswith(f"sleep\\0{mine}")])
+"""
+    seconds, left = drive(body)
     assert seconds < 10 and left == []
 
 
