@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 from img.builder import PlanOptions, make_plan, needed_bases
+from img.cli import collect_seldom
 from img.dockerfile import parse
 from img.oci import Descriptor, Image, ImageConfig, Platform, Reference, sha256
 from img.oci.descriptor import OCI_LAYER_GZIP
@@ -87,6 +88,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="where the time goes, in place of the table")
     options = parser.parse_args()
     data = dockerfile(options.lines)
+    collect_seldom()  # as the command does
     if options.profile:
         import cProfile
 
