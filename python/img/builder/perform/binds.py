@@ -7,6 +7,7 @@ Source: Dockerfile reference, "RUN --mount=type=bind".
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -166,13 +167,29 @@ def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
     """Writes the layer that takes the hidden names away; its folders are those of the source, as they are."""
     layer.mkdir()
     folders = {""}
+    whiteout = ""
     for path in hidden:
-        (layer / path).parent.mkdir(parents=True, exist_ok=True)
-        os.mknod(layer / path, stat.S_IFCHR, os.makedev(0, 0))
-        folders.update(str(above) for above in Path(path).parents[:-1])
+        folder = path.rpartition("/")[0]
+        if folder not in folders:
+            (layer / folder).mkdir(parents=True, exist_ok=True)
+            folders.update(str(above) for above in Path(path).parents[:-1])
+        whiteout = _whiteout(f"{layer}/{path}", whiteout)
     for name in sorted(folders, reverse=True):  # a folder's time is set when all in it is there
         shutil.copystat(source / name, layer / name, follow_symlinks=False)
     return layer
+
+
+def _whiteout(path: str, another: str) -> str:
+    """Makes a whiteout and gives its path: one more name of another, since a new file costs more."""
+    if another:
+        try:
+            os.link(another, path)
+            return another
+        except OSError as error:
+            if error.errno != errno.EMLINK:
+                raise
+    os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
+    return path
 
 
 def _literal(path: str) -> str:
