@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
-    from img.builder import Outline, OutlineArg, OutlineMount, Target
+    from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
     from img.engine import BuildResult, PruneResult, PullResult, Usage
@@ -64,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
-    "img.builder": ("Outline", "OutlineArg", "OutlineMount", "Target"),
+    "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
     "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
     "img.errors": (

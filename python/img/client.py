@@ -37,7 +37,7 @@ from img.progress import Note, Progress, from_json, silent
 from img.store import Store
 
 if TYPE_CHECKING:
-    from img.builder import Outline, Target
+    from img.builder.outline import Outline, Target
 
 
 class Client:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from img import _core
-from img.builder import PlanOptions, check_plan
+from img.builder import PlanOptions
+from img.builder.checking import check_plan
 from img.dockerfile import parse
 from img.dockerfile.checks import RULES
 from img.oci import Image, ImageConfig, Platform, Reference

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from img import _core
-from img.builder import PlanOptions, check_plan, unknown_base
+from img.builder import PlanOptions, unknown_base
+from img.builder.checking import check_plan
 from img.builder.plan import Resolve
 from img.dockerfile import parse
 from img.dockerfile.checks import RULES

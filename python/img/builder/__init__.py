@@ -1,6 +1,8 @@
 """Plans and solves a build. `build` is the whole of it: a parsed Dockerfile in, an image out.
 
 dockerfile -> plan.make_plan -> BuildGraph -> solver.Solver -> results -> assemble -> Image
+
+What only asks about a Dockerfile is in `checking` and `outline`, which a build does not import.
 """
 
 from __future__ import annotations
@@ -10,9 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
-from img.builder.checking import CheckedPlan, check_plan
 from img.builder.graph import INPUTS, BuildGraph
-from img.builder.outline import Outline, OutlineArg, OutlineMount, Target, list_targets, make_outline
 from img.builder.plan import NamedContext, PlanOptions, context_name, make_plan, needed_bases
 from img.builder.plan.checks import unknown_base
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
@@ -21,13 +21,9 @@ from img.oci import Image
 
 __all__ = [
     "BuildGraph",
-    "CheckedPlan",
     "Fetched",
     "Images",
     "NamedContext",
-    "Outline",
-    "OutlineArg",
-    "OutlineMount",
     "PlanOptions",
     "Remotes",
     "Result",
@@ -35,11 +31,7 @@ __all__ = [
     "Site",
     "Solved",
     "Solver",
-    "Target",
-    "check_plan",
     "context_name",
-    "list_targets",
-    "make_outline",
     "make_plan",
     "needed_bases",
     "solve",

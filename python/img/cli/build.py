@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img.cli.build_inputs import outside
-from img.cli.calls import answer, read_call
 from img.cli.common import find_globals, pairs, print_json, spool_stdin, verb
 from img.cli.render import renderer
 from img.cli.transfer import registry_of
@@ -173,7 +172,11 @@ def build_command(**flags: Any) -> None:
     """
     from img.engine import Engine
 
-    call = read_call(flags["call"], check=flags["check"], as_json=flags["as_json"])
+    call = None
+    if flags["check"] or flags["call"] not in ("", "build"):
+        from img.cli.calls import answer, read_call
+
+        call = read_call(flags["call"], check=flags["check"], as_json=flags["as_json"])
     with _spool_folder(flags) as folder:
         request = _request(flags, folder)
         options = find_globals()

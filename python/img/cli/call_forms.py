@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
-    from img.builder import Outline, OutlineMount, Target
+    from img.builder.outline import Outline, OutlineMount, Target
     from img.dockerfile import Finding
     from img.engine.calls import CheckResult
 

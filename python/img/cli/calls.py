@@ -21,7 +21,7 @@ from img.cli import call_forms as forms
 from img.cli.common import table
 
 if TYPE_CHECKING:
-    from img.builder import Outline, Target
+    from img.builder.outline import Outline, Target
     from img.dockerfile import Finding
     from img.engine import BuildRequest, Engine
     from img.engine.calls import CheckResult

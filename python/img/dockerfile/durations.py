@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _UNITS = {
     "ns": 1,
@@ -30,6 +29,8 @@ def nanoseconds(text: str) -> int:
     digits = text[1:] if text[:1] in ("+", "-") else text
     if digits == "0":
         return 0
+    from fractions import Fraction  # few files have one, and all would pay for the import
+
     total = Fraction(0)
     position = 0
     while match := _PART.match(digits, position):

@@ -5,7 +5,6 @@ Source: Dockerfile reference, "EXPOSE"; the form `[[ip:]host:]port` is what dock
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -61,6 +60,8 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _check_address(text: str) -> None:
+    import ipaddress  # hardly any EXPOSE has an address
+
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     try:
         ipaddress.ip_address(bare)

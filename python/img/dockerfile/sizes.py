@@ -6,7 +6,6 @@ A tmpfs mount and `--shm-size` have them.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 
 _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}) ?(?:b|([kmgtp])(?:i?b)?)?", re.IGNORECASE)
 _POWERS = "kmgtp"
@@ -26,6 +25,8 @@ def size_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size")
     power = _POWERS.index(match.group(2).lower()) + 1 if match.group(2) else 0
+    from fractions import Fraction  # few files have one, and all would pay for the import
+
     size = int(Fraction(match.group(1).rstrip(".")) * 1024**power)
     if size > _LARGEST:
         raise ValueError(f"{text!r} is more bytes than there can be")

@@ -40,7 +40,7 @@ from img.remote import Reach
 from img.store import LayerRecord, Pruned, Store
 
 if TYPE_CHECKING:
-    from img.builder import Outline, Target
+    from img.builder.outline import Outline, Target
     from img.engine.calls import Calls, CheckResult
     from img.registry import Registry
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from img import _core
 from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
@@ -20,7 +21,6 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
-from img.engine.named import NamedContexts, Resolve, named_contexts
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
 from img.engine.run_options import run_options
@@ -31,6 +31,9 @@ from img.progress import BuildStarted, Note, Progress, Warned
 from img.remote import Reach
 from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
+
+if TYPE_CHECKING:
+    from img.engine.named import NamedContexts, Resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class Build:
         self._run_options = run_options(request)
         self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
         self.source = ("Dockerfile", b"")
-        self._named = NamedContexts()
+        self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
 
     def run(self) -> Built:
@@ -134,8 +137,11 @@ class Build:
         self.source = (inputs.path, inputs.text)
         syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
         dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
-        resolve = resolve or self._resolve_named
-        self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
+        if request.contexts:
+            from img.engine.named import named_contexts  # most builds have none
+
+            resolve = resolve or self._resolve_named
+            self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
         return inputs.context, dockerfile
 
     def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
@@ -153,7 +159,7 @@ class Build:
             build_args=_with_epoch(self._request),
             labels=self._request.labels,
             platform=self._platform,
-            contexts=self._named.contexts,
+            contexts=self._named.contexts if self._named else {},
             allow=frozenset(self._request.allow),
             network=self._request.network,
             platform_given=bool(self._request.platform),
@@ -225,7 +231,7 @@ class Build:
             now=_now,
             epoch=self._request.epoch,
             ranged=not single,
-            trees=self._named.trees,
+            trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
             run_options=self._run_options,
         )

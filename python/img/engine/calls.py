@@ -12,16 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from img.builder import (
-    Outline,
-    PlanOptions,
-    Target,
-    check_plan,
-    list_targets,
-    make_outline,
-    unknown_base,
-)
+from img.builder import PlanOptions, unknown_base
+from img.builder.checking import check_plan
 from img.builder.graph import CopyOp, Node
+from img.builder.outline import Outline, Target, list_targets, make_outline
 from img.context import Context
 from img.dockerfile.checks import finding, looks_secret
 from img.dockerfile.checks.secrets import CONTENT_BYTES

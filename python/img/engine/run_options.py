@@ -6,7 +6,6 @@ getrlimit(2).
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 from img.builder import RunOptions
@@ -67,6 +66,8 @@ def parse_host(text: str) -> tuple[str, str]:
     name, address = match.groups()
     if address == GATEWAY:
         return name, "127.0.0.1"
+    import ipaddress  # only --add-host needs it
+
     bare = address[1:-1] if address.startswith("[") and address.endswith("]") else address
     try:
         return name, str(ipaddress.ip_address(bare))

@@ -8,7 +8,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from img.builder import PlanOptions, check_plan, list_targets, make_outline
+from img.builder import PlanOptions
+from img.builder.checking import check_plan
+from img.builder.outline import list_targets, make_outline
 from img.dockerfile import parse
 from img.errors import DockerfileError, UsageError
 

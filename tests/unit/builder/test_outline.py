@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from img.builder import Outline, OutlineArg, OutlineMount, PlanOptions, Target, list_targets, make_outline
+from img.builder import PlanOptions
+from img.builder.outline import Outline, OutlineArg, OutlineMount, Target, list_targets, make_outline
 from img.dockerfile import parse
 from img.errors import DockerfileError
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from img.dockerfile import parse
-from img.dockerfile.checks import RULES, check_habits, check_options, looks_secret
+from img.dockerfile.checks import RULES, check_options, looks_secret
+from img.dockerfile.checks.habits import check_habits
 from img.errors import DockerfileError, UsageError
 
 BUILDKIT = [

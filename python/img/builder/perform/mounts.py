@@ -18,7 +18,6 @@ from pathlib import Path, PurePosixPath
 
 from img import _core
 from img.builder.graph import RunMount, RunOp, Sharing
-from img.builder.perform.agents import Relay, reached
 from img.builder.perform.binds import Bind, Binds
 from img.builder.perform.step import Step
 from img.dockerfile.faults import fault
@@ -216,6 +215,8 @@ class _Furnishing:
                 return None
             hint = did_you_mean(mount.id, self._options.agents) or f"give it with --ssh {mount.id}=SOCKET"
             raise self._fault("type=ssh", f"the ssh agent {mount.id} is required, and was not given", hint)
+        from img.builder.perform.agents import Relay, reached  # few builds have an agent
+
         memory = self._in_memory()
         own = memory / f"agent-{place}"
         own.mkdir(mode=0o700)

@@ -92,7 +92,9 @@ class PlanChecks:
 
     def habits(self) -> None:
         """Looks for what is worth a hint; a build, which shows none, need not."""
-        self._found += checks.check_habits(self.planner.dockerfile)
+        from img.dockerfile.checks.habits import check_habits  # no build pays for the import
+
+        self._found += check_habits(self.planner.dockerfile)
 
     def _default_bases(self) -> Iterator[Finding]:
         """InvalidDefaultArgInFrom: what FROM names when the caller gives nothing."""

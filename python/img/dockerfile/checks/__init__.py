@@ -1,12 +1,12 @@
 """The checks of a Dockerfile: `RULES`, which of them a build wants, and those that are pure.
 
-`check_text` and `check_habits` need the Dockerfile alone; `builder.plan.checks` has those that need
-variables or bases, and the engine the one that looks into the context.
+`check_text` needs the Dockerfile alone, and so does `habits.check_habits`, which no build asks for;
+`builder.plan.checks` has those that need variables or bases, and the engine the one that looks into the
+context.
 """
 
 from __future__ import annotations
 
-from img.dockerfile.checks.habits import check_habits
 from img.dockerfile.checks.options import CheckOptions, check_options
 from img.dockerfile.checks.rules import RULES, Rule, finding
 from img.dockerfile.checks.secrets import looks_secret
@@ -16,7 +16,6 @@ __all__ = [
     "RULES",
     "CheckOptions",
     "Rule",
-    "check_habits",
     "check_options",
     "check_text",
     "finding",
