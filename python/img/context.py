@@ -7,6 +7,7 @@ is copied out of a folder: COPY reads it in place. What must be unpacked lies in
 from __future__ import annotations
 
 import posixpath
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from img.dockerfile.faults import printable
 from img.errors import CopyError, DockerfileError, UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 
+_GLOB = re.compile(r"[*?\[\\]")
 DEFAULT_NAMES = ("Dockerfile", "dockerfile")
 
 
@@ -98,6 +100,11 @@ class Context:
         if index is None:
             return ""
         return f"{self.ignore_name}:{self.ignore_lines[index]}" if self.ignore_lines else self.ignore_name
+
+
+def literal(path: str) -> str:
+    """A path as a pattern of `Context.select` that means itself."""
+    return _GLOB.sub(r"\\\g<0>", path)
 
 
 def open_folder(path: str | Path) -> Path:

@@ -27,7 +27,7 @@ from img.builder.graph import (
     WorkdirOp,
 )
 from img.builder.key import EMPTY, CacheKey, stacked
-from img.builder.perform import Made, Sources, Step
+from img.builder.perform import Made, Step
 from img.builder.site import BuiltLayer, Result, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
@@ -175,19 +175,13 @@ class Solver:
         """A RUN with bind mounts from stages is first asked for by their stacks, which needs no mount."""
         keys: list[CacheKey] = []
         quick = perform.quick_run_key(step, op)
-        if quick is not None:
-            keys.append(quick)
-            hit = self._hit(step, quick)
-            if hit is not None:
-                return hit
+        if quick is not None and (hit := self._look(step, keys, quick)) is not None:
+            return hit
         binds = perform.Binds(step, op)
         try:
             if binds.by_place:
-                keys.append(perform.run_key(step, op, content=binds.digests(self.memo)))
-                hit = self._hit(step, keys[-1])
-                if hit is not None:
-                    for key in keys[:-1]:
-                        self._record_again(key, keys[-1])
+                key = perform.run_key(step, op, content=binds.digests(self.memo))
+                if (hit := self._look(step, keys, key)) is not None:
                     return hit
             started = self._announce(step)
             return self._keep(step, keys, perform.run(step, op, binds), started)
@@ -206,27 +200,17 @@ class Solver:
         """A COPY from a stage is first asked for by that stage's stack, which needs no mount."""
         keys: list[CacheKey] = []
         quick = perform.quick_key(step, op)
-        if quick is not None:
-            keys.append(quick)
-            hit = self._hit(step, quick)
-            if hit is not None:
-                return hit
+        if quick is not None and (hit := self._look(step, keys, quick)) is not None:
+            return hit
         sources = perform.open_sources(step, op)
         try:
-            return self._copy_opened(step, op, sources, keys)
+            key = perform.copy_key(step, op, content=sources.digests(self.memo))
+            if (hit := self._look(step, keys, key)) is not None:
+                return hit
+            started = self._announce(step)
+            return self._keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()
-
-    def _copy_opened(self, step: Step, op: CopyOp, sources: Sources, keys: list[CacheKey]) -> Result:
-        digests = sources.digests(self.memo)
-        keys.append(perform.copy_key(step, op, content=digests))
-        hit = self._hit(step, keys[-1])
-        if hit is not None:
-            for key in keys[:-1]:
-                self._record_again(key, keys[-1])
-            return hit
-        started = self._announce(step)
-        return self._keep(step, keys, perform.copy(step, op, sources), started)
 
     def _announce(self, step: Step) -> float:
         node = step.node
@@ -254,6 +238,15 @@ class Solver:
         snapshot = layer.snapshot if layer else ""
         self.site.progress(_done(step.node, result, started=time.monotonic(), snapshot=snapshot))
         return result
+
+    def _look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
+        """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it."""
+        keys.append(key)
+        hit = self._hit(step, key)
+        if hit is not None:
+            for missed in keys[:-1]:
+                self._record_again(missed, key)
+        return hit
 
     def _record_again(self, key: CacheKey, known: CacheKey) -> None:
         record = self.site.store.records.find(known.digest)

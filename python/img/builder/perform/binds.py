@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
 from contextlib import ExitStack
@@ -19,12 +18,10 @@ from pathlib import Path
 from img import _core
 from img.builder.graph import RunMount, RunOp
 from img.builder.perform.step import Step, folders_of
-from img.context import Context
+from img.context import Context, literal
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, ImgError, SandboxError
-
-_GLOB = re.compile(r"[*?\[\\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +45,9 @@ class Bind:
     folders: tuple[Path, ...] = ()
 
     def digest(self, memo: _core.DigestMemo | None) -> str:
-        """Names all that can be seen in it, times aside. Only files of a tree are remembered."""
-        return self.selection.content_digest(memo if self.tree is not None else None)
+        """Names all that can be seen in it, times aside. `memo` learns of files that stay where they are."""
+        lasting = self.tree is not None and self.tree.lasting
+        return self.selection.content_digest(memo if lasting else None)
 
 
 class Binds:
@@ -83,7 +81,7 @@ class Binds:
     def look_up(self, mount: RunMount) -> Bind:
         """Finds what a mount's `from` and `source` name, for as long as these are open."""
         step = self._step
-        pattern = _literal(mount.source.lstrip("/") or ".")
+        pattern = literal(mount.source.lstrip("/") or ".")
         tree = step.tree(mount.input)
         folders: tuple[Path, ...] = ()
         try:
@@ -190,11 +188,6 @@ def _whiteout(path: str, another: str) -> str:
                 raise
     os.mknod(path, stat.S_IFCHR, os.makedev(0, 0))
     return path
-
-
-def _literal(path: str) -> str:
-    """A path as a pattern that means itself."""
-    return _GLOB.sub(r"\\\g<0>", path)
 
 
 def _copied(bind: Bind, folder: Path) -> Path:

@@ -6,7 +6,6 @@ Source: Dockerfile reference, "COPY", "ADD".
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +15,7 @@ from img.builder.graph import CopyOp, CopyPart
 from img.builder.key import CacheKey
 from img.builder.perform.step import Made, Step, folders_of
 from img.builder.users import named_owner, owner
-from img.context import Context
-
-_GLOB = re.compile(r"[*?\[\\]")
+from img.context import Context, literal
 
 
 @dataclass(slots=True)
@@ -189,6 +186,6 @@ def _unpacked_part(op: CopyOp, part: CopyPart, tree: Context, folder: Path) -> l
                 parts.append(_core.Selection(str(into), ["."], owners=True, unpacked=implied))
                 archives += 1
             else:
-                parts.append(tree.select((_GLOB.sub(r"\\\g<0>", matched),), op.exclude))
+                parts.append(tree.select((literal(matched),), op.exclude))
         found.extend(parts if archives else [selection])
     return found

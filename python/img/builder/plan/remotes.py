@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from img.builder.graph import GitOp, HttpOp
+from img.context import literal
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 from img.remote import GitUrl, GitUrlError, checked_hash, parse_git, shown
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 UNNAMED = "__unnamed__"
 """What a file is called whose URL ends without a name."""
 
-
-_GLOB = re.compile(r"[*?\[\\]")
 _WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
@@ -72,7 +71,7 @@ def _remote(planner: Planner, stage: ins.Stage, copy: ins.Copy, op: HttpOp | Git
     name = shown(op.url if isinstance(op, HttpOp) else op.remote)
     if op not in planner.fetches:
         planner.fetches[op] = planner.add(stage, op, (), f"ADD {name}", copy)
-    pattern = _GLOB.sub(r"\\\g<0>", op.name) if isinstance(op, HttpOp) else "."
+    pattern = literal(op.name) if isinstance(op, HttpOp) else "."
     return Remote(node=planner.fetches[op], pattern=pattern, shown=name)
 
 
