@@ -93,8 +93,8 @@ class Client:
         dockerfile: str | os.PathLike[str] = "",
         build_args: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
-        target: str = "",
-        platform: str = "",
+        target: str | Sequence[str] = (),
+        platform: str | Sequence[str] = (),
         pull: PullPolicy = "missing",
         no_cache: bool = False,
         push: bool = False,
@@ -108,6 +108,17 @@ class Client:
         add_hosts: Sequence[str] = (),
         shm_bytes: int = 0,
         ulimits: Sequence[str] = (),
+        no_cache_filter: Sequence[str] = (),
+        no_cache_steps: Sequence[str] = (),
+        fail_fast: bool = False,
+        cache_from: str | Sequence[str] = (),
+        cache_to: str | Sequence[str] = (),
+        secret_hashes: Sequence[str] = (),
+        context_normalize: str = "",
+        explain: bool = False,
+        offline: bool = False,
+        lock_file: str | os.PathLike[str] = "",
+        locked: bool = False,
     ) -> BuildResult:
         """Builds an image.
 
@@ -115,7 +126,8 @@ class Client:
             context: Folder of the build context, or the URL of a git repository, archive or Dockerfile.
             tag: One name or several.
             dockerfile: Path from the present folder, or from the context. Default: the context's.
-            platform: `os/arch[/variant]`. Default: this machine's.
+            target: Stage to build, or several. Default: the last one.
+            platform: `os/arch[/variant]`, or several. Default: this machine's.
             pull: When the registry is asked for a base that has a tag.
             push: Push every name once the image is built.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
@@ -130,6 +142,17 @@ class Client:
             add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
             shm_bytes: Size of `/dev/shm` in every RUN; 0 for 64 MiB.
             ulimits: `name=soft[:hard]`, for every RUN.
+            no_cache_filter: Stages of which every step runs.
+            no_cache_steps: Steps that run: `LINE`, or a part of their text.
+            fail_fast: A step that fails ends those that run beside it; else they run to their end.
+            cache_from: Shared caches that are asked: `type=…,NAME=VALUE`, one or several.
+            cache_to: Shared caches that are written, likewise.
+            secret_hashes: Secrets by id whose value is part of the cache keys.
+            context_normalize: `git` takes the modes of the context's files from git's index.
+            explain: Every step says what its key was compared with.
+            offline: No socket is opened.
+            lock_file: The lock file. Default: `img.lock` beside the Dockerfile, where there is one.
+            locked: A base that the lock file does not pin is an error.
         Raises:
             DockerfileError: the Dockerfile cannot be built; with its place.
             BuildError: a step failed; with its exit code and last lines.
@@ -140,11 +163,11 @@ class Client:
             context=str(context),
             dockerfile=str(dockerfile),
             cwd=os.getcwd(),
-            tags=(tag,) if isinstance(tag, str) else tuple(tag),
+            tags=_several(tag),
             build_args=dict(build_args or {}),
             labels=dict(labels or {}),
-            target=target,
-            platform=platform,
+            targets=_several(target),
+            platforms=_several(platform),
             pull=pull,
             no_cache=no_cache,
             push=push,
@@ -158,6 +181,17 @@ class Client:
             add_hosts=tuple(add_hosts),
             shm_bytes=shm_bytes,
             ulimits=tuple(ulimits),
+            no_cache_filter=tuple(no_cache_filter),
+            no_cache_steps=tuple(no_cache_steps),
+            fail_fast=fail_fast,
+            cache_from=_several(cache_from),
+            cache_to=_several(cache_to),
+            secret_hashes=tuple(secret_hashes),
+            context_normalize=context_normalize,
+            explain=explain,
+            offline=offline,
+            lock_file=str(lock_file),
+            locked=locked,
         )
         if request.context == "-" or request.dockerfile == "-":
             raise UsageError("the library reads no standard input", hint="give a folder and a file")
@@ -430,10 +464,15 @@ def _question(
         dockerfile=str(dockerfile),
         cwd=os.getcwd(),
         build_args=dict(build_args or {}),
-        target=target,
-        platform=platform,
+        targets=_several(target),
+        platforms=_several(platform),
         pull=pull,
     )
+
+
+def _several(words: str | Sequence[str]) -> tuple[str, ...]:
+    """One word, several, or (where it is empty) none."""
+    return tuple(words) if not isinstance(words, str) else (words,) if words else ()
 
 
 def _pruned(data: dict[str, Any]) -> PruneResult:

@@ -8,6 +8,7 @@
     ├── BuildError(step, exit_code_of_step, log_tail, where)
     ├── CopyError(path, reason, not_found)
     ├── FetchError(url, reason)
+    ├── CacheError(cache, reason)
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized
     │   ├── NotFound
@@ -31,6 +32,7 @@ from __future__ import annotations
 __all__ = [
     "BlobNotFound",
     "BuildError",
+    "CacheError",
     "CopyError",
     "DigestMismatch",
     "DiskFull",
@@ -204,6 +206,18 @@ class FetchError(ImgError):
         self.url = url
         self.reason = reason
         self.text = text
+
+
+class CacheError(ImgError):
+    """A shared cache cannot be read or written. `cache` names it, without credentials."""
+
+    exit_code = 3
+    fields = ("cache", "reason", "hint")
+
+    def __init__(self, cache: str, reason: str, hint: str = "") -> None:
+        super().__init__(f"{cache}: {reason}", hint=hint)
+        self.cache = cache
+        self.reason = reason
 
 
 class InvalidDocument(ImgError):

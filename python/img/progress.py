@@ -63,6 +63,8 @@ class StepDone(Event):
         error: Empty, or what went wrong.
         seconds: Wall-clock time.
         size_bytes: Content bytes of the layer that it made.
+        key: Digest of its cache key; empty for a step that has none.
+        why: Why the cache had nothing, as `StepStarted` has it.
     """
 
     step: int
@@ -75,6 +77,8 @@ class StepDone(Event):
     size_bytes: int = 0
     where: str = ""
     stage: str = ""
+    key: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

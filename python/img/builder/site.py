@@ -17,7 +17,7 @@ from img.executor import Executor, Rlimit
 from img.oci import Descriptor, Image
 from img.progress import Progress
 from img.snapshot import Snapshotter
-from img.store import Store
+from img.store import CacheRecord, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +118,22 @@ class RunOptions:
     rlimits: tuple[Rlimit, ...] = ()
 
 
+class Shared(Protocol):
+    """The caches that this build shares with other machines (`--cache-from`, `--cache-to`). Thread-safe.
+
+    None of its methods raises for what a cache did: a cache that fails is left out from then on.
+    """
+
+    def find(self, key: str) -> CacheRecord | None:
+        """What one of the caches has under a key; its layer may be there alone."""
+
+    def bring(self, diff_id: str) -> bool:
+        """Brings a layer that `find` named to the store, verified and extracted; False where none has it."""
+
+    def offer(self, keys: Sequence[str], record: CacheRecord) -> None:
+        """Tells of a step that ended, or was known: what is written out goes on its way at once."""
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -138,6 +154,7 @@ class Site:
         trees: Trees of files that the caller named with `--build-context`, by name; opened at the first
             look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
+        shared: Caches of other machines, or None.
     """
 
     store: Store
@@ -154,3 +171,4 @@ class Site:
     trees: Mapping[str, Context] = field(default_factory=dict)
     remotes: Remotes | None = None
     run_options: RunOptions = field(default_factory=RunOptions)
+    shared: Shared | None = None

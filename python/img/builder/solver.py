@@ -1,8 +1,8 @@
 """`solve`: carries a `BuildGraph` out, every node whose inputs are ready at the same time.
 
-For each node: a cache key; a record under it is a hit; else the work is done, its layer published
-(or the earlier, equal layer kept, DESIGN D6) and recorded. The first failure stops what has not
-begun, ends the containers that run, and is raised once every thread has come home.
+For each node: a cache key; a record under it is a hit; else the work is done, its layer published and
+recorded (`keeper`). The first failure stops what has not begun, ends the containers that run, and is
+raised once every thread has come home.
 The solver never reads Dockerfile text, and no op knows of the cache.
 """
 
@@ -26,14 +26,14 @@ from img.builder.graph import (
     TreeOp,
     WorkdirOp,
 )
-from img.builder.key import EMPTY, CacheKey, stacked
-from img.builder.perform import Made, Step
+from img.builder.keeper import Keeper, done_event
+from img.builder.key import EMPTY, CacheKey
+from img.builder.perform import Step
 from img.builder.site import BuiltLayer, Result, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
-from img.progress import StepDone, StepStarted
-from img.store import CacheRecord, LayerRecord
+from img.progress import StepDone
 
 
 @dataclass(slots=True)
@@ -55,6 +55,10 @@ class Solver:
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _running: set[int] = field(default_factory=set)
     _failure: BaseException | None = None
+    _keeper: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._keeper = Keeper(self.site, use_cache=self.use_cache)
 
     def solve(self) -> dict[int, Result]:
         """Solves every node; gives the results by node number.
@@ -114,7 +118,7 @@ class Solver:
             return source_result(node.op)
         below = self.results[node.inputs[0]]
         result = replace(below, own_layer=False, cached=True)
-        self.site.progress(_done(node, result, started=time.monotonic()))
+        self.site.progress(done_event(node, result, started=time.monotonic()))
         return result
 
     def _work(self, node: Node) -> None:
@@ -175,125 +179,42 @@ class Solver:
         """A RUN with bind mounts from stages is first asked for by their stacks, which needs no mount."""
         keys: list[CacheKey] = []
         quick = perform.quick_run_key(step, op)
-        if quick is not None and (hit := self._look(step, keys, quick)) is not None:
+        if quick is not None and (hit := self._keeper.look(step, keys, quick)) is not None:
             return hit
         binds = perform.Binds(step, op)
         try:
             if binds.by_place:
                 key = perform.run_key(step, op, content=binds.digests(self.memo))
-                if (hit := self._look(step, keys, key)) is not None:
+                if (hit := self._keeper.look(step, keys, key)) is not None:
                     return hit
-            started = self._announce(step)
-            return self._keep(step, keys, perform.run(step, op, binds), started)
+            started = self._keeper.announce(step, keys)
+            return self._keeper.keep(step, keys, perform.run(step, op, binds), started)
         finally:
             binds.close()
 
     def _workdir(self, step: Step, op: WorkdirOp) -> Result:
         key = perform.workdir_key(step, op)
-        hit = self._hit(step, key)
+        hit = self._keeper.hit(step, key)
         if hit is not None:
             return hit
-        started = self._announce(step)
-        return self._keep(step, [key], perform.workdir(step, op), started)
+        started = self._keeper.announce(step, [key])
+        return self._keeper.keep(step, [key], perform.workdir(step, op), started)
 
     def _copy(self, step: Step, op: CopyOp) -> Result:
         """A COPY from a stage is first asked for by that stage's stack, which needs no mount."""
         keys: list[CacheKey] = []
         quick = perform.quick_key(step, op)
-        if quick is not None and (hit := self._look(step, keys, quick)) is not None:
+        if quick is not None and (hit := self._keeper.look(step, keys, quick)) is not None:
             return hit
         sources = perform.open_sources(step, op)
         try:
             key = perform.copy_key(step, op, content=sources.digests(self.memo))
-            if (hit := self._look(step, keys, key)) is not None:
+            if (hit := self._keeper.look(step, keys, key)) is not None:
                 return hit
-            started = self._announce(step)
-            return self._keep(step, keys, perform.copy(step, op, sources), started)
+            started = self._keeper.announce(step, keys)
+            return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()
-
-    def _announce(self, step: Step) -> float:
-        node = step.node
-        self.site.progress(
-            StepStarted(step=node.number, title=node.title, where=node.where, stage=node.stage)
-        )
-        return time.monotonic()
-
-    # ---- the cache -------------------------------------------------------------------------------
-
-    def _hit(self, step: Step, key: CacheKey) -> Result | None:
-        """What the cache has under a key, if its layer is still here."""
-        if not self.use_cache:
-            return None
-        store = self.site.store
-        record = store.records.find(key.digest)
-        if record is None:
-            return None
-        layer = None
-        if record.diff_id:
-            layer = store.layers.find(record.diff_id)
-            if layer is None:
-                return None
-        result = _stack(step.inputs[0], record, cached=True)
-        snapshot = layer.snapshot if layer else ""
-        self.site.progress(_done(step.node, result, started=time.monotonic(), snapshot=snapshot))
-        return result
-
-    def _look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
-        """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it."""
-        keys.append(key)
-        hit = self._hit(step, key)
-        if hit is not None:
-            for missed in keys[:-1]:
-                self._record_again(missed, key)
-        return hit
-
-    def _record_again(self, key: CacheKey, known: CacheKey) -> None:
-        record = self.site.store.records.find(known.digest)
-        if record is not None:
-            self.site.store.records.put(replace(record, key=key.digest, inputs=key.text))
-
-    def _keep(self, step: Step, keys: list[CacheKey], made: Made, started: float) -> Result:
-        """Publishes what a step made, records it, and gives its result."""
-        site = self.site
-        try:
-            layer = self._publish(made) if made.packed.entries else None
-        finally:
-            made.discard()
-        record = CacheRecord(
-            key="",
-            inputs="",
-            diff_id=layer.diff_id if layer else "",
-            content=layer.content if layer else "",
-            tar_bytes=layer.tar_bytes if layer else 0,
-            created=site.now(),
-        )
-        for key in keys:
-            site.store.records.put(replace(record, key=key.digest, inputs=key.text))
-        result = _stack(step.inputs[0], record, cached=False)
-        snapshot = layer.snapshot if layer else ""
-        site.progress(_done(step.node, result, started=started, snapshot=snapshot))
-        return result
-
-    def _publish(self, made: Made) -> LayerRecord:
-        """Moves a layer into the store, or keeps an earlier one of the same content.
-
-        With SOURCE_DATE_EPOCH the times count as well: the same input must give the same digest on
-        any machine, whatever its store holds already.
-        """
-        layers = self.site.store.layers
-        if self.site.epoch is None:
-            earlier = layers.by_content(made.packed.content_digest)
-            if earlier is not None:
-                return earlier
-        return layers.publish(
-            made.upper,
-            diff_id=made.packed.diff_id,
-            tar_bytes=made.packed.uncompressed_size,
-            content=made.packed.content_digest,
-            clamp=self.site.epoch,
-            trash=self.site.store.lease(),
-        )
 
 
 def source_result(op: SourceOp) -> Result:
@@ -313,36 +234,3 @@ def _as_oci(descriptor: Descriptor) -> Descriptor:
     """A base's layer under its OCI media type: the manifest that it goes into is an OCI one."""
     kind = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}.get(descriptor.media_type)
     return replace(descriptor, media_type=kind) if kind else descriptor
-
-
-def _stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:
-    """The result of a step: the stack below, and its own layer on top, if it has one."""
-    if not record.diff_id:
-        return replace(below, created=record.created, own_layer=False, cached=cached)
-    layer = BuiltLayer(
-        diff_id=record.diff_id,
-        content=record.content,
-        descriptor=Descriptor(media_type=OCI_LAYER, digest=record.diff_id, size=record.tar_bytes),
-    )
-    return Result(
-        layers=(*below.layers, layer),
-        content=stacked(below.content, record.content),
-        base=below.base,
-        created=record.created,
-        own_layer=True,
-        cached=cached,
-    )
-
-
-def _done(node: Node, result: Result, *, started: float, snapshot: str = "") -> StepDone:
-    own = result.layers[-1].descriptor.size if result.own_layer else 0
-    return StepDone(
-        step=node.number,
-        title=node.title,
-        cached=result.cached,
-        snapshot=snapshot,
-        seconds=time.monotonic() - started,
-        size_bytes=own,
-        where=node.where,
-        stage=node.stage,
-    )

@@ -58,13 +58,74 @@ _LAST_SECOND = 253402300799
     help="Set a build-time variable.",
 )
 @click.option(
-    "-target", "--target", default="", metavar="STAGE", help="Stage to build. Default: the last one."
+    "-target",
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="STAGE",
+    help="Stage to build; may be repeated. Default: the last one.",
 )
 @click.option(
     "-label", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image."
 )
-@click.option("-platform", "--platform", default="", metavar="OS/ARCH", help="Platform to build for.")
+@click.option(
+    "-platform",
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="OS/ARCH[,…]",
+    help="Platform to build for; several give an index.",
+)
 @click.option("-no-cache", "--no-cache", is_flag=True, help="Run every step.")
+@click.option(
+    "-no-cache-filter",
+    "--no-cache-filter",
+    "no_cache_filter",
+    multiple=True,
+    metavar="STAGE[,…]",
+    help="Run every step of this stage.",
+)
+@click.option(
+    "-no-cache-step",
+    "--no-cache-step",
+    "no_cache_steps",
+    multiple=True,
+    metavar="LINE|TEXT",
+    help="Run the step of this line of the Dockerfile, or whose text holds this.",
+)
+@click.option(
+    "-cache-from",
+    "--cache-from",
+    "cache_from",
+    multiple=True,
+    metavar="type=TYPE[,NAME=VALUE…]",
+    help="Ask a shared cache: registry, local, s3 or gha; may be repeated.",
+)
+@click.option(
+    "-cache-to",
+    "--cache-to",
+    "cache_to",
+    multiple=True,
+    metavar="type=TYPE[,NAME=VALUE…]",
+    help="Write a shared cache: registry, local, inline, s3 or gha; may be repeated.",
+)
+@click.option("--explain", is_flag=True, help="Say of every step what its cache key was compared with.")
+@click.option(
+    "--context-normalize",
+    "context_normalize",
+    type=click.Choice(["git"]),
+    default=None,
+    help="Take the modes of the context's files from git's index.",
+)
+@click.option("--fail-fast", is_flag=True, help="A step that fails ends those that run beside it.")
+@click.option("--offline", is_flag=True, help="Open no socket.")
+@click.option(
+    "--lock-file",
+    default="",
+    metavar="FILE",
+    help="File that pins bases to digests. Default: img.lock beside the Dockerfile, where there is one.",
+)
+@click.option("--locked", is_flag=True, help="Refuse a base that the lock file does not pin.")
 @click.option(
     "-pull",
     "--pull",
@@ -72,8 +133,8 @@ _LAST_SECOND = 253402300799
     is_flag=False,
     flag_value="always",
     default="missing",
-    type=click.Choice(["missing", "always", "never", "true", "false"]),
-    help="When to ask the registry for a base: missing (default), always, never.",
+    type=click.Choice(["missing", "always", "never", "newer", "true", "false"]),
+    help="When to ask the registry for a base: missing (default), always, newer, never.",
 )
 @click.option(
     "-build-context",
@@ -213,14 +274,29 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         tags=flags["tags"],
         build_args=build_args,
         labels=pairs(flags["labels"], "--label", bare=False),
-        target=flags["target"],
-        platform=flags["platform"],
+        targets=flags["targets"],
+        platforms=_words(flags["platforms"]),
         pull=pull,
         no_cache=flags["no_cache"],
+        no_cache_filter=_words(flags["no_cache_filter"]),
+        no_cache_steps=flags["no_cache_steps"],
+        cache_from=flags["cache_from"],
+        cache_to=flags["cache_to"],
+        explain=flags["explain"],
+        context_normalize=flags["context_normalize"] or "",
+        fail_fast=flags["fail_fast"],
+        offline=flags["offline"],
+        lock_file=flags["lock_file"],
+        locked=flags["locked"],
         push=flags["push"],
         **outside(flags),
         epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )
+
+
+def _words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of a flag that may be repeated, or hold several with commas between them."""
+    return tuple(word for value in values for word in value.split(",") if word)
 
 
 def _epoch(text: str) -> int | None:

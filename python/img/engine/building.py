@@ -79,7 +79,7 @@ class Build:
             if tag.digest:
                 raise UsageError(f"{tag} names a digest, which no build can promise", hint="use name:tag")
         self._run_options = run_options(request)
-        self._platform = Platform.parse(request.platform) if request.platform else Platform.host()
+        self._platform = Platform.parse(request.platforms[0]) if request.platforms else Platform.host()
         self.source = ("Dockerfile", b"")
         self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
@@ -155,14 +155,14 @@ class Build:
         # With exceptions, a folder that is taken away may still hold files that are not.
         certain = ignore and not any(line.startswith("!") for line in ignore)
         return PlanOptions(
-            target=self._request.target,
+            target=self._request.targets[-1] if self._request.targets else "",
             build_args=_with_epoch(self._request),
             labels=self._request.labels,
             platform=self._platform,
             contexts=self._named.contexts if self._named else {},
             allow=frozenset(self._request.allow),
             network=self._request.network,
-            platform_given=bool(self._request.platform),
+            platform_given=bool(self._request.platforms),
             ignored=_ignored_by(ignore) if certain else None,
         )
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from img.dockerfile.findings import Finding
 
-PullPolicy = Literal["missing", "always", "never"]
+PullPolicy = Literal["missing", "always", "never", "newer"]
 Compression = Literal["gzip", "zstd", "none"]
 Backend = Literal["auto", "overlay", "native"]
 """How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
@@ -58,7 +58,7 @@ class BuildRequest:
         cwd: Folder that `dockerfile` is relative to.
         stdin: File that holds what came on standard input; empty where nothing did.
         tags: Names for the image.
-        platform: `os/arch[/variant]`, or empty for this machine's.
+        platforms: `os/arch[/variant]` each; none for this machine's.
         epoch: SOURCE_DATE_EPOCH, seconds since 1970, or None.
         push: Push every tag once the image is built.
         contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
@@ -70,6 +70,18 @@ class BuildRequest:
         add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
         shm_bytes: Size of `/dev/shm` in every RUN; 0 for the default.
         ulimits: `name=soft[:hard]`, for every RUN.
+        targets: Stages to build; none for the last one.
+        no_cache_filter: Stages of which every step runs.
+        no_cache_steps: Steps that run: `LINE`, or `PATTERN` for a part of their text.
+        fail_fast: A step that fails ends those that run beside it; else they run to their end.
+        cache_from: Shared caches that are asked: `type=…,NAME=VALUE` each (`img.cache.parse_spec`).
+        cache_to: Shared caches that are written, likewise.
+        secret_hashes: Secrets by id whose value is part of the cache keys.
+        context_normalize: `git` takes the modes of the context's files from git's index.
+        explain: Every step says what its key was compared with.
+        offline: No socket is opened.
+        lock_file: Path of the lock file; empty for `img.lock` beside the Dockerfile.
+        locked: A base that the lock file does not pin is an error.
     """
 
     context: str
@@ -79,8 +91,8 @@ class BuildRequest:
     tags: tuple[str, ...] = ()
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
-    target: str = ""
-    platform: str = ""
+    targets: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
     pull: PullPolicy = "missing"
     no_cache: bool = False
     push: bool = False
@@ -94,6 +106,17 @@ class BuildRequest:
     add_hosts: tuple[str, ...] = ()
     shm_bytes: int = 0
     ulimits: tuple[str, ...] = ()
+    no_cache_filter: tuple[str, ...] = ()
+    no_cache_steps: tuple[str, ...] = ()
+    fail_fast: bool = False
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
+    secret_hashes: tuple[str, ...] = ()
+    context_normalize: str = ""
+    explain: bool = False
+    offline: bool = False
+    lock_file: str = ""
+    locked: bool = False
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:

@@ -17,13 +17,14 @@ from pathlib import Path
 
 from img.errors import DiskFull, StoreError, StoreVersionError
 
-VERSION = 1
-"""Format of the whole store (folders and tables). A higher one on disk is refused."""
+VERSION = 2
+"""Format of the whole store (folders and tables). A higher one on disk is refused, a lower one migrated."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
-    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL,
+    index_digest TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 CREATE TABLE layers (
     diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
@@ -38,9 +39,36 @@ CREATE TABLE layer_blobs (
 ) WITHOUT ROWID;
 CREATE TABLE records (
     key TEXT PRIMARY KEY, inputs TEXT NOT NULL, diff_id TEXT NOT NULL, content TEXT NOT NULL,
-    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL
+    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL,
+    title TEXT NOT NULL DEFAULT '', place TEXT NOT NULL DEFAULT '', listing TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
+CREATE INDEX records_by_title ON records (title, used);
+CREATE INDEX records_by_place ON records (place, used);
+CREATE INDEX records_by_layer ON records (diff_id);
+CREATE TABLE builds (
+    id TEXT PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, status TEXT NOT NULL,
+    name TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL, image TEXT NOT NULL,
+    steps INTEGER NOT NULL, cached INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX builds_by_start ON builds (started);
 """
+
+_FROM_1 = """
+ALTER TABLE images ADD COLUMN index_digest TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN title TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN place TEXT NOT NULL DEFAULT '';
+ALTER TABLE records ADD COLUMN listing TEXT NOT NULL DEFAULT '';
+CREATE INDEX records_by_title ON records (title, used);
+CREATE INDEX records_by_place ON records (place, used);
+CREATE INDEX records_by_layer ON records (diff_id);
+CREATE TABLE builds (
+    id TEXT PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, status TEXT NOT NULL,
+    name TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL, image TEXT NOT NULL,
+    steps INTEGER NOT NULL, cached INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX builds_by_start ON builds (started)
+"""
+"""From format 1 (img 0.1.0 before its first release) to 2. Nothing that was there changes its meaning."""
 
 
 class Database:
@@ -66,14 +94,14 @@ class Database:
         if version > VERSION:
             self._connection.close()
             raise StoreVersionError(f"format {version}", f"format {VERSION}", str(path.parent))
-        if version == 0:
+        if version < VERSION:
             self._create()
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
 
     def _create(self) -> None:
-        """Makes the tables; several processes may come here at once, and one does it.
+        """Makes the tables, or migrates older ones; several processes may come here at once, and one does it.
 
         SQLite does not wait for another process while it changes the journal's mode, so a lock of
         our own keeps them apart.
@@ -82,11 +110,12 @@ class Database:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self._translated():
-                if self._version():
+                version = self._version()
+                if version == VERSION:
                     return
                 self._connection.execute("PRAGMA journal_mode=WAL")
             with self.transaction():
-                for statement in _SCHEMA.split(";"):
+                for statement in (_FROM_1 if version else _SCHEMA).split(";"):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version={VERSION}")
         finally:

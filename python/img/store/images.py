@@ -51,7 +51,9 @@ class ImageStore:
         self._blobs.put(image.manifest.raw)
         row = (str(name) if name else image.id, image.digest, image.id, time.time())
         with self._database.transaction():
-            self._database.change("INSERT OR REPLACE INTO images VALUES (?,?,?,?)", row)
+            self._database.change(
+                "INSERT OR REPLACE INTO images (name, manifest, config, updated) VALUES (?,?,?,?)", row
+            )
             if name:
                 self._database.change("DELETE FROM images WHERE name=?", (image.id,))
         self._publish()

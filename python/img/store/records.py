@@ -22,7 +22,10 @@ class CacheRecord:
         content: Content digest of that layer, or empty.
         tar_bytes: Size of the layer's tar.
         created: RFC 3339 time at which the step ran: it goes into the image, so that a hit gives
-            the same image again.
+            gives the same image again.
+        title: The step as people see it: how a record that is like another's key is found (`explain`).
+        place: Where in which Dockerfile the step stood, for the same purpose.
+        listing: Name of the list of files that it copied (`store.listings`), or empty.
     """
 
     key: str
@@ -31,6 +34,12 @@ class CacheRecord:
     content: str = ""
     tar_bytes: int = 0
     created: str = ""
+    title: str = ""
+    place: str = ""
+    listing: str = ""
+
+
+_COLUMNS = "key, inputs, diff_id, content, tar_bytes, created, title, place, listing"
 
 
 class RecordStore:
@@ -42,28 +51,18 @@ class RecordStore:
 
     def find(self, key: str) -> CacheRecord | None:
         """Looks a record up by its key, and counts it as used now."""
-        rows = self._database.rows(
-            "SELECT key, inputs, diff_id, content, tar_bytes, created FROM records WHERE key=?", (key,)
-        )
+        rows = self._database.rows(f"SELECT {_COLUMNS} FROM records WHERE key=?", (key,))
         if not rows:
             return None
         self._database.change("UPDATE records SET used=? WHERE key=?", (time.time(), key))
-        _, inputs, diff_id, content, tar_bytes, created = rows[0]
-        return CacheRecord(
-            key=key,
-            inputs=str(inputs),
-            diff_id=str(diff_id),
-            content=str(content),
-            tar_bytes=int(str(tar_bytes)),
-            created=str(created),
-        )
+        return _record(rows[0])
 
     def put(self, record: CacheRecord) -> None:
         """Remembers a step; an earlier record under the same key is replaced."""
         self._database.change(
-            "INSERT OR REPLACE INTO records VALUES (?,?,?,?,?,?,?)",
+            f"INSERT OR REPLACE INTO records ({_COLUMNS}, used) VALUES (?,?,?,?,?,?,?,?,?,?)",
             (record.key, record.inputs, record.diff_id, record.content, record.tar_bytes,
-             record.created, time.time()),
+             record.created, record.title, record.place, record.listing, time.time()),
         )  # fmt: skip
 
     def drop(self, *, unused_since: float) -> int:
@@ -75,3 +74,18 @@ class RecordStore:
         return {
             str(d) for (d,) in self._database.rows("SELECT DISTINCT diff_id FROM records WHERE diff_id<>''")
         }
+
+
+def _record(row: tuple[object, ...]) -> CacheRecord:
+    key, inputs, diff_id, content, tar_bytes, created, title, place, listing = row
+    return CacheRecord(
+        key=str(key),
+        inputs=str(inputs),
+        diff_id=str(diff_id),
+        content=str(content),
+        tar_bytes=int(str(tar_bytes)),
+        created=str(created),
+        title=str(title),
+        place=str(place),
+        listing=str(listing),
+    )

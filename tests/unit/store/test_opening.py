@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from img.errors import StoreError, StoreVersionError
 from img.oci import Reference
-from img.store import Store
+from img.store import CacheRecord, Store
 
 from .conftest import Start, hear, image_of, make_folder, say, succeed
 
@@ -46,13 +46,13 @@ with Store(root, mapping="root") as store:
 def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(root: Path) -> None:
     Store(root).close()
     database = sqlite3.connect(root / "img.db")
-    database.execute("PRAGMA user_version=2")
+    database.execute("PRAGMA user_version=3")
     database.close()
-    with pytest.raises(StoreVersionError, match=r"has format 2; this img knows format 1") as caught:
+    with pytest.raises(StoreVersionError, match=r"has format 3; this img knows format 2") as caught:
         Store(root)
     assert "--state" in caught.value.hint
     database = sqlite3.connect(root / "img.db")
-    assert database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert database.execute("PRAGMA user_version").fetchone() == (3,)
     database.close()
 
 
@@ -108,7 +108,7 @@ def test_what_a_failed_transaction_changed_is_undone_and_the_next_one_works(stor
 
     def fail() -> None:
         with database.transaction():
-            database.change("INSERT INTO images VALUES ('x', ?, ?, 0)", (image.digest, image.id))
+            database.change("INSERT INTO images VALUES ('x', ?, ?, 0, '')", (image.digest, image.id))
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -131,3 +131,44 @@ def test_a_transaction_that_sqlite_undid_by_itself_reports_its_first_error(store
     with database.transaction():
         database.change("INSERT INTO meta VALUES ('a', 'b')")
     assert database.rows("SELECT value FROM meta WHERE key='a'") == [("b",)]
+
+
+_FORMAT_1 = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE images (
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE layers (
+    diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
+    content TEXT NOT NULL, tar_bytes INTEGER NOT NULL, clamp INTEGER, created REAL NOT NULL,
+    used REAL NOT NULL, PRIMARY KEY (diff_id, parents)
+) WITHOUT ROWID;
+CREATE TABLE layer_blobs (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
+    source TEXT NOT NULL, PRIMARY KEY (diff_id, digest)
+) WITHOUT ROWID;
+CREATE TABLE records (
+    key TEXT PRIMARY KEY, inputs TEXT NOT NULL, diff_id TEXT NOT NULL, content TEXT NOT NULL,
+    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID;
+INSERT INTO records VALUES ('k', '{}', 'sha256:aa', 'blake3:bb', 7, '2026-01-01T00:00:00Z', 1e12);
+PRAGMA user_version=1;
+"""
+
+
+def test_a_store_of_an_older_format_is_migrated_with_what_it_holds(root: Path) -> None:
+    Store(root).close()
+    for path in root.glob("img.db*"):
+        path.unlink()
+    database = sqlite3.connect(root / "img.db")
+    database.executescript(_FORMAT_1)
+    database.close()
+    with Store(root) as store:
+        record = store.records.find("k")
+        store.names.put(image_of(store, "a"), Reference.parse("app"))
+    assert record == CacheRecord(
+        key="k", inputs="{}", diff_id="sha256:aa", content="blake3:bb", tar_bytes=7,
+        created="2026-01-01T00:00:00Z",
+    )  # fmt: skip
+    with Store(root) as store:
+        assert [row.name for row in store.names.all()] == ["docker.io/library/app:latest"]
