@@ -134,6 +134,16 @@ class Shared(Protocol):
         """Tells of a step that ended, or was known: what is written out goes on its way at once."""
 
 
+class Logs(Protocol):
+    """Keeps what steps write."""
+
+    def write(self, step: int, piece: bytes) -> None:
+        """Adds to a step's log what its process wrote, as it wrote it; called by one thread for each step.
+
+        Never raises: a log that cannot be kept fails no build.
+        """
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -155,6 +165,7 @@ class Site:
             look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
         shared: Caches of other machines, or None.
+        logs: Keeps the output of steps; None where nobody does.
     """
 
     store: Store
@@ -172,3 +183,4 @@ class Site:
     remotes: Remotes | None = None
     run_options: RunOptions = field(default_factory=RunOptions)
     shared: Shared | None = None
+    logs: Logs | None = None

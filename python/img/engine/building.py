@@ -34,6 +34,7 @@ from img.store import Store, WorkFolder
 
 if TYPE_CHECKING:
     from img.engine.named import NamedContexts, Resolve
+    from img.engine.recording import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,13 @@ class Build:
         namespace: _core.Namespace | None,
         backend: Backend = "auto",
         reach: Reach | None = None,
+        record: Recorder | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
+            record: Is told of the plan, and takes what steps write.
         """
         self._store = store
         self._puller = puller
@@ -74,6 +77,7 @@ class Build:
         self._namespace = namespace
         self._backend = backend
         self._reach = reach or Reach()
+        self._record = record
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -90,6 +94,8 @@ class Build:
         with self._store.work.begin() as work:
             context, dockerfile = self.read(work)
             graph = self._plan(dockerfile, context)
+            if self._record is not None:
+                self._record.planned(graph)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
@@ -234,6 +240,7 @@ class Build:
             trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
             run_options=self._run_options,
+            logs=self._record,
         )
         memo = None
         if context.lasting:

@@ -139,6 +139,7 @@ class BuildResult:
         seconds: Wall-clock time of the whole build.
         pushed: Digest in the registry for each tag, where it was pushed.
         warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
+        build: The build's ID, by which `img history` and `img logs` know it.
     """
 
     digest: str
@@ -149,6 +150,7 @@ class BuildResult:
     seconds: float
     pushed: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
+    build: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,17 +166,21 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
-    """What a collection freed, in bytes that the disk gave back; `cache_mounts` counts folders."""
+    """What a collection freed, in bytes that the disk gave back; `builds` counts records of builds."""
 
     layers: tuple[Mapping[str, object], ...]
     blobs: int
     freed_bytes: int
     cache_mounts: int = 0
+    builds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Real bytes on disk, by what holds them. `cache_mounts` are the folders of RUN --mount=type=cache."""
+    """Real bytes on disk, by what holds them. `cache_mounts` are the folders of RUN --mount=type=cache.
+
+    `logs_bytes` are the records of builds, with the logs of their steps.
+    """
 
     layers: tuple[Mapping[str, object], ...]
     layers_bytes: int
@@ -185,3 +191,4 @@ class Usage:
     reclaimable_bytes: int
     cache_mounts: tuple[Mapping[str, object], ...] = ()
     cache_mounts_bytes: int = 0
+    logs_bytes: int = 0

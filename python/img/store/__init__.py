@@ -7,6 +7,7 @@
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/remote/         files and repositories that builds fetched
+    <root>/logs/           what builds left: their records, and the logs of their steps
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -22,6 +23,7 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.builds import BuildRow, BuildStore, new_build_id
 from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
@@ -32,6 +34,8 @@ from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [
+    "BuildRow",
+    "BuildStore",
     "CacheLease",
     "CacheMounts",
     "CacheRecord",
@@ -43,10 +47,11 @@ __all__ = [
     "Store",
     "WorkFolder",
     "ground",
+    "new_build_id",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "logs")
 
 
 class Store:
@@ -85,6 +90,7 @@ class Store:
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")
+        self.builds = BuildStore(self._database, self.root / "logs", self.work)
         if mapping is not None:
             self._adopt(mapping)
 
@@ -130,6 +136,7 @@ class Store:
             work=self.work,
             cache_mounts=self.cache_mounts,
             remotes=self.remotes,
+            builds=self.builds,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:
