@@ -324,20 +324,20 @@ def critical_path(steps: Sequence[Mapping[str, Any]]) -> tuple[list[int], float]
     Args:
         steps: The document's, inputs before what stands on them.
     Returns:
-        Numbers, first to last, of those that took any time; and their seconds together.
+        Numbers, first to last, of those that ran; and their seconds together.
     """
+    ran = {s["number"]: s["seconds"] for s in steps if s["status"] != "cached" and s.get("seconds")}
     best: dict[int, tuple[float, int]] = {}
     for step in steps:
         seconds, before = max(((best[n][0], n) for n in step["inputs"] if n in best), default=(0.0, -1))
-        best[step["number"]] = (seconds + step.get("seconds", 0.0), before)
+        best[step["number"]] = (seconds + ran.get(step["number"], 0.0), before)
     if not best:
         return [], 0.0
     number = max(best, key=lambda n: best[n][0])
     total = best[number][0]
-    taken = {step["number"] for step in steps if step.get("seconds")}
     path = []
     while number >= 0:
-        if number in taken:
+        if number in ran:
             path.append(number)
         number = best[number][1]
     return path[::-1], total

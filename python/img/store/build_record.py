@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from img.errors import StoreError
+from img.errors import StoreError, UsageError
 from img.store.builds import VERSION, BuildStatus
 
 StepStatus = Literal["waiting", "running", "done", "cached", "failed", "stopped"]
@@ -28,7 +28,7 @@ class StepRecord:
         status: `waiting` where it never began, `stopped` where the end of the build ended it.
         started: Seconds after the build's beginning; None where nothing ran.
         seconds: Wall-clock time.
-        key: Digest of its cache key, or empty.
+        key: Digest of the cache key that was known, or of the last that it was asked for by; or empty.
         why: Why the cache had nothing, or empty.
         size_bytes: Content bytes of the layer that it made, or that the cache had.
         log_bytes: Length of its log.
@@ -137,17 +137,28 @@ class BuildRecord:
         Args:
             text: A number; `Dockerfile:LINE` or `:LINE`; or a part of the text, whatever its letters' case.
         Returns:
-            Several where they stand in one line, or all hold the text; none where it names nothing.
+            Several where they stand in one line, or all hold the text.
+        Raises:
+            UsageError: it names none.
         """
-        if text.isdecimal():
-            return tuple(step for step in self.steps if step.number == int(text))
         _, colon, line = text.rpartition(":")
-        if colon and line.isdecimal():
-            return tuple(
-                step for step in self.steps if step.where == text or step.where.endswith(text)
-            )  # `:12`, or the end of a longer path
-        wanted = text.casefold()
-        return tuple(step for step in self.steps if step.shown and wanted in step.title.casefold())
+        if text.isdecimal():
+            found = [step for step in self.steps if step.number == int(text)]
+        elif colon and line.isdecimal():
+            found = [
+                step
+                for step in self.steps
+                if f"/{step.where}".endswith(text if text[0] == ":" else f"/{text}")
+            ]
+        else:
+            wanted = text.casefold()
+            found = [step for step in self.steps if step.shown and wanted in step.title.casefold()]
+        if not found:
+            raise UsageError(
+                f"build {self.id} has no step {text!r}",
+                hint=f"name one by number, Dockerfile:LINE or its text, see img history inspect {self.id}",
+            )
+        return tuple(found)
 
 
 def read_journal(lines: Iterable[bytes]) -> dict[str, Any] | None:
