@@ -304,7 +304,7 @@ def test_nothing_secret_is_in_a_record(
     img.ok(
         "build", "-t", "t", f"--secret=id=f,src={tmp_path / 'file'}", "--secret=id=e,env=SECRET",
         f"--build-arg=API_TOKEN={secret}", f"--build-arg=https_proxy=http://u:{secret}@127.0.0.1:1",
-        f"--build-context=x={context / 'extra'}", 
+        f"--build-context=x={context / 'extra'}",
         context, env={"SECRET": secret + "-env"},
     )  # fmt: skip
     img("build", f"https://user:{secret}@127.0.0.1:1/repo.git?token={secret}#main")
