@@ -8,7 +8,6 @@ cannot go on, the build says so once.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -23,7 +22,7 @@ from img.errors import BuildError, ImgError, StoreError, to_fields
 from img.oci import Reference
 from img.progress import Event, Note, Progress, StepDone, StepOutput, StepStarted, Transfer
 from img.store import BuildRow, Store, new_build_id
-from img.store.builds import VERSION
+from img.store.builds import VERSION, dump_line
 from img.version import __version__
 
 if TYPE_CHECKING:
@@ -292,7 +291,7 @@ def _planned(node: Node) -> dict[str, Any]:
 
 def _write(journal: int, entry: Mapping[str, Any]) -> None:
     """One line at once: whoever reads it beside us sees all of it or its beginning, and then stops."""
-    os.write(journal, json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+    os.write(journal, dump_line(entry))
 
 
 def _totals(moved: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:

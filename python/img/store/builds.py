@@ -103,7 +103,7 @@ class BuildStore:
         folder = self.folder(build)
         folder.mkdir(mode=0o700, exist_ok=True)
         partial = folder / "build.json.part"
-        partial.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
+        partial.write_bytes(dump_line(document))
         partial.rename(folder / "build.json")
         (folder / "journal").unlink(missing_ok=True)
         self._drop_above_limit()
@@ -308,6 +308,11 @@ def _nothing(row: BuildRow) -> dict[str, Any]:
         "request": {"context": row.context, "tags": list(row.names)},
         "steps": [],
     }
+
+
+def dump_line(entry: Mapping[str, Any]) -> bytes:
+    """One line of JSON. What an error has among its fields (a path, say) is written as its text."""
+    return json.dumps(entry, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 def _drop(folder: Path) -> int:
