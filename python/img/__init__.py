@@ -31,11 +31,14 @@ if TYPE_CHECKING:
         StoreError,
     )
     from img.oci import Image, ImageConfig, Platform, Reference
-    from img.store import Store
+    from img.store import BuildRow, Store
+    from img.store.build_record import BuildRecord, StepRecord
 
 __all__ = [
     "BuildError",
+    "BuildRecord",
     "BuildResult",
+    "BuildRow",
     "Client",
     "DockerfileError",
     "FetchError",
@@ -52,6 +55,7 @@ __all__ = [
     "Reference",
     "RegistryError",
     "SandboxError",
+    "StepRecord",
     "Store",
     "StoreError",
     "Target",
@@ -77,7 +81,8 @@ _HOMES = {
         "StoreError",
     ),
     "img.oci": ("Image", "ImageConfig", "Platform", "Reference"),
-    "img.store": ("Store",),
+    "img.store": ("BuildRow", "Store"),
+    "img.store.build_record": ("BuildRecord", "StepRecord"),
 }
 
 

@@ -35,11 +35,12 @@ from img.engine import (
 from img.errors import ImgError, UsageError, from_fields
 from img.oci import Image
 from img.progress import Note, Progress, from_json, silent
-from img.store import Store
+from img.store import BuildRow, Store
 
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.store.build_record import BuildRecord
 
 
 class Client:
@@ -387,6 +388,36 @@ class Client:
             everything: Leaves named images only.
         """
         return _pruned(self._call("prune", everything=everything))
+
+    # ---- what was built; these read, and need no worker ----------------------------------------
+
+    def history(self) -> list[BuildRow]:
+        """Lists the builds of the store, newest first, those that are running among them."""
+        return self.store.builds.all()
+
+    def build_record(self, build: str = "") -> BuildRecord:
+        """Gives all that is known of one build; of one that is running, so far.
+
+        Args:
+            build: An ID or its beginning, the name of an image for the newest build of it, `^N` for the
+                Nth before the newest, or empty for the newest.
+        Raises:
+            StoreError: there is no such build.
+        """
+        return self.store.builds.record(self.store.builds.find(build))
+
+    def logs(self, build: str = "", step: int | str = "") -> bytes:
+        """Gives what the steps of a build wrote, byte by byte; one after the other where they are several.
+
+        Args:
+            build: As `build_record` takes it.
+            step: A number, `Dockerfile:LINE`, `:LINE`, or a part of the text; empty for all.
+        Raises:
+            StoreError: there is no such build. UsageError: it has no such step.
+        """
+        record = self.build_record(build)
+        steps = record.steps if step == "" else record.find_steps(str(step))
+        return b"".join(self.store.builds.log(record.id, found.number) for found in steps)
 
     # ---- parts -------------------------------------------------------------------------------
 

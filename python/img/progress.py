@@ -63,7 +63,8 @@ class StepDone(Event):
         error: Empty, or what went wrong.
         seconds: Wall-clock time.
         size_bytes: Content bytes of the layer that it made.
-        key: Digest of its cache key; empty for a step that has none.
+        key: Digest of the cache key that was known, or of the last that it was asked for by; empty for a
+            step that has none.
         why: Why the cache had nothing, as `StepStarted` has it.
     """
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAPERS = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md")])
 SCRIPTS = [
     pytest.param(code, id=f"{path.stem}-{number}")
-    for path in (ROOT / "README.md", DOCS / "library.md")
+    for path in (ROOT / "README.md", DOCS / "library.md", DOCS / "history.md")
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]
 

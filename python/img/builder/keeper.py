@@ -57,7 +57,9 @@ class Keeper:
                 return None
         result = stack(step.inputs[0], record, cached=True)
         snapshot = layer.snapshot if layer else ""
-        self._site.progress(done_event(step.node, result, started=time.monotonic(), snapshot=snapshot))
+        self._site.progress(
+            done_event(step.node, result, started=time.monotonic(), snapshot=snapshot, key=key.digest)
+        )
         return result
 
     def look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
@@ -113,7 +115,8 @@ class Keeper:
             site.store.records.put(replace(record, key=key.digest, inputs=key.text))
         result = stack(step.inputs[0], record, cached=False)
         snapshot = layer.snapshot if layer else ""
-        site.progress(done_event(step.node, result, started=started, snapshot=snapshot))
+        digest = keys[-1].digest if keys else ""
+        site.progress(done_event(step.node, result, started=started, snapshot=snapshot, key=digest))
         return result
 
     def _publish(self, made: Made) -> LayerRecord:
@@ -156,7 +159,8 @@ def stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:
     )
 
 
-def done_event(node: Node, result: Result, *, started: float, snapshot: str = "") -> StepDone:
+def done_event(node: Node, result: Result, *, started: float, snapshot: str = "", key: str = "") -> StepDone:
+    """The event of a step that ended well. `key` is the digest of the last key that it was asked for by."""
     own = result.layers[-1].descriptor.size if result.own_layer else 0
     return StepDone(
         step=node.number,
@@ -167,4 +171,5 @@ def done_event(node: Node, result: Result, *, started: float, snapshot: str = ""
         size_bytes=own,
         where=node.where,
         stage=node.stage,
+        key=key,
     )

@@ -144,6 +144,16 @@ def _always() -> bool:
     return True
 
 
+class Logs(Protocol):
+    """Keeps what steps write."""
+
+    def write(self, step: int, piece: bytes) -> None:
+        """Adds to a step's log what its process wrote, as it wrote it; called by one thread for each step.
+
+        Never raises: a log that cannot be kept fails no build.
+        """
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -166,6 +176,7 @@ class Site:
         remotes: Fetches for ADD; None where the network must not be used.
         roomy: Tells whether there is memory for one more step beside those that run.
         shared: Caches of other machines, or None.
+        logs: Keeps the output of steps; None where nobody does.
     """
 
     store: Store
@@ -184,3 +195,4 @@ class Site:
     run_options: RunOptions = field(default_factory=RunOptions)
     shared: Shared | None = None
     roomy: Callable[[], bool] = _always
+    logs: Logs | None = None

@@ -19,10 +19,13 @@ from img.cli.go import GoGroup
 
 VERBS = {
     "build": ("build", "Build an image from a Dockerfile."),
+    "cache": ("cache", "Look into the build cache."),
     "du": ("disk", "Show what the store holds on disk, in real bytes."),
+    "history": ("history", "Show the builds of this store, or how an image came about."),
     "images": ("images", "List images."),
     "inspect": ("images", "Show an image's config."),
     "load": ("archives", "Load images from an archive."),
+    "logs": ("logs", "Show what the steps of a build wrote."),
     "ls": ("disk", "List image layers and snapshots."),
     "prune": ("disk", "Free what nothing needs any more."),
     "pull": ("transfer", "Pull an image from a registry."),

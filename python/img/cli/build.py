@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img.cli.build_inputs import outside
-from img.cli.common import find_globals, pairs, print_json, spool_stdin, verb
+from img.cli.common import find_globals, pairs, spool_stdin, verb
 from img.cli.render import renderer
+from img.cli.report import check_files, show, write_files
 from img.cli.transfer import registry_of
 
 if TYPE_CHECKING:
-    from img.engine import BuildRequest, BuildResult
+    from img.engine import BuildRequest
 
 
 _LAST_SECOND = 253402300799
@@ -254,11 +254,14 @@ def build_command(**flags: Any) -> None:
         options = find_globals()
         settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
         mode = "quiet" if flags["quiet"] else flags["progress"]
-        with renderer(mode, debug=options.debug) as show, Engine(settings, show) as engine:
+        if call is None:
+            check_files(flags)
+        with renderer(mode, debug=options.debug) as progress, Engine(settings, progress) as engine:
             if call is not None:
                 raise click.exceptions.Exit(answer(call, engine, request))
             result = engine.build(request)
-    _report(result, flags, mode)
+            write_files(result, flags, engine.store)
+    show(result, flags, mode)
 
 
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
@@ -318,39 +321,3 @@ def _epoch(text: str) -> int | None:
     if int(text) > _LAST_SECOND:
         raise click.UsageError(f"SOURCE_DATE_EPOCH={text} is after the year 9999.")
     return int(text)
-
-
-def _report(result: BuildResult, flags: dict[str, Any], mode: str) -> None:
-    """Says what was built, in the forms that were asked for."""
-    from dataclasses import asdict
-
-    if flags["iidfile"]:
-        _write(flags["iidfile"], result.id)
-    if flags["metadata_file"]:
-        import json
-
-        data = {
-            "containerimage.config.digest": result.id,
-            "containerimage.digest": next(iter(result.pushed.values()), result.digest),
-            "image.name": ",".join(result.tags),
-            **asdict(result),
-        }
-        _write(flags["metadata_file"], json.dumps(data, indent=2, sort_keys=True) + "\n")
-    if flags["as_json"]:
-        print_json(asdict(result))
-    elif flags["quiet"]:
-        for image in result.images:
-            click.echo(image.id)
-    if mode in ("auto", "plain", "tty"):
-        names = [tag.rpartition("=")[2] for tag in flags["tags"]]
-        names += dict.fromkeys(image.id for image in result.images if not image.tags)
-        verb = "Built and pushed" if result.pushed else "Built"
-        print(f"{verb} image: {', '.join(names)}", file=sys.stderr)
-
-
-def _write(path: str, text: str) -> None:
-    """Writes a small file whole or not at all."""
-    partial = f"{path}.{os.getpid()}.part"
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(partial, path)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from img.cli.go import GoCommand
+from img.cli.go import GoCommand, GoGroup
 
 if TYPE_CHECKING:
     from img.engine import Backend, Settings
@@ -107,6 +107,40 @@ def verb(name: str, *, short: str, example: str, usage: str = "[OPTIONS]") -> Ca
     return wrap
 
 
+def group(
+    name: str,
+    *,
+    verbs: dict[str, tuple[str, str]],
+    short: str,
+    example: str,
+    kind: type[GoGroup] = GoGroup,
+) -> GoGroup:
+    """Makes a group of verbs: `img NAME VERB`. Alone it lists them; each is imported when it is called.
+
+    Args:
+        verbs: name -> (module below `img.cli`, line of help), as in `img.cli.VERBS`.
+        kind: Its class, for a group that also takes words which are no verbs.
+    """
+    return kind(
+        name,
+        verbs=verbs,
+        callback=_list_verbs,
+        invoke_without_command=True,
+        subcommand_metavar="COMMAND",
+        help=short,
+        short_help=short,
+        epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines()),
+        params=_global_options(),
+        context_settings={"help_option_names": ["-h", "--help", "-help"]},
+    )
+
+
+def _list_verbs() -> None:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
 def _global_options() -> list[click.Parameter]:
     shared: dict[str, Any] = {"expose_value": False, "is_eager": True}
     return [
@@ -143,6 +177,20 @@ def human_size(count: float) -> str:
             return f"{count:.4g}{unit}"
         count /= 1024
     raise AssertionError("unreachable")
+
+
+def human_time(seconds: float) -> str:
+    """A duration for people: `0.34s`, `12.3s`, `2m05s`, `1h02m`."""
+    if seconds < 60:
+        return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.1f}s"
+    minutes = int(seconds // 60)
+    return f"{minutes}m{int(seconds % 60):02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
+def one_line(text: str, width: int | None) -> str:
+    """A text in one line, cut where it is longer than `width` characters."""
+    flat = " ".join(text.split())
+    return flat if width is None or len(flat) <= width else flat[: width - 1] + "…"
 
 
 def ago(moment: float) -> str:

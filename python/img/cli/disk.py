@@ -126,6 +126,7 @@ def du_command(as_json: bool) -> None:
         ("Layers", usage.layers_bytes),
         ("Cache mounts", usage.cache_mounts_bytes),
         ("Blobs", usage.blobs_bytes),
+        ("Logs", usage.logs_bytes),
         ("In progress", usage.work_bytes),
         ("Other", usage.other_bytes),
         ("Reclaimable", usage.reclaimable_bytes),
@@ -147,7 +148,8 @@ def du_command(as_json: bool) -> None:
 def prune_command(everything: bool, as_json: bool) -> None:
     """Free what no image, no cache policy and no running process needs.
 
-    The cache policy keeps what a build used within the last seven days.
+    The cache policy keeps what a build used within the last seven days, and the records of builds of
+    that time.
     """
     from img.engine import Engine
 

@@ -20,6 +20,7 @@ from img import _core
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image, push_index
+from img.engine.recording import Recorder, Relay
 from img.engine.requests import (
     Backend,
     BuildRequest,
@@ -68,7 +69,8 @@ class Engine:
     def __init__(self, settings: Settings, progress: Progress = silent) -> None:
         """Opens nothing yet."""
         self._settings = settings
-        self._progress = progress
+        self._show = progress
+        self._progress = Relay(progress)
         self._jobs = settings.jobs or len(os.sched_getaffinity(0))
         self._store: Store | None = None
         self._registry: Registry | None = None
@@ -143,7 +145,7 @@ class Engine:
     # ---- building ----------------------------------------------------------------------------
 
     def build(self, request: BuildRequest) -> BuildResult:
-        """Builds an image, names it, and pushes it where asked.
+        """Builds an image, names it, and pushes it where asked; leaves a record, whatever comes of it.
 
         Raises:
             DockerfileError: the Dockerfile cannot be built. BuildError: a step failed.
@@ -153,6 +155,15 @@ class Engine:
         if self._namespace is None and needs_outside(request):
             _core.start_outside()
         namespace = self.enter()
+        record = Recorder(self.store, request, self._show)
+        with self._progress.recorded_by(record), record:
+            result = self._build(request, record, namespace, started)
+            record.done(result)
+        return result
+
+    def _build(
+        self, request: BuildRequest, record: Recorder, namespace: _core.Namespace, started: float
+    ) -> BuildResult:
         warn_single(namespace, self._progress)
         puller = self._puller()
         from img.engine.building import Build
@@ -166,9 +177,11 @@ class Engine:
             namespace=namespace,
             backend=self._settings.backend,
             reach=self._reach(),
+            record=record,
         )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
+        number = record.begin()
         built = build.run()
         pushed = {
             str(tag): self._push(output.images, tag, puller, "gzip")
@@ -187,6 +200,7 @@ class Engine:
             pushed=pushed,
             warnings=built.warnings,
             images=tuple(image for output in built.outputs for image in output.described()),
+            build=number,
         )
 
     # ---- asking about a build ----------------------------------------------------------------
@@ -438,17 +452,20 @@ class Engine:
         )
         mounts = sum(int(str(row["bytes"])) for row in caches)
         blobs, work = (_core.disk_usage(str(root / name)) for name in ("oci", "work"))
+        logs, spare_logs = self.store.builds.usage()
         total = _core.disk_usage(str(root))
         return Usage(
             layers=tuple(rows),
             layers_bytes=layers,
             blobs_bytes=blobs,
             work_bytes=work,
-            other_bytes=max(0, total - layers - blobs - work - mounts),
+            other_bytes=max(0, total - layers - blobs - work - mounts - logs),
             total_bytes=total,
-            reclaimable_bytes=sum(int(str(row["bytes"])) for row in (*rows, *caches) if row["reclaimable"]),
+            reclaimable_bytes=spare_logs
+            + sum(int(str(row["bytes"])) for row in (*rows, *caches) if row["reclaimable"]),
             cache_mounts=caches,
             cache_mounts_bytes=mounts,
+            logs_bytes=logs,
         )
 
     def prune(self, *, everything: bool = False) -> PruneResult:
@@ -476,5 +493,9 @@ def _pruned(pruned: Pruned) -> PruneResult:
         for r in pruned.layers
     )
     return PruneResult(
-        layers=rows, blobs=pruned.blobs, freed_bytes=pruned.freed_bytes, cache_mounts=pruned.cache_mounts
+        layers=rows,
+        blobs=pruned.blobs,
+        freed_bytes=pruned.freed_bytes,
+        cache_mounts=pruned.cache_mounts,
+        builds=pruned.builds,
     )

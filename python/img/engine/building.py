@@ -37,6 +37,7 @@ from img.store import Store, WorkFolder
 
 if TYPE_CHECKING:
     from img.engine.named import NamedContexts, Resolve
+    from img.engine.recording import Recorder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +63,13 @@ class Build:
         namespace: _core.Namespace | None,
         backend: Backend = "auto",
         reach: Reach | None = None,
+        record: Recorder | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
+            record: Is told of the plan, and takes what steps write.
         """
         self._store = store
         self._puller = puller
@@ -91,6 +94,8 @@ class Build:
             context, dockerfile = self.read(work)
             graph = self.plan(dockerfile, context)
             tags = hand_out(dockerfile, graph, self._tags)
+            if self._record is not None:
+                self._record.planned(graph)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
@@ -260,6 +265,7 @@ class Build:
             remotes=self._fetcher,
             run_options=self._run_options,
             roomy=Room(),
+            logs=self._record,
         )
         memo = None
         if context.lasting:

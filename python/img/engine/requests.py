@@ -159,6 +159,7 @@ class BuildResult:
         pushed: Digest in the registry for each tag, where it was pushed.
         warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
         images: Every image, one for each target and platform.
+        build: The build's ID, by which `img history` and `img logs` know it.
     """
 
     digest: str
@@ -170,6 +171,7 @@ class BuildResult:
     pushed: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
     images: tuple[BuiltImage, ...] = ()
+    build: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,17 +187,21 @@ class PullResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
-    """What a collection freed, in bytes that the disk gave back; `cache_mounts` counts folders."""
+    """What a collection freed, in bytes that the disk gave back; `builds` counts records of builds."""
 
     layers: tuple[Mapping[str, object], ...]
     blobs: int
     freed_bytes: int
     cache_mounts: int = 0
+    builds: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Real bytes on disk, by what holds them. `cache_mounts` are the folders of RUN --mount=type=cache."""
+    """Real bytes on disk, by what holds them. `cache_mounts` are the folders of RUN --mount=type=cache.
+
+    `logs_bytes` are the records of builds, with the logs of their steps.
+    """
 
     layers: tuple[Mapping[str, object], ...]
     layers_bytes: int
@@ -206,3 +212,4 @@ class Usage:
     reclaimable_bytes: int
     cache_mounts: tuple[Mapping[str, object], ...] = ()
     cache_mounts_bytes: int = 0
+    logs_bytes: int = 0

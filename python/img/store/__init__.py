@@ -8,6 +8,7 @@
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/remote/         files and repositories that builds fetched
     <root>/claims/         which steps are running, each held by its process
+    <root>/logs/           what builds left: their records, and the logs of their steps
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -23,6 +24,7 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.builds import BuildRow, BuildStore, new_build_id
 from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
 from img.store.claims import Claim, Claims
 from img.store.database import Database
@@ -34,6 +36,8 @@ from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [
+    "BuildRow",
+    "BuildStore",
     "CacheLease",
     "CacheMounts",
     "CacheRecord",
@@ -48,10 +52,11 @@ __all__ = [
     "WorkFolder",
     "ground",
     "index_of",
+    "new_build_id",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "claims")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "claims", "logs")
 
 
 class Store:
@@ -91,6 +96,7 @@ class Store:
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")
         self.claims = Claims(self.root / "claims")
+        self.builds = BuildStore(self._database, self.root / "logs", self.work)
         if mapping is not None:
             self._adopt(mapping)
 
@@ -137,6 +143,7 @@ class Store:
             cache_mounts=self.cache_mounts,
             remotes=self.remotes,
             claims=self.claims,
+            builds=self.builds,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:

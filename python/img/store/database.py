@@ -47,8 +47,8 @@ CREATE INDEX records_by_place ON records (place, used);
 CREATE INDEX records_by_layer ON records (diff_id);
 CREATE TABLE builds (
     id TEXT PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, status TEXT NOT NULL,
-    name TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL, image TEXT NOT NULL,
-    steps INTEGER NOT NULL, cached INTEGER NOT NULL
+    lease TEXT NOT NULL, names TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL,
+    image TEXT NOT NULL, steps INTEGER NOT NULL, cached INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX builds_by_start ON builds (started);
 """
@@ -63,8 +63,8 @@ CREATE INDEX records_by_place ON records (place, used);
 CREATE INDEX records_by_layer ON records (diff_id);
 CREATE TABLE builds (
     id TEXT PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, status TEXT NOT NULL,
-    name TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL, image TEXT NOT NULL,
-    steps INTEGER NOT NULL, cached INTEGER NOT NULL
+    lease TEXT NOT NULL, names TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL,
+    image TEXT NOT NULL, steps INTEGER NOT NULL, cached INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX builds_by_start ON builds (started)
 """

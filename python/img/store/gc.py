@@ -2,8 +2,8 @@
 
 Kept are: what a named image needs; what a cache record used lately needs (the cache policy), and
 what was fetched from the network and used lately; what any running process may be using, that is,
-everything used since the oldest live lease began; and cache mounts that somebody holds, or used
-lately. A layer leaves by one rename inside the write lock
+everything used since the oldest live lease began; cache mounts that somebody holds, or used
+lately; and the records of builds that ended lately. A layer leaves by one rename inside the write lock
 and is deleted afterwards, so that a build never sees half a layer. What is reported as freed is what
 the disk gave back.
 """
@@ -17,6 +17,7 @@ from img import _core
 from img.errors import BlobNotFound
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.builds import BuildStore
 from img.store.cache_mounts import CacheMounts
 from img.store.claims import Claims
 from img.store.database import Database
@@ -32,11 +33,12 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What a collection did. `cache_mounts` counts folders; `freed_bytes` is what the disk gave back."""
+    """What a collection did. `freed_bytes` is what the disk gave back; `builds` counts records."""
 
     layers: tuple[LayerRecord, ...] = ()
     blobs: int = 0
     cache_mounts: int = 0
+    builds: int = 0
     freed_bytes: int = 0
 
 
@@ -68,6 +70,7 @@ class Collector:
     cache_mounts: CacheMounts
     remotes: RemoteArea
     claims: Claims
+    builds: BuildStore
 
     def needed(self, *, unnamed: bool = True) -> Needed:
         """What images need; `unnamed` counts those that only an ID names."""
@@ -89,8 +92,8 @@ class Collector:
         """Frees what nothing needs.
 
         Args:
-            everything: Leaves named images only: the whole build cache goes too, and every cache mount
-                that nobody holds.
+            everything: Leaves named images only: the whole build cache goes too, every cache mount that
+                nobody holds, and the record of every build that is not running.
             unnamed: Images that only an ID names go, too.
             keep_seconds: The cache policy, where not `everything`.
         """
@@ -110,8 +113,9 @@ class Collector:
             caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
             freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
-        freed += self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)
-        return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, freed_bytes=freed)
+        builds, log_bytes = self.builds.prune(ended_before=unused_since)
+        freed += log_bytes + self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)
+        return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, builds=builds, freed_bytes=freed)
 
     def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:
         """Takes unneeded layers out of the store."""

@@ -84,6 +84,17 @@ class WorkArea:
         """The folders of processes that are at work now."""
         return [lock.with_suffix("") for lock, alive in self._locks() if alive]
 
+    def held(self, name: str) -> bool:
+        """Tells whether the process that made a folder of this name still has it."""
+        try:
+            descriptor = os.open(self.root / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
     def sweep(self) -> int:
         """Removes what dead processes left. Gives bytes of disk that came back."""
         freed = 0

@@ -152,11 +152,14 @@ def _run_logged(step: Step, spec: RunSpec) -> tuple[int, deque[str]]:
 
 
 def _pass_on(step: Step, reading: int, tail: deque[str]) -> None:
-    """Reads a container's output to its end; keeps the last lines."""
+    """Reads a container's output to its end: bytes for the log, text for people; keeps the last lines."""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     rest = ""
+    logs = step.site.logs
     with open(reading, "rb", buffering=0) as stream:
         while piece := stream.read(1 << 16):
+            if logs is not None:
+                logs.write(step.node.number, piece)
             text = decode(piece)
             step.site.progress(StepOutput(step=step.node.number, text=text))
             *lines, rest = (rest + text).split("\n")

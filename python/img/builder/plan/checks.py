@@ -342,6 +342,11 @@ def _expanded_words(instruction: ins.Instruction) -> Iterable[str]:
     return ()
 
 
+def names_a_secret(name: str) -> bool:
+    """Tells whether a variable's name says that its value is a secret."""
+    return bool(_SECRET.search(name)) and not _HARMLESS.search(name)
+
+
 def _pairs(instruction: ins.Arg | ins.Env | ins.Label, escape: str) -> Iterator[Finding]:
     """LegacyKeyValueFormat and SecretsUsedInArgOrEnv."""
     keyword = keyword_of(instruction).upper()
@@ -352,7 +357,7 @@ def _pairs(instruction: ins.Arg | ins.Env | ins.Label, escape: str) -> Iterator[
     if isinstance(instruction, ins.Label):
         return
     for name, _ in instruction.pairs:
-        if _SECRET.search(name) and not _HARMLESS.search(name):
+        if names_a_secret(name):
             yield finding(
                 "SecretsUsedInArgOrEnv",
                 instruction.span,
