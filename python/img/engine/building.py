@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,16 +15,17 @@ from img import _core
 from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context
-from img.dockerfile import image_words, near_stage, parse
-from img.dockerfile.faults import fault, shown
+from img.dockerfile import parse
+from img.dockerfile.faults import fault
 from img.dockerfile.findings import Finding
-from img.dockerfile.instructions import Dockerfile, Span
+from img.dockerfile.instructions import Dockerfile
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
+from img.engine.resolving import Resolver, read_lock
 from img.engine.run_options import run_options
-from img.errors import DockerfileError, ImgError, RegistryError, StoreError, UsageError
+from img.errors import DockerfileError, ImgError, UsageError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress, Warned
@@ -38,12 +39,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An image that was built and named."""
+    """An image that was built and named. `bases` says what the names of its bases meant (`Resolver`)."""
 
     image: Image
     solved: Solved
     tags: tuple[Reference, ...]
     warnings: tuple[Finding, ...]
+    bases: Mapping[str, str]
 
 
 class Build:
@@ -81,6 +83,7 @@ class Build:
         self._run_options = run_options(request)
         self._platform = Platform.parse(request.platforms[0]) if request.platforms else Platform.host()
         self.source = ("Dockerfile", b"")
+        self.resolver = Resolver(puller, request, progress)
         self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
 
@@ -104,7 +107,13 @@ class Build:
         for tag in self._tags or (None,):
             self._store.names.put(solved.image, tag)
         self._warn(warnings)
-        return Built(image=solved.image, solved=solved, tags=self._tags, warnings=warnings)
+        return Built(
+            image=solved.image,
+            solved=solved,
+            tags=self._tags,
+            warnings=warnings,
+            bases=dict(sorted(self.resolver.bases.items())),
+        )
 
     def _warn(self, warnings: tuple[Finding, ...]) -> None:
         """Shows the warnings: once, when the build is over, whatever came of it."""
@@ -137,15 +146,20 @@ class Build:
         self.source = (inputs.path, inputs.text)
         syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
         dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
+        self.resolver.begin(dockerfile, read_lock(request, inputs.lock))
+        fetcher.lock = self.resolver.lock
         if request.contexts:
             from img.engine.named import named_contexts  # most builds have none
 
-            resolve = resolve or self._resolve_named
+            resolve = resolve or self.resolver.resolve_context
             self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
         return inputs.context, dockerfile
 
-    def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
-        return self._puller.resolve(reference, platform, policy=self._request.pull)
+    @property
+    def fetcher(self) -> Fetcher:
+        """What fetches for this build, once `read` was called."""
+        assert self._fetcher is not None
+        return self._fetcher
 
     # ---- plan and solve ----------------------------------------------------------------------
 
@@ -173,36 +187,23 @@ class Build:
         def resolve(reference: Reference, platform: Platform) -> Image:
             key = (reference, platform)
             if key not in resolved:
-                resolved[key] = self._base(dockerfile, reference, platform)
+                resolved[key] = self.resolver.resolve(reference, platform)
             return resolved[key]
 
-        return make_plan(dockerfile, options, resolve)
+        graph = make_plan(dockerfile, options, resolve)
+        self.resolver.check(dockerfile, [(options, graph)])
+        return graph
 
     def _bases(self, dockerfile: Dockerfile, options: PlanOptions) -> dict[tuple[Reference, Platform], Image]:
         """Resolves the bases that are known beforehand, several at once where the network is asked."""
         wanted = needed_bases(dockerfile, options)
-        if len(wanted) < 2:
-            return {}
-        if self._request.pull != "always" and all(self._store.names.find(ref) for ref, _ in wanted):
+        if len(wanted) < 2 or self.resolver.at_hand(wanted):
             return {}
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(8, len(wanted))) as pool:
-            images = pool.map(lambda key: self._base(dockerfile, *key), wanted)
+            images = pool.map(lambda key: self.resolver.resolve(*key), wanted)
             return dict(zip(wanted, images, strict=True))
-
-    def _base(self, dockerfile: Dockerfile, reference: Reference, platform: Platform) -> Image:
-        """Resolves one base; an error says which FROM asked for it."""
-        try:
-            return self._puller.resolve(reference, platform, policy=self._request.pull)
-        except (RegistryError, StoreError) as error:
-            found = _asked_by(dockerfile, reference)
-            if found is not None:
-                span, name = found
-                error.args = (f"{span.where}: {error}\n{shown(span, name)}",)
-                error.message = f"{span.where}: {error.message}\n{shown(span, name)}"
-                error.hint = near_stage(dockerfile, name) or error.hint
-            raise
 
     def _stop(self, stop: bool) -> None:
         """Ends all work in other threads: in the extension, in programs, and on the wire."""
@@ -286,16 +287,6 @@ def _ignored_by(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _memo_name(root: Path) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
-
-
-def _asked_by(dockerfile: Dockerfile, reference: Reference) -> tuple[Span, str] | None:
-    """The instruction that most likely asked for an image, and the word in it: that with its name."""
-    last = reference.repository.rpartition("/")[2]
-    for instruction, word in image_words(dockerfile):
-        if last in word:
-            return instruction.span, word
-    only = dockerfile.stages[0].from_
-    return (only.span, only.image) if len(dockerfile.stages) == 1 else None
 
 
 def _with_epoch(request: BuildRequest) -> dict[str, str]:

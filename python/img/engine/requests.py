@@ -139,6 +139,8 @@ class BuildResult:
         seconds: Wall-clock time of the whole build.
         pushed: Digest in the registry for each tag, where it was pushed.
         warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
+        bases: What the names of its bases meant: full names to digests, of an index where one stands for
+            several platforms.
     """
 
     digest: str
@@ -149,6 +151,52 @@ class BuildResult:
     seconds: float
     pushed: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+
+LockMode = Literal["add", "update", "check"]
+"""Add what is missing and drop what is stale; ask anew what names mean, too; or compare alone."""
+
+LockState = Literal["current", "missing", "moved", "stale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockEntry:
+    """One name of a lock file.
+
+    Attributes:
+        kind: `images`, `triggers` (images that only an ONBUILD trigger names), `git` or `http`.
+        name: What the file calls it.
+        state: `current`; `missing`: it was not in the file; `moved`: it means something else now; `stale`:
+            nothing asks for it any more.
+        pin: What it means now: digest or commit; empty where it is stale.
+        was: What the file had.
+    """
+
+    kind: str
+    name: str
+    state: LockState
+    pin: str = ""
+    was: str = ""
+
+    @staticmethod
+    def state_of(pin: str, was: str) -> LockState:
+        """How an entry stands that the file has as `was`, and that means `pin`."""
+        return "current" if pin == was else "moved" if was else "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockResult:
+    """What came of `lock`: the file, its entries in order, and whether it was written."""
+
+    path: str
+    entries: tuple[LockEntry, ...]
+    written: bool
+
+    @property
+    def drifted(self) -> bool:
+        """Some entry is not current."""
+        return any(entry.state != "current" for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

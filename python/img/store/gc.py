@@ -72,7 +72,9 @@ class Collector:
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.blobs |= {row.manifest, row.config}
+                needed.blobs |= {row.manifest, row.config, *filter(None, (row.index,))}
+                for image in self.names.of_index(row.index):
+                    needed.add(image)
                 try:
                     needed.add(self.names.load(row.manifest))
                 except BlobNotFound:

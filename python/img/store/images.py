@@ -9,24 +9,30 @@ from __future__ import annotations
 
 import difflib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
-from img.oci import Descriptor, Image, ImageConfig, Manifest, Reference, parse
-from img.oci.descriptor import OCI_INDEX
-from img.oci.manifest import dump
+from img.oci import Descriptor, Image, ImageConfig, Manifest, Platform, Reference, parse
+from img.oci.descriptor import INDEXES, OCI_INDEX
+from img.oci.manifest import Index, dump
 from img.store.blobs import BlobStore, write_atomic
 from img.store.database import Database
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageName:
-    """One row: a full reference (or an image ID), and what it points at."""
+    """One row: a full reference (or an image ID), and what it points at.
+
+    Attributes:
+        index: Digest of the index that the name stands for, of which the manifest is one; or empty.
+    """
 
     name: str
     manifest: str
     config: str
     updated: float
+    index: str = ""
 
     @property
     def named(self) -> bool:
@@ -42,17 +48,24 @@ class ImageStore:
         self._database = database
         self._blobs = blobs
 
-    def put(self, image: Image, name: Reference | None) -> str:
+    def put(self, image: Image, name: Reference | None, *, index: bytes = b"") -> str:
         """Stores an image's documents and names it; gives its ID.
 
         A name that pointed elsewhere now points here. Layers are not looked at.
+
+        Args:
+            index: The index that the name stands for, of whose images this is one; empty where it stands
+                for this image alone.
         """
         self._blobs.put(image.config_raw)
         self._blobs.put(image.manifest.raw)
-        row = (str(name) if name else image.id, image.digest, image.id, time.time())
+        index_digest = self._blobs.put(index) if index else ""
+        row = (str(name) if name else image.id, image.digest, image.id, time.time(), index_digest)
         with self._database.transaction():
             self._database.change(
-                "INSERT OR REPLACE INTO images (name, manifest, config, updated) VALUES (?,?,?,?)", row
+                "INSERT OR REPLACE INTO images (name, manifest, config, updated, index_digest) "
+                "VALUES (?,?,?,?,?)",
+                row,
             )
             if name:
                 self._database.change("DELETE FROM images WHERE name=?", (image.id,))
@@ -68,6 +81,47 @@ class ImageStore:
         else:
             rows = self._database.rows("SELECT name, manifest FROM images WHERE name=?", (str(name),))
         return self.load(str(rows[0][1])) if rows else None
+
+    def find_for(self, name: Reference, platform: Platform) -> tuple[Image, str] | None:
+        """Gives the image that a name (or a digest, where it has one) stands for on a platform.
+
+        Of an index, every image counts whose documents are here, and not only the one that was named
+        last; a digest of one image means that image, whatever it is for.
+
+        Returns:
+            The image, and the digest of what the name stands for: of an index, or of its manifest. None
+            where it is not here.
+        """
+        rows = self._database.rows(
+            "SELECT manifest, index_digest FROM images "
+            "WHERE name=? OR (?<>'' AND ? IN (manifest, index_digest))",
+            (str(name), name.digest, name.digest),
+        )
+        for manifest, index in ((str(m), str(i)) for m, i in rows):
+            image = self.load(manifest)
+            if manifest == name.digest:
+                return image, manifest
+            if platform.accepts(image.platform):
+                return image, index or manifest
+            for other in self.of_index(index):
+                if platform.accepts(other.platform):
+                    return other, index
+        return None
+
+    def of_index(self, digest: str) -> Iterator[Image]:
+        """The images of an index whose documents are here; none where the index is not, or is empty."""
+        try:
+            document = parse(self._blobs.read(digest), where=digest) if digest else None
+        except BlobNotFound:
+            return
+        for descriptor in document.manifests if isinstance(document, Index) else ():
+            try:
+                if descriptor.media_type in INDEXES:
+                    yield from self.of_index(descriptor.digest)
+                else:
+                    yield self.load(descriptor.digest)
+            except (BlobNotFound, UsageError):
+                continue  # of a platform that nobody asked for
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.
@@ -115,11 +169,11 @@ class ImageStore:
     def all(self) -> list[ImageName]:
         """Every row, newest first."""
         rows = self._database.rows(
-            "SELECT name, manifest, config, updated FROM images ORDER BY updated DESC, name"
+            "SELECT name, manifest, config, updated, index_digest FROM images ORDER BY updated DESC, name"
         )
         return [
-            ImageName(name=str(n), manifest=str(m), config=str(c), updated=float(str(u)))
-            for n, m, c, u in rows
+            ImageName(name=str(n), manifest=str(m), config=str(c), updated=float(str(u)), index=str(i))
+            for n, m, c, u, i in rows
         ]
 
     def remove(self, row: ImageName) -> None:

@@ -15,6 +15,7 @@ from img.builder.perform.binds import Binds
 from img.builder.perform.mounts import furnish
 from img.builder.perform.step import Made, Step
 from img.builder.users import identity
+from img.dockerfile.faults import fault
 from img.errors import BuildError
 from img.executor import HOSTNAME, Mount, RunSpec
 from img.progress import StepOutput
@@ -83,9 +84,13 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
         binds: What its bind mounts show.
     Raises:
         BuildError: its process did not end with 0.
-        DockerfileError: a secret or agent that it requires was not given.
+        DockerfileError: a secret or agent that it requires was not given, or the build is offline and it
+            asks for the network by name.
     """
     site = step.site
+    if site.run_options.offline and op.network == "host" and step.node.span is not None:
+        message = "this step asks for the network of the host, and --offline gives it none"
+        raise fault(step.node.span, message, at="--network=host", hint="build it once without --offline")
     who = identity(op.user, step.read)
     snapshot = site.snapshots.writable(step.below)
     try:
@@ -100,7 +105,7 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
                 gid=who.gid,
                 additional_gids=who.groups,
                 mounts=(*furnished.mounts, *_script_mount(op, snapshot.scratch)),
-                network="none" if op.network == "none" else "host",
+                network="none" if site.run_options.offline or op.network == "none" else "host",
                 hostname=op.hostname or HOSTNAME,
                 security="insecure" if op.security == "insecure" else "sandbox",
                 hosts=site.run_options.hosts,
@@ -109,7 +114,10 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
             )
             code, tail = _run_logged(step, spec)
         if code:
-            raise BuildError(step.node.title, code, tuple(tail), step.node.where)
+            error = BuildError(step.node.title, code, tuple(tail), step.node.where)
+            if site.run_options.offline and op.network != "none":
+                error.hint = "--offline gives RUN no network"
+            raise error
         snapshot.detach()
         assert snapshot.upper is not None
         packed = _core.pack_layer(str(snapshot.upper), clamp_mtime=site.epoch)
