@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, PruneResult, PullResult, Usage
+    from img.engine import BuildResult, LockEntry, LockResult, PruneResult, PullResult, Usage
     from img.errors import (
         BuildError,
         DockerfileError,
         FetchError,
         ImgError,
+        LockError,
         RegistryError,
         SandboxError,
         StoreError,
@@ -46,6 +47,9 @@ __all__ = [
     "Image",
     "ImageConfig",
     "ImgError",
+    "LockEntry",
+    "LockError",
+    "LockResult",
     "Outline",
     "OutlineArg",
     "OutlineMount",
@@ -70,12 +74,13 @@ _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
     "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
-    "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
+    "img.engine": ("BuildResult", "LockEntry", "LockResult", "PruneResult", "PullResult", "Usage"),
     "img.errors": (
         "BuildError",
         "DockerfileError",
         "FetchError",
         "ImgError",
+        "LockError",
         "RegistryError",
         "SandboxError",
         "StoreError",

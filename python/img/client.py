@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from img.engine import (
     BuiltImage,
     Compression,
     Engine,
+    LockMode,
+    LockResult,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -285,9 +287,53 @@ class Client:
         with Engine(self._settings, self._progress) as engine:
             return engine.graph(request)
 
+    def lock(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        mode: LockMode = "add",
+        names: str | Sequence[str] = (),
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+        target: str | Sequence[str] = (),
+        platform: str | Sequence[str] = (),
+        contexts: Mapping[str, str] | None = None,
+        secret_values: Mapping[str, str] | None = None,
+        lock_file: str | os.PathLike[str] = "",
+        offline: bool = False,
+    ) -> LockResult:
+        """Pins what a Dockerfile names to what it means now, in its lock file; or compares the two.
+
+        Args:
+            mode: `add` pins what is not pinned yet, and drops what nothing asks for. `update` finds out
+                anew what names mean, too. `check` finds out, and changes nothing.
+            names: What `update` is for, as written or as the file has it; none for all.
+            target: Stages that are looked at, with what they need. Default: all.
+            contexts: Named contexts; images among them are pinned too.
+            secret_values: Tokens that repositories and URLs ask for, by id.
+            lock_file: The lock file. Default: `img.lock` beside the Dockerfile.
+            offline: Nobody is asked: names mean what the store has.
+        Raises:
+            LockError: the file is no lock file.
+            DockerfileError, RegistryError, FetchError, StoreError, UsageError.
+        """
+        request = replace(
+            _question(context, dockerfile, build_args, target, platform),
+            contexts=dict(contexts or {}),
+            secret_values=dict(secret_values or {}),
+            lock_file=str(lock_file),
+            offline=offline,
+        )
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lock(request, mode=mode, names=_several(names))
+
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> Image:
         """Pulls an image and extracts its layers.
 
+        Args:
+            policy: When the registry is asked what the name means: `always`; `missing`, where it is not
+                here; `newer`, where what is here cannot be trusted to be the same, and only if it
+                answers; `never`.
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError, SandboxError.
         """

@@ -205,5 +205,10 @@ def read_ignore_inside(root: Path, names: tuple[str, ...], *, folder: str) -> tu
     return b"", ""
 
 
+def read_inside(root: Path, path: str) -> bytes:
+    """Reads a small file of a tree that came from outside; empty where there is none."""
+    return _inside(root, path, MAX_DOCUMENT_BYTES) or b""
+
+
 def _inside(root: Path, path: str, limit: int) -> bytes | None:
     return _core.read_in_layers([str(root)], path, limit)

@@ -5,6 +5,7 @@
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint, before, after, also)
+    │   └── LockError
     ├── BuildError(step, exit_code_of_step, log_tail, where, line, excerpt)
     ├── CopyError(path, reason, not_found)
     ├── FetchError(url, reason)
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidDocument",
     "InvalidReference",
     "LayerError",
+    "LockError",
     "NotFound",
     "RegistryError",
     "SandboxError",
@@ -149,6 +151,10 @@ class DockerfileError(ImgError):
                 rows.append((str(self.line + 1), self.after))
             text += "".join(f"\n{number:>5} | {row}" for number, row in rows)
         return text + "".join(f"\n  also {place}" for place in self.also)
+
+
+class LockError(DockerfileError):
+    """A lock file and a Dockerfile do not agree, or the lock file is none. The place is in either."""
 
 
 class BuildError(ImgError):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
@@ -71,9 +72,17 @@ def digest_of(data: bytes) -> str:
 
 
 def write_layout(
-    folder: Path, layers: Iterable[bytes], config: Mapping[str, Any], *, tag: str = "latest"
+    folder: Path,
+    layers: Iterable[bytes],
+    config: Mapping[str, Any],
+    *,
+    tag: str = "latest",
+    architecture: str = "",
 ) -> str:
     """Writes an image of these plain layer tars, base first, gzipped on the way.
+
+    Args:
+        architecture: As Go calls it; by default this machine's.
 
     Returns:
         The manifest's digest.
@@ -89,7 +98,7 @@ def write_layout(
     tars = list(layers)
     document = {
         "created": "2020-09-13T12:26:40Z",
-        "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
+        "architecture": architecture or ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": dict(config),
         "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
@@ -106,6 +115,37 @@ def write_layout(
     (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     return str(entry["digest"])
+
+
+def write_index(folder: Path, manifests: Mapping[str, str], *, tag: str = "latest") -> str:
+    """Makes the layout's image an index of images that it holds.
+
+    Args:
+        manifests: Digests of their manifests, by architecture.
+    Returns:
+        The index's digest.
+    """
+    blobs = folder / "blobs" / "sha256"
+    entries = [
+        {
+            "mediaType": MANIFEST,
+            "digest": digest,
+            "size": (blobs / digest.removeprefix("sha256:")).stat().st_size,
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for architecture, digest in manifests.items()
+    ]
+    data = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    digest = digest_of(data)
+    (blobs / digest.removeprefix("sha256:")).write_bytes(data)
+    entry = {
+        "mediaType": INDEX,
+        "digest": digest,
+        "size": len(data),
+        "annotations": {"org.opencontainers.image.ref.name": tag},
+    }
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    return digest
 
 
 def busybox_items() -> list[Item]:

@@ -65,7 +65,7 @@ class Registry:
     def push_layout(self, layout: Path, name: str, *, tag: str = "latest") -> str:
         """Copies an OCI layout into the registry; gives the reference to it."""
         reference = f"{self.host}/{name}:{tag}"
-        copy(f"oci:{layout}:{tag}", f"docker://{reference}")
+        copy(f"oci:{layout}:{tag}", f"docker://{reference}", "--all")
         return reference
 
     def _configuration(self) -> dict[str, object]:

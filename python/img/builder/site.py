@@ -114,6 +114,7 @@ class RunOptions:
         hosts: Names and addresses for `/etc/hosts`.
         shm_bytes: Size of `/dev/shm`; 0 for the default.
         rlimits: Resource limits.
+        offline: No RUN gets a network, whatever its own mode; that stays in its key.
     """
 
     secret_files: Mapping[str, str] = field(default_factory=dict)
@@ -122,6 +123,7 @@ class RunOptions:
     hosts: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = 0
     rlimits: tuple[Rlimit, ...] = ()
+    offline: bool = False
 
 
 class Shared(Protocol):

@@ -26,6 +26,7 @@ VERBS = {
     "inspect": ("images", "Show an image's config."),
     "load": ("archives", "Load images from an archive."),
     "logs": ("logs", "Show what the steps of a build wrote."),
+    "lock": ("lock", "Pin what a Dockerfile names to digests, in img.lock."),
     "ls": ("disk", "List image layers and snapshots."),
     "prune": ("disk", "Free what nothing needs any more."),
     "pull": ("transfer", "Pull an image from a registry."),

@@ -24,14 +24,22 @@ def outside(flags: dict[str, Any]) -> dict[str, Any]:
     """
     return {
         "contexts": pairs(flags["contexts"], "--build-context", bare=False),
-        **_secrets(flags["secrets"]),
-        "agents": _agents(flags["agents"]),
+        **secrets_and_agents(flags),
         "allow": flags["allow"],
         "network": flags["network"],
         "add_hosts": flags["add_hosts"],
         "shm_bytes": _size(flags["shm_size"], "--shm-size"),
         "ulimits": flags["ulimits"],
     }
+
+
+def secrets_and_agents(flags: dict[str, Any]) -> dict[str, Any]:
+    """Reads the flags of secrets and agents alone; gives fields of a `BuildRequest`.
+
+    Raises:
+        click.UsageError: as `outside`.
+    """
+    return {**_secrets(flags["secrets"]), "agents": _agents(flags["agents"])}
 
 
 def _secrets(words: Sequence[str]) -> dict[str, dict[str, str]]:

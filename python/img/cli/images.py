@@ -25,7 +25,7 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
         for row in engine.store.names.all():
             names = engine.store.names
             image = names.load(row.manifest)
-            platforms = names.platforms(row) or (image.platform,)
+            platforms = [each.platform for each in names.images_of(row)]
             name = Reference.parse(row.name) if row.named else None
             tag = (name.tag or "<none>") if name else "<none>"
             rows.append(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from img.cli.common import find_globals, human_size, print_json, verb
 from img.cli.render import renderer
+
+if TYPE_CHECKING:
+    from img.engine import PullPolicy
 
 insecure = click.option(
     "--insecure-registry", "-insecure-registry", "insecure", is_flag=True,
@@ -31,10 +36,16 @@ def registry_of(name: str) -> str:
 )
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
 @click.option("--platform", "-platform", default="", metavar="OS/ARCH", help="Platform of the image.")
+@click.option(
+    "--policy", type=click.Choice(["always", "missing", "newer", "never"]), default="always",
+    help="When to ask the registry: always (default), missing, newer, never.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @insecure
 @progress
-def pull_command(name: str, platform: str, as_json: bool, insecure: bool, progress: str) -> None:
+def pull_command(
+    name: str, platform: str, policy: PullPolicy, as_json: bool, insecure: bool, progress: str
+) -> None:
     """Pull an image and extract its layers."""
     from dataclasses import asdict
 
@@ -46,7 +57,7 @@ def pull_command(name: str, platform: str, as_json: bool, insecure: bool, progre
     settings = options.settings(insecure=[reference.registry] if insecure else [])
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
         click.echo(f"Pulling {reference.familiar}...", err=True)
-        result = engine.pull(name, platform=platform)
+        result = engine.pull(name, platform=platform, policy=policy)
     if as_json:
         print_json(asdict(result))
         return

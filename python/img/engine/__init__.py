@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
 from img.engine.outside import needs_outside
-from img.engine.pulling import Puller, plain_layer, warn_single
+from img.engine.pulling import NO_PULLING, OFFLINE, Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image, push_index
 from img.engine.recording import Recorder, Relay
 from img.engine.requests import (
@@ -27,6 +27,9 @@ from img.engine.requests import (
     BuildResult,
     BuiltImage,
     Compression,
+    LockEntry,
+    LockMode,
+    LockResult,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -44,6 +47,7 @@ from img.store import LayerRecord, Pruned, Store
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
     from img.registry import Registry
 
@@ -55,6 +59,9 @@ __all__ = [
     "Compression",
     "Engine",
     "Form",
+    "LockEntry",
+    "LockMode",
+    "LockResult",
     "PruneResult",
     "PullPolicy",
     "PullResult",
@@ -123,8 +130,8 @@ class Engine:
         settings = self._settings
         return Reach(proxies=settings.proxies, no_proxy=settings.no_proxy, ca_file=settings.ca_file)
 
-    def _puller(self) -> Puller:
-        return Puller(self.store, self.registry, self._progress, jobs=max(4, self._jobs))
+    def _puller(self, barred: str = "") -> Puller:
+        return Puller(self.store, self.registry, self._progress, jobs=max(4, self._jobs), barred=barred)
 
     def close(self) -> None:
         """Closes what was opened; safe to call twice."""
@@ -152,6 +159,7 @@ class Engine:
             RegistryError: a base cannot be had, or the push failed. SandboxError, StoreError.
         """
         started = time.monotonic()
+        _refuse_contradictions(request)
         if self._namespace is None and needs_outside(request):
             _core.start_outside()
         namespace = self.enter()
@@ -165,7 +173,7 @@ class Engine:
         self, request: BuildRequest, record: Recorder, namespace: _core.Namespace, started: float
     ) -> BuildResult:
         warn_single(namespace, self._progress)
-        puller = self._puller()
+        puller = self._puller(_barred(request))
         from img.engine.building import Build
 
         build = Build(
@@ -183,8 +191,9 @@ class Engine:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
         number = record.begin()
         built = build.run()
+        pushing = puller if request.pull != "never" else self._puller()
         pushed = {
-            str(tag): self._push(output.images, tag, puller, "gzip")
+            str(tag): self._push(output.images, tag, pushing, "gzip")
             for output in built.outputs
             for tag in output.tags
             if request.push
@@ -201,6 +210,7 @@ class Engine:
             warnings=built.warnings,
             images=tuple(image for output in built.outputs for image in output.described()),
             build=number,
+            bases=built.bases,
         )
 
     # ---- asking about a build ----------------------------------------------------------------
@@ -241,42 +251,61 @@ class Engine:
 
     def calls(self, request: BuildRequest) -> Calls:
         """The questions about one build, for a caller who wants the Dockerfile's bytes with the answer."""
-        from img.engine.building import Build
         from img.engine.calls import Calls
 
-        puller = self._puller()
-        build = Build(
-            self.store,
-            puller,
-            request,
-            self._progress,
-            jobs=self._jobs,
-            namespace=None,
-            reach=self._reach(),
+        return Calls(self.store, self._asked(request, self._puller(_barred(request))))
+
+    def _asked(self, request: BuildRequest, puller: Puller) -> Build:
+        """A build that is only asked about: out of the namespace."""
+        from img.engine.building import Build
+
+        reach = self._reach()
+        return Build(
+            self.store, puller, request, self._progress, jobs=self._jobs, namespace=None, reach=reach
         )
-        return Calls(self.store, puller, build, pull=request.pull)
+
+    def lock(self, request: BuildRequest, *, mode: LockMode = "add", names: Sequence[str] = ()) -> LockResult:
+        """Writes the lock file of a Dockerfile, or compares it; stays out of the namespace.
+
+        Args:
+            mode: `add` pins what is not pinned yet and drops what nothing asks for; `update` finds out
+                anew what names mean, too; `check` finds out, and changes nothing.
+            names: What `update` is for: names as they are written or as the file has them; none for all.
+        Raises:
+            LockError: the file is no lock file. DockerfileError, RegistryError, FetchError, StoreError,
+            UsageError: it cannot be found out what a name means.
+        """
+        from img.engine.locking import Locker
+
+        puller = self._puller(OFFLINE if request.offline else "")
+        build = self._asked(request, puller)
+        locker = Locker(self.store, puller, build, request, self._progress, mode=mode, names=names)
+        return locker.run()
 
     # ---- registries --------------------------------------------------------------------------
 
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> PullResult:
         """Pulls an image and extracts its layers.
 
+        Args:
+            policy: When the registry is asked what the name means (`Puller.locate`); `never` fetches no
+                layer either.
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError.
         """
         reference = Reference.parse(name)
         self.enter()
-        puller = self._puller()
+        puller = self._puller(NO_PULLING if policy == "never" else "")
         wanted = Platform.parse(platform) if platform else Platform.host()
         # A pull that fails leaves the name to what it meant before: it is given at the very end.
-        always = policy == "always"
-        image = puller.ask(reference, wanted) if always else puller.resolve(reference, wanted, policy=policy)
+        located = puller.locate(reference, wanted, policy=policy)
+        image = located.image
         if not wanted.accepts(image.platform):
             text = f"{reference.familiar} is for {image.platform}, not for {wanted}"
             self._progress(Note(level="warning", text=text))
         records = puller.layers(image)
         puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
-        self.store.names.put(image, reference)
+        puller.name(located, reference)
         return PullResult(
             reference=str(reference),
             digest=image.digest,
@@ -294,7 +323,7 @@ class Engine:
         reference = Reference.parse(name)
         self.enter()
         names = self.store.names
-        images = [names.load(digest) for digest in names.manifests(names.row(name))]
+        images = names.images_of(names.row(name))
         return self._push(images, reference, self._puller(), compression)
 
     def _push(
@@ -477,6 +506,29 @@ class Engine:
         self.enter()
         self.store.release_lease()
         return _pruned(self.store.collector.prune(everything=everything))
+
+
+def _refuse_contradictions(request: BuildRequest) -> None:
+    """Refuses what an offline build cannot do, before anything is done."""
+    if request.push and not request.tags:
+        raise UsageError("--push needs a name", hint="give one with -t NAME")
+    if not request.offline:
+        return
+    contradictions = {
+        "--push": request.push,
+        "--pull=always": request.pull == "always",
+        "--network=host": request.network == "host",
+    }
+    for flag, given in contradictions.items():
+        if given:
+            raise UsageError(
+                f"{flag} needs the network, and --offline leaves it alone", hint="leave out one of them"
+            )
+
+
+def _barred(request: BuildRequest) -> str:
+    """Why a build asks no registry; empty where it may."""
+    return OFFLINE if request.offline else NO_PULLING if request.pull == "never" else ""
 
 
 def _mapping(namespace: _core.Namespace) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,18 +16,19 @@ from img.builder import PlanOptions, Site, Solved, needed_bases, plan_together, 
 from img.builder.fresh import fresh_nodes
 from img.builder.graph import BuildGraph
 from img.context import Context
-from img.dockerfile import find_stage, image_words, near_stage, parse
-from img.dockerfile.faults import fault, shown
+from img.dockerfile import find_stage, parse
+from img.dockerfile.faults import fault
 from img.dockerfile.findings import Finding
-from img.dockerfile.instructions import Dockerfile, Span
+from img.dockerfile.instructions import Dockerfile
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
 from img.engine.outputs import Output, hand_out, name_outputs, read_tags
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
+from img.engine.resolving import Resolver, read_lock
 from img.engine.room import Room
 from img.engine.run_options import run_options
-from img.errors import DockerfileError, ImgError, RegistryError, StoreError
+from img.errors import DockerfileError, ImgError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress, Warned
@@ -42,11 +43,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """Images that were built and named: one output for each target, in their order."""
+    """Images that were built and named: one output for each target, in their order.
+
+    Attributes:
+        bases: What the names of its bases meant (`Resolver`).
+    """
 
     outputs: tuple[Output, ...]
     solved: Solved
     warnings: tuple[Finding, ...]
+    bases: Mapping[str, str]
 
 
 class Build:
@@ -73,6 +79,7 @@ class Build:
         """
         self._store = store
         self._puller = puller
+        self._record = record
         self._request = request
         self._progress = progress
         self._jobs = jobs
@@ -84,6 +91,7 @@ class Build:
         platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
         self._platforms = tuple(platforms) or (Platform.host(),)
         self.source = ("Dockerfile", b"")
+        self.resolver = Resolver(puller, request, progress)
         self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
 
@@ -109,7 +117,8 @@ class Build:
                 raise
         outputs = name_outputs(self._store, graph, solved.images, tags)
         self._warn(warnings)
-        return Built(outputs=outputs, solved=solved, warnings=warnings)
+        bases = dict(sorted(self.resolver.bases.items()))
+        return Built(outputs=outputs, solved=solved, warnings=warnings, bases=bases)
 
     def _warn(self, warnings: tuple[Finding, ...]) -> None:
         """Shows the warnings: once, when the build is over, whatever came of it."""
@@ -142,15 +151,20 @@ class Build:
         self.source = (inputs.path, inputs.text)
         syntax = request.build_args.get("BUILDKIT_SYNTAX", "")
         dockerfile = parse(inputs.text, path=inputs.path, syntax=syntax)
+        self.resolver.begin(dockerfile, read_lock(request, inputs.lock))
+        fetcher.lock = self.resolver.lock
         if request.contexts:
             from img.engine.named import named_contexts  # most builds have none
 
-            resolve = resolve or self._resolve_named
+            resolve = resolve or self.resolver.resolve_context
             self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
         return inputs.context, dockerfile
 
-    def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
-        return self._puller.resolve(reference, platform, policy=self._request.pull)
+    @property
+    def fetcher(self) -> Fetcher:
+        """What fetches for this build, once `read` was called."""
+        assert self._fetcher is not None
+        return self._fetcher
 
     # ---- plan and solve ----------------------------------------------------------------------
 
@@ -194,38 +208,25 @@ class Build:
         def resolve(reference: Reference, platform: Platform) -> Image:
             key = (reference, platform)
             if key not in resolved:
-                resolved[key] = self._base(dockerfile, reference, platform)
+                resolved[key] = self.resolver.resolve(reference, platform)
             return resolved[key]
 
-        return plan_together(dockerfile, wanted, resolve)
+        graph = plan_together(dockerfile, wanted, resolve)
+        self.resolver.check(dockerfile, [(options, graph) for options in wanted])
+        return graph
 
     def _bases(
         self, dockerfile: Dockerfile, wanted: Sequence[PlanOptions]
     ) -> dict[tuple[Reference, Platform], Image]:
         """Resolves the bases that are known beforehand, several at once where the network is asked."""
         bases = list(dict.fromkeys(key for options in wanted for key in needed_bases(dockerfile, options)))
-        if len(bases) < 2:
-            return {}
-        if self._request.pull != "always" and all(self._store.names.find(ref) for ref, _ in bases):
+        if len(bases) < 2 or self.resolver.at_hand(bases):
             return {}
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(8, len(bases))) as pool:
-            images = pool.map(lambda key: self._base(dockerfile, *key), bases)
+            images = pool.map(lambda key: self.resolver.resolve(*key), bases)
             return dict(zip(bases, images, strict=True))
-
-    def _base(self, dockerfile: Dockerfile, reference: Reference, platform: Platform) -> Image:
-        """Resolves one base; an error says which FROM asked for it."""
-        try:
-            return self._puller.resolve(reference, platform, policy=self._request.pull)
-        except (RegistryError, StoreError) as error:
-            found = _asked_by(dockerfile, reference)
-            if found is not None:
-                span, name = found
-                error.args = (f"{span.where}: {error}\n{shown(span, name)}",)
-                error.message = f"{span.where}: {error.message}\n{shown(span, name)}"
-                error.hint = near_stage(dockerfile, name) or error.hint
-            raise
 
     def _stop(self, stop: bool) -> None:
         """Ends all work in other threads: in the extension, in programs, and on the wire."""
@@ -319,16 +320,6 @@ def _ignored_by(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 def _memo_name(root: Path) -> str:
     return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
-
-
-def _asked_by(dockerfile: Dockerfile, reference: Reference) -> tuple[Span, str] | None:
-    """The instruction that most likely asked for an image, and the word in it: that with its name."""
-    last = reference.repository.rpartition("/")[2]
-    for instruction, word in image_words(dockerfile):
-        if last in word:
-            return instruction.span, word
-    only = dockerfile.stages[0].from_
-    return (only.span, only.image) if len(dockerfile.stages) == 1 else None
 
 
 def _with_epoch(request: BuildRequest) -> dict[str, str]:

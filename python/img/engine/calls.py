@@ -22,8 +22,6 @@ from img.dockerfile.checks.secrets import CONTENT_BYTES
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile
 from img.engine.building import Build, refused
-from img.engine.pulling import Puller
-from img.engine.requests import PullPolicy
 from img.errors import CopyError, DockerfileError, RegistryError, StoreError, UsageError
 from img.oci import Image, Platform, Reference
 from img.store import Store
@@ -56,12 +54,10 @@ class CheckResult:
 class Calls:
     """The questions, about one build."""
 
-    def __init__(self, store: Store, puller: Puller, build: Build, *, pull: PullPolicy) -> None:
+    def __init__(self, store: Store, build: Build) -> None:
         """Reads nothing yet."""
         self._store = store
-        self._puller = puller
         self._build = build
-        self._pull = pull
         self._notes: list[str] = []
 
     @property
@@ -131,12 +127,7 @@ class Calls:
     def _base(self, reference: Reference, platform: Platform) -> Image:
         """A base as the store or its registry has it; no name is given to it, no layer fetched."""
         try:
-            found = None if self._pull == "always" else self._store.names.find(reference, platform)
-            if found is not None and platform.accepts(found.platform):
-                return found
-            if self._pull == "never":
-                raise StoreError("it is not in the store, and pulling is off")
-            return self._puller.ask(reference, platform)
+            return self._build.resolver.locate(reference, platform).image
         except (RegistryError, StoreError) as error:
             name = reference.familiar
             self._notes.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from img.context import (
@@ -20,11 +20,13 @@ from img.context import (
     read_dockerfile_inside,
     read_ignore,
     read_ignore_inside,
+    read_inside,
     unpack,
 )
 from img.dockerfile import ignore_names, near
 from img.engine.fetching import Fetcher
 from img.engine.requests import BuildRequest
+from img.engine.resolving import DEFAULT_NAME, Lock
 from img.errors import UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.remote import GitUrl, GitUrlError, parse_git, shown
@@ -40,11 +42,12 @@ _FORMS = "a context is a folder, a git or http(s) URL, or - for standard input"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """What a build reads: its context, and the Dockerfile's name and bytes."""
+    """What a build reads: its context, the Dockerfile's name and bytes, and the lock file beside it."""
 
     context: Context
     path: str
     text: bytes
+    lock: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +82,26 @@ def open_inputs(request: BuildRequest, work: WorkFolder, fetcher: Fetcher) -> In
     name = shown(request.context)
     if not root.lasting:
         context = _ignoring_inside(root.folder, path if file else "Dockerfile", name)
+        beside = None
     else:
-        beside = cwd if file and (cwd / path).is_file() else root.folder
-        context = ignoring(root.folder, name=name, beside=beside / path)
-    return Inputs(context=context, path=path, text=text)
+        beside = (cwd if file and (cwd / path).is_file() else root.folder) / path
+        context = ignoring(root.folder, name=name, beside=beside)
+    lock = Lock() if given is not None or root.text is not None else _lock(root.folder, path, beside)
+    return Inputs(context=context, path=path, text=text, lock=lock)
+
+
+def _lock(root: Path, path: str, beside: Path | None) -> Lock:
+    """The lock file beside a Dockerfile, not yet parsed.
+
+    Args:
+        path: The Dockerfile's name.
+        beside: The Dockerfile itself; None where it came in a tree from outside.
+    """
+    name = os.path.join(os.path.dirname(path), DEFAULT_NAME)
+    if beside is None:
+        return Lock(shown=name, data=read_inside(root, name))
+    place = beside.parent / DEFAULT_NAME
+    return Lock(shown=name, data=place.read_bytes() if place.is_file() else b"", path=place)
 
 
 def _given(request: BuildRequest, fetcher: Fetcher) -> tuple[bytes | None, str]:

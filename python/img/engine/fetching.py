@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,9 @@ from img.builder import Fetched
 from img.builder.graph import GitOp, HttpOp
 from img.context import Context
 from img.engine.requests import BuildRequest
-from img.progress import Progress
+from img.engine.resolving import Lock, fetch_name
+from img.errors import FetchError
+from img.progress import Note, Progress
 from img.remote import GitUrl, Reach, Tokens, shown
 from img.store import Store, WorkFolder
 
@@ -24,14 +27,20 @@ if TYPE_CHECKING:
 
 
 class Fetcher:
-    """Fetches for one build. Safe for several threads."""
+    """Fetches for one build, or takes what earlier ones left where it is offline. Safe for several threads.
+
+    Attributes:
+        lock: The build's lock file, which says what ADD fetches; contexts are what they are.
+    """
 
     def __init__(
         self, store: Store, work: WorkFolder, request: BuildRequest, *, reach: Reach, progress: Progress
     ) -> None:
         """Loads nothing and connects to nothing."""
+        self.lock = Lock()
         self._store = store
         self._work = work
+        self._offline = request.offline
         self._reach = reach
         self._progress = progress
         cwd = Path(request.cwd)
@@ -47,22 +56,28 @@ class Fetcher:
 
     def http(self, op: HttpOp) -> Fetched:
         """See `builder.Remotes.http`."""
-        file = self.file(op.url, name=op.name, checksum=op.checksum)
+        pinned = self.lock.file.http(op.url) if self.lock.file and not op.checksum else ""
+        try:
+            file = self.file(op.url, name=op.name, checksum=op.checksum or pinned)
+        except FetchError as error:
+            if not pinned:
+                raise
+            raise self._pinned(error, pinned, op.url) from error
         context = Context(root=file.path.parent, name=shown(op.url), lasting=False)
         return Fetched(content=f"http:{file.digest}:{op.name}", open=lambda: context)
 
     def git(self, op: GitOp) -> Fetched:
         """See `builder.Remotes.git`."""
-        url = GitUrl(
-            remote=op.remote,
-            ref=op.ref,
-            subdir=op.subdir,
-            checksum=op.checksum,
-            keep_git_dir=op.keep_git_dir,
-            submodules=op.submodules,
-            mtime="checkout" if op.mtime == "checkout" else "commit",
-        )
-        found = self._git().resolve(url)
+        url = git_url(op)
+        pinned = self.lock.file.git(op.remote, op.ref) if self.lock.file and fetch_name(op) else ""
+        if pinned:
+            url = replace(url, ref=pinned)
+        try:
+            found = self.commit(url)
+        except FetchError as error:
+            if not pinned:
+                raise
+            raise self._pinned(error, pinned, op.remote) from error
         return Fetched(content=_content(url, found), open=_once(lambda: self._files(url, found)))
 
     # ---- what contexts are ---------------------------------------------------------------------------
@@ -73,6 +88,11 @@ class Fetcher:
         Raises:
             FetchError.
         """
+        if self._offline:
+            file = self._web().kept(url, self.folder(), name=name, checksum=checksum)
+            if not checksum:
+                self._say_stale(shown(url))
+            return file
         return self._web().fetch(url, self.folder(), name=name, checksum=checksum)
 
     def repository(self, url: GitUrl) -> Context:
@@ -81,7 +101,30 @@ class Fetcher:
         Raises:
             FetchError.
         """
-        return self._files(url, self._git().resolve(url))
+        return self._files(url, self.commit(url))
+
+    def commit(self, url: GitUrl) -> GitTree:
+        """Finds, and fetches, the commit that a reference means.
+
+        Raises:
+            FetchError.
+        """
+        if not self._offline:
+            return self._git().resolve(url)
+        found = self._git().kept(url)
+        if found.ref != found.commit:
+            self._say_stale(f"{url.ref or 'HEAD'} of {shown(url.remote)}, the commit {found.commit[:12]},")
+        return found
+
+    def _say_stale(self, what: str) -> None:
+        text = f"{what} is used as it was when it was last fetched: the build is offline"
+        self._progress(Note(level="warning", text=text))
+
+    def _pinned(self, error: FetchError, pinned: str, url: str) -> FetchError:
+        """The error for something that the lock file pins, and that cannot be had like that."""
+        reason = f"{self.lock.shown} pins it to {pinned}: {error.reason}"
+        hint = error.hint if self._offline else f"img lock --update={shown(url)} pins it to what is there now"
+        return FetchError(error.url, reason, hint)
 
     def folder(self) -> Path:
         """A new folder that lasts as long as the build."""
@@ -121,6 +164,19 @@ class Fetcher:
                 program = GitProgram(reach=self._reach, tokens=self._tokens, agents=self._agents)
                 self._made_git = Git(self._store.remotes, program, self._progress)
             return self._made_git
+
+
+def git_url(op: GitOp) -> GitUrl:
+    """What an ADD fetches, as `img.remote` takes it."""
+    return GitUrl(
+        remote=op.remote,
+        ref=op.ref,
+        subdir=op.subdir,
+        checksum=op.checksum,
+        keep_git_dir=op.keep_git_dir,
+        submodules=op.submodules,
+        mtime="checkout" if op.mtime == "checkout" else "commit",
+    )
 
 
 def _content(url: GitUrl, found: GitTree) -> str:

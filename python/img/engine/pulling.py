@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
-from img.errors import ImgError, InvalidDocument, StoreError, Unsupported
-from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference
+from img.engine.requests import PullPolicy
+from img.errors import ImgError, InvalidDocument, NotFound, RegistryError, StoreError, Unsupported
+from img.oci import Descriptor, Image, ImageConfig, Index, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
 from img.registry import Stop, Stopped
@@ -27,13 +29,42 @@ OpenRegistry = Callable[[], "Registry"]
 """Gives the client; called only when the network is needed."""
 
 
+OFFLINE = "the build is offline"
+NO_PULLING = "pulling is off"
+"""Why a puller may not ask: `--offline`, `--pull=never`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """What a name means.
+
+    Attributes:
+        image: The image, of one platform.
+        digest: What the name stands for, whatever the platform: an index, or the image's manifest.
+        index: The index, where a registry gave one just now.
+        fresh: A registry gave it just now, and the store may not know it under the name.
+    """
+
+    image: Image
+    digest: str
+    index: bytes = b""
+    fresh: bool = False
+
+
 class Puller:
     """Brings things to one store. Safe for several threads."""
 
-    def __init__(self, store: Store, registry: OpenRegistry, progress: Progress, *, jobs: int) -> None:
-        """Touches neither disk nor network yet."""
+    def __init__(
+        self, store: Store, registry: OpenRegistry, progress: Progress, *, jobs: int, barred: str = ""
+    ) -> None:
+        """Touches neither disk nor network yet.
+
+        Args:
+            barred: Why no registry may be asked for anything, such as `OFFLINE`; empty where one may.
+        """
         self._store = store
-        self._registry = registry
+        self._open_registry = registry
+        self._barred = barred
         self._progress = progress
         self._jobs = jobs
         self._origins: dict[str, Reference] = {}
@@ -53,25 +84,53 @@ class Puller:
 
     # ---- images ------------------------------------------------------------------------------
 
-    def resolve(self, reference: Reference, platform: Platform, *, policy: str = "missing") -> Image:
-        """Gives the image of a name, from the store or from its registry; fetches no layer.
+    def resolve(self, reference: Reference, platform: Platform, *, policy: PullPolicy = "missing") -> Image:
+        """Gives the image of a name, from the store or from its registry, and names it; fetches no layer.
+
+        Raises:
+            As `locate`.
+        """
+        located = self.locate(reference, platform, policy=policy)
+        self.keep(located, reference)
+        return located.image
+
+    def locate(self, reference: Reference, platform: Platform, *, policy: PullPolicy = "missing") -> Located:
+        """Finds what a name means, in the store or at its registry; the store's names stay as they are.
 
         Args:
-            policy: `missing` asks the registry only for what is not here, `always` asks it first,
-                `never` does not ask.
+            policy: `missing` asks the registry only for what is not here. `always` asks it first. `newer`
+                takes what the registry has where that differs, and what is here where it cannot be
+                had. `never` does not ask. What a digest names cannot change: where it is here, no
+                policy asks.
         Raises:
-            RegistryError: it cannot be had. StoreError: `never`, and it is not here.
+            RegistryError: it cannot be had. StoreError: nobody is asked, and it is not here.
         """
-        if policy != "always":
-            image = self._store.names.find(reference, platform)
-            if image is not None and platform.accepts(image.platform):
-                self._origins.setdefault(image.id, reference)
-                return image
-        if policy == "never":
-            raise StoreError(f"{reference.familiar} is not in the store, and pulling is off")
-        image = self.ask(reference, platform)
-        self._store.names.join(image, reference)
-        return image
+        found = self._find(reference, platform)
+        if self._barred or policy == "never":
+            if found is None:
+                raise self._absent(reference, platform)
+            return found
+        if found is None or (policy == "always" and not reference.digest):
+            return self._ask(reference, platform)
+        if policy == "newer" and not reference.digest:
+            return self._newer(reference, platform, found)
+        return found
+
+    def here(self, wanted: Iterable[tuple[Reference, Platform]]) -> bool:
+        """Tells whether the store has an image for each of these names."""
+        return all(self._store.names.find_for(*pair) is not None for pair in wanted)
+
+    def keep(self, located: Located, reference: Reference) -> None:
+        """Gives an image that was just asked for its name in the store."""
+        if located.fresh:
+            self.name(located, reference)
+
+    def name(self, located: Located, reference: Reference) -> None:
+        """Gives an image a name in the store, with the index that the name stands for."""
+        index = located.index
+        if not index and located.digest != located.image.digest and self._store.blobs.has(located.digest):
+            index = self._store.blobs.read(located.digest)
+        self._store.names.put(located.image, reference, index=index)
 
     def ask(self, reference: Reference, platform: Platform) -> Image:
         """Gives the image that the registry has under a name now; the store's own names stay as they are.
@@ -79,8 +138,36 @@ class Puller:
         Raises:
             RegistryError: it cannot be had.
         """
+        return self._ask(reference, platform).image
+
+    def _find(self, reference: Reference, platform: Platform) -> Located | None:
+        found = self._store.names.find_for(reference, platform)
+        if found is None:
+            return None
+        image, digest = found
+        self._origins.setdefault(image.id, reference)
+        return Located(image=image, digest=digest)
+
+    def _newer(self, reference: Reference, platform: Platform, found: Located) -> Located:
+        """What the registry has, where it has another image than the one that is here."""
+        try:
+            stated = self._registry().head(reference)
+            if stated is None:
+                raise NotFound(f"{reference.familiar} is not in its registry")
+            return found if stated.digest == found.digest else self._ask(reference, platform)
+        except RegistryError as error:
+            text = f"{reference.familiar} is used as it is here, since its registry does not give it: {error}"
+            self._progress(Note(level="warning", text=text))
+            return found
+
+    def _ask(self, reference: Reference, platform: Platform) -> Located:
         registry = self._registry()
-        manifest = registry.resolve(reference, platform)
+        try:
+            document = registry.manifest(reference)
+            manifest = registry.choose(reference, document, platform)
+        except RegistryError as error:
+            error.hint = error.hint or self._elsewhere(reference)
+            raise
         raw = registry.document(reference, manifest.config)
         config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
         if len(config.diff_ids) != len(manifest.layers):
@@ -92,7 +179,24 @@ class Puller:
         self._origins[image.id] = reference
         for layer in image.layers:
             self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
-        return image
+        index = document.raw if isinstance(document, Index) else b""
+        return Located(image=image, digest=document.digest, index=index, fresh=True)
+
+    def _absent(self, reference: Reference, platform: Platform) -> StoreError:
+        """The error for an image that is not here, where nobody may be asked for it."""
+        why = self._barred or NO_PULLING
+        name = reference.familiar
+        given = "" if platform == Platform.host() else f"--platform {platform} "
+        other = self._elsewhere(reference)
+        return StoreError(
+            f"{name} is not in the store{f' for {platform}' if other else ''}, and {why}",
+            hint=f"{f'{other}; ' if other else ''}{_fetches(f'{given}{name}', why)}",
+        )
+
+    def _elsewhere(self, reference: Reference) -> str:
+        """Says for which platform a name is here, where that is not the one which is wanted."""
+        image = self._store.names.find(reference)
+        return f"the store has {reference.familiar} for {image.platform}" if image else ""
 
     def extract(self, image: Image) -> list[Path]:
         """Gives the folders of an image's layers, base first; fetches and extracts what is missing."""
@@ -185,6 +289,8 @@ class Puller:
             remote = [layer for layer in missing if layer not in local]
             self._refuse_foreign(remote)
             extraction.from_store(local, jobs=self._jobs, stop=stop)
+            if remote and self._barred:
+                raise self._incomplete(image, remote)
             if remote:
                 from img.registry import fetch
 
@@ -201,6 +307,23 @@ class Puller:
                 )
             _wait(theirs, stop)
             extraction.publish(image)
+
+    def _registry(self) -> Registry:
+        """The client; every way to a registry leads through here."""
+        if self._barred:
+            raise StoreError(f"a registry would have to be asked, and {self._barred}")
+        return self._open_registry()
+
+    def _incomplete(self, image: Image, missing: Sequence[Layer]) -> StoreError:
+        """The error for an image of which the documents are here, and not all layers."""
+        origin = self._origins.get(image.id)
+        name = origin.familiar if origin else image.id
+        count = "a layer" if len(missing) == 1 else f"{len(missing)} layers"
+        size = sum(layer.size for layer in missing) / (1 << 20)
+        return StoreError(
+            f"the store lacks {count} of {name} ({size:.1f} MiB), and {self._barred}",
+            hint=_fetches(name, self._barred),
+        )
 
     def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
         total = sum(layer.size for layer in remote)
@@ -231,6 +354,11 @@ def _wait(events: Iterable[threading.Event], stop: Stop) -> None:
     for event in events:
         while not event.wait(0.1):
             stop.check()
+
+
+def _fetches(words: str, why: str) -> str:
+    """The hint how to get an image that is missing."""
+    return f"img pull {words} fetches it{', while there is a network' if why == OFFLINE else ''}"
 
 
 class _LayerSink:

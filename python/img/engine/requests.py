@@ -160,6 +160,8 @@ class BuildResult:
         warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
         images: Every image, one for each target and platform.
         build: The build's ID, by which `img history` and `img logs` know it.
+        bases: What the names of its bases meant: full names to digests, of an index where one stands for
+            several platforms.
     """
 
     digest: str
@@ -172,6 +174,52 @@ class BuildResult:
     warnings: tuple[Finding, ...] = ()
     images: tuple[BuiltImage, ...] = ()
     build: str = ""
+    bases: Mapping[str, str] = field(default_factory=dict)
+
+
+LockMode = Literal["add", "update", "check"]
+"""Add what is missing and drop what is stale; ask anew what names mean, too; or compare alone."""
+
+LockState = Literal["current", "missing", "moved", "stale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockEntry:
+    """One name of a lock file.
+
+    Attributes:
+        kind: `images`, `triggers` (images that only an ONBUILD trigger names), `git` or `http`.
+        name: What the file calls it.
+        state: `current`; `missing`: it was not in the file; `moved`: it means something else now; `stale`:
+            nothing asks for it any more.
+        pin: What it means now: digest or commit; empty where it is stale.
+        was: What the file had.
+    """
+
+    kind: str
+    name: str
+    state: LockState
+    pin: str = ""
+    was: str = ""
+
+    @staticmethod
+    def state_of(pin: str, was: str) -> LockState:
+        """How an entry stands that the file has as `was`, and that means `pin`."""
+        return "current" if pin == was else "moved" if was else "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockResult:
+    """What came of `lock`: the file, its entries in order, and whether it was written."""
+
+    path: str
+    entries: tuple[LockEntry, ...]
+    written: bool
+
+    @property
+    def drifted(self) -> bool:
+        """Some entry is not current."""
+        return any(entry.state != "current" for entry in self.entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

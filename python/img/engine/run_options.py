@@ -42,6 +42,7 @@ def run_options(request: BuildRequest) -> RunOptions:
         agents=request.agents,
         hosts=tuple(parse_host(text) for text in request.add_hosts),
         shm_bytes=request.shm_bytes,
+        offline=request.offline,
         rlimits=tuple({limit.kind: limit for limit in map(parse_ulimit, request.ulimits)}.values()),
     )
 

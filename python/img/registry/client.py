@@ -138,7 +138,14 @@ class Registry:
             NotFound: no such image, or none for this platform; the hint lists those on offer.
             As `manifest` otherwise.
         """
-        document = self.manifest(ref)
+        return self.choose(ref, self.manifest(ref), platform)
+
+    def choose(self, ref: Reference, document: Manifest | Index, platform: Platform) -> Manifest:
+        """Finds the manifest for a platform in what `manifest` gave; that itself, where it is no index.
+
+        Raises:
+            As `resolve`.
+        """
         if isinstance(document, Manifest):
             return document
         search = Search(platform, lambda digest: self.manifest(ref, digest))

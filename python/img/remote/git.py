@@ -24,6 +24,7 @@ from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_ONLINE = "a build without --offline fetches it, and keeps it"
 _DEEPEST = 8
 """Submodules of submodules of…: deeper than this is a loop."""
 
@@ -70,15 +71,41 @@ class Git:
             here = held.of(commit)
             if not self._has(here, commit):
                 commit = self._fetch(here, url, ref, commit)
-            if url.checksum and not commit.startswith(url.checksum):
+            if ref:
+                held.remember(url.ref, ref, commit)
+            return self._found(here, url, ref, commit)
+
+    def _found(self, here: Path, url: GitUrl, ref: str, commit: str) -> GitTree:
+        """What is to be known of a commit that is here."""
+        if url.checksum and not commit.startswith(url.checksum):
+            raise FetchError(
+                shown(url.remote),
+                f"{url.ref or 'HEAD'} is the commit {commit}, not {url.checksum} as its checksum demands",
+                hint="the ref has moved, or the checksum is of another one",
+            )
+        tree = self._tree(here, url, commit)
+        time = self._program.local("show", "-s", "--format=%ct", commit, "--", at=here)
+        return GitTree(commit=commit, ref=ref or commit, tree=tree, seconds=int(time.split()[-1]))
+
+    def kept(self, url: GitUrl) -> GitTree:
+        """Like `resolve`, but by what an earlier build found and fetched; asks nobody.
+
+        Raises:
+            FetchError: that is not enough.
+        """
+        with self._repository(url) as held:
+            ref, commit = held.meanings().get(url.ref, ("", ""))
+            for text in (url.checksum.lower(), url.ref.lower()):
+                if _HASH.fullmatch(text):
+                    ref, commit = (ref, text) if text == commit else ("", text)
+            here = held.of(commit)
+            what = f"{url.ref or 'HEAD'} of it"
+            if not commit or not self._has(here, commit):
+                what = f"{what}, the commit {commit}," if commit else what
                 raise FetchError(
-                    shown(url.remote),
-                    f"{url.ref or 'HEAD'} is the commit {commit}, not {url.checksum} as its checksum demands",
-                    hint="the ref has moved, or the checksum is of another one",
+                    shown(url.remote), f"{what} was never fetched, and the build is offline", _ONLINE
                 )
-            tree = self._tree(here, url, commit)
-            time = self._program.local("show", "-s", "--format=%ct", commit, "--", at=here)
-            return GitTree(commit=commit, ref=ref or commit, tree=tree, seconds=int(time.split()[-1]))
+            return self._found(here, url, ref, commit)
 
     def checkout(self, url: GitUrl, found: GitTree, into: Path) -> Path:
         """Writes the files of a resolved reference out; gives their folder.

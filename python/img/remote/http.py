@@ -30,6 +30,7 @@ from img.remote.wire import PASSING, Answer, Passing, Wire
 from img.store import RemoteArea
 
 PIECE_BYTES = 1 << 20
+_ONLINE = "a build without --offline fetches it, and keeps it"
 _EVERY_SECONDS = 0.1
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
@@ -77,6 +78,23 @@ class Web:
         self._stopped.set()
         self._wire.stop()
 
+    def kept(self, url: str, into: Path, *, name: str, checksum: str = "") -> WebFile:
+        """Like `fetch`, but takes what an earlier build left, whatever the server has now; asks nobody.
+
+        Raises:
+            FetchError: there is nothing, or it has another digest.
+        """
+        with self._area.entry("http", url, self._check) as folder:
+            known = _read(folder)
+            if not known.digest:
+                raise FetchError(shown(url), "it was never fetched, and the build is offline", _ONLINE)
+            if checksum and known.digest != checksum:
+                text = (
+                    f"what is kept of it has the digest {known.digest}, not {checksum}; the build is offline"
+                )
+                raise FetchError(shown(url), text, _ONLINE)
+            return _given(folder, known, into / name)
+
     def fetch(self, url: str, into: Path, *, name: str, checksum: str = "") -> WebFile:
         """Brings a file to `into/name`: mode 0600, and the time that the server gives it (1970 if none).
 
@@ -91,9 +109,7 @@ class Web:
             known = _read(folder)
             if not (checksum and known.digest == checksum):
                 known = self._refresh(url, folder, known, checksum)
-            target = into / name
-            os.link(folder / "data", target)
-            return WebFile(path=target, digest=known.digest, size=known.size)
+            return _given(folder, known, into / name)
 
     def _refresh(self, url: str, folder: Path, known: _Known, checksum: str) -> _Known:
         """Asks the server, and takes what it has if that is new."""
@@ -117,7 +133,7 @@ class Web:
             (folder / "part").unlink(missing_ok=True)
             raise FetchError(
                 shown(url),
-                f"it has the digest {(fresh or known).digest}, not {checksum} as --checksum demands",
+                f"it has the digest {(fresh or known).digest}, not {checksum} as its checksum demands",
                 hint="the file has changed, or the checksum is of another one",
             )
         if fresh is None:
@@ -220,6 +236,12 @@ def _refused(answer: Answer, url: str) -> Exception:
 
 
 # ---- entries ---------------------------------------------------------------------------------------
+
+
+def _given(folder: Path, known: _Known, target: Path) -> WebFile:
+    """An entry's file at the caller's place."""
+    os.link(folder / "data", target)
+    return WebFile(path=target, digest=known.digest, size=known.size)
 
 
 def _read(folder: Path) -> _Known:

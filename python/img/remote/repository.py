@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from img import _core
 from img.remote.program import GitProgram
 from img.remote.tokens import without_user
 from img.store import RemoteArea
+
+_MEANINGS = "meanings.json"
 
 
 class Held:
@@ -51,6 +54,23 @@ class Held:
         self._program.local(*words, at=self._folder)
         made.rename(here)
         return here
+
+    def meanings(self) -> dict[str, tuple[str, str]]:
+        """What names meant when the remote was last asked: the whole ref and the commit of each."""
+        try:
+            listed = json.loads((self._folder / _MEANINGS).read_bytes())
+            return {str(name): (str(ref), str(commit)) for name, (ref, commit) in listed.items()}
+        except (OSError, ValueError, AttributeError, TypeError):
+            return {}  # nobody asked yet, or a writer was killed
+
+    def remember(self, name: str, ref: str, commit: str) -> None:
+        """Writes down what a name means now, for a time without a network."""
+        known = self.meanings()
+        if known.get(name) != (ref, commit):
+            known[name] = (ref, commit)
+            partial = self._folder / f"{_MEANINGS}.new"
+            partial.write_text(json.dumps(known))
+            partial.replace(self._folder / _MEANINGS)
 
 
 def object_format(commit: str) -> str:

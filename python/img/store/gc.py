@@ -77,13 +77,13 @@ class Collector:
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.blobs |= {row.manifest, row.config, row.index}
-                for manifest in self.names.manifests(row):
-                    needed.blobs.add(manifest)
-                    try:
-                        needed.add(self.names.load(manifest))
-                    except BlobNotFound:
-                        continue  # a damaged image: it must not keep others from being freed
+                needed.blobs |= {row.manifest, row.config, *filter(None, (row.index,))}
+                try:
+                    for image in self.names.images_of(row):
+                        needed.add(image)
+                    needed.add(self.names.load(row.manifest))
+                except BlobNotFound:
+                    continue  # a damaged image: it must not keep others from being freed
         return needed
 
     def prune(

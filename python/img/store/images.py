@@ -2,20 +2,20 @@
 
 Rows are the truth; `oci/index.json` is written from them after each change, so that other tools
 find the images whose blobs are all here. An image built without a name stands under its own
-image ID until it is pruned. A name of several platforms has an index, all of whose images are here, and
-means the image of this machine's platform (or its first) wherever one image is asked for.
+image ID until it is pruned. A name of several platforms has an index, of whose images some may be here
+alone; where one image is asked for, it means the one that was named last: this machine's, of a build.
 """
 
 from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
-from img.oci.descriptor import OCI_INDEX
+from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
 from img.store.blobs import BlobStore, write_atomic
 from img.store.database import Database
@@ -26,7 +26,7 @@ class ImageName:
     """One row: a full reference (or an image ID), and what it points at.
 
     Attributes:
-        index: Digest of the index of a name of several platforms; else empty. `manifest` is one of its.
+        index: Digest of the index that the name stands for, of which the manifest is one; or empty.
     """
 
     name: str
@@ -49,13 +49,17 @@ class ImageStore:
         self._database = database
         self._blobs = blobs
 
-    def put(self, image: Image, name: Reference | None) -> str:
+    def put(self, image: Image, name: Reference | None, *, index: bytes = b"") -> str:
         """Stores an image's documents and names it; gives its ID.
 
         A name that pointed elsewhere now points here. Layers are not looked at.
+
+        Args:
+            index: The index that the name stands for, of whose images this is one; empty where it stands
+                for this image alone.
         """
         self._write(image)
-        self._point(image, name)
+        self._point(image, name, self._blobs.put(index) if index else "")
         self._publish()
         return image.id
 
@@ -69,23 +73,6 @@ class ImageStore:
         self._point(_main(images), name, index.digest)
         self._publish()
         return index
-
-    def join(self, image: Image, name: Reference) -> None:
-        """Names an image beside those that the name has for other platforms already.
-
-        One of its own platform gives way. Where it is the only one, this is `put`.
-        """
-        with self._database.transaction():
-            row = self._row_named(str(name))
-            others = [self.load(digest) for digest in self.manifests(row)] if row else []
-            others = [other for other in others if not image.platform.accepts(other.platform)]
-            if others:
-                images = (*others, image)
-                self._point(_main(images), name, self._write_index(images).digest)
-            else:
-                self._write(image)
-                self._point(image, name)
-        self._publish()
 
     def name_again(self, row: ImageName, name: Reference) -> None:
         """Gives what a name points at, whole index and all, one more name."""
@@ -114,43 +101,58 @@ class ImageStore:
             if name:
                 self._database.change("DELETE FROM images WHERE name=?", (image.id,))
 
-    def find(self, name: Reference, platform: Platform | None = None) -> Image | None:
-        """Gives the image of exactly this name (by digest, where it has one), or None.
-
-        Args:
-            platform: Of a name of several platforms, the image for this one; one of them where it has none.
-        """
+    def find(self, name: Reference) -> Image | None:
+        """Gives the image of exactly this name (by digest, where it has one), or None."""
         condition, values = "name=?", [str(name)]
         if name.digest:
-            condition, values = "manifest=? OR index_digest=? OR name=?", [name.digest, name.digest, *values]
+            condition, values = "manifest=? OR name=?", [name.digest, *values]
         rows = self._rows(f"WHERE {condition}", values)
-        if not rows:
-            return None
-        row = next((r for r in rows if r.index), rows[0]) if platform else rows[0]
-        if platform and row.index and row.manifest != name.digest:
-            chosen = self._index(row).choose(platform)
-            return self.load(chosen.digest if chosen else row.manifest)
-        return self.load(row.manifest)
+        return self.load(rows[0].manifest) if rows else None
 
-    def manifests(self, row: ImageName) -> tuple[str, ...]:
-        """The digests of all manifests that a name stands for, one for each platform."""
+    def find_for(self, name: Reference, platform: Platform) -> tuple[Image, str] | None:
+        """Gives the image that a name (or a digest, where it has one) stands for on a platform.
+
+        Of an index, every image counts whose documents are here, and not only the one that was named
+        last; a digest of one image means that image, whatever it is for.
+
+        Returns:
+            The image, and the digest of what the name stands for: of an index, or of its manifest. None
+            where it is not here.
+        """
+        condition = "WHERE name=? OR (?<>'' AND ? IN (manifest, index_digest))"
+        for row in self._rows(condition, [str(name), name.digest, name.digest]):
+            image = self.load(row.manifest)
+            if row.manifest == name.digest:
+                return image, row.manifest
+            if platform.accepts(image.platform):
+                return image, row.index or row.manifest
+            for other in self.of_index(row.index):
+                if platform.accepts(other.platform):
+                    return other, row.index
+        return None
+
+    def images_of(self, row: ImageName) -> tuple[Image, ...]:
+        """Every image that a name stands for and whose documents are here: one for each platform.
+
+        Raises:
+            BlobNotFound: it is of one platform, and not even that one is here.
+        """
+        return tuple(self.of_index(row.index)) or (self.load(row.manifest),)
+
+    def of_index(self, digest: str) -> Iterator[Image]:
+        """The images of an index whose documents are here; none where the index is not, or is empty."""
         try:
-            return tuple(d.digest for d in self._index(row).manifests) if row.index else (row.manifest,)
+            document = parse(self._blobs.read(digest), where=digest) if digest else None
         except BlobNotFound:
-            return (row.manifest,)
-
-    def platforms(self, row: ImageName) -> tuple[Platform, ...]:
-        """The platforms of a name that has an index; none for any other."""
-        try:
-            return self._index(row).platforms if row.index else ()
-        except BlobNotFound:
-            return ()
-
-    def _index(self, row: ImageName) -> Index:
-        index = parse(self._blobs.read(row.index), where=row.index)
-        if not isinstance(index, Index):
-            raise UsageError(f"{row.index} is no index")
-        return index
+            return
+        for descriptor in document.manifests if isinstance(document, Index) else ():
+            try:
+                if descriptor.media_type in INDEXES:
+                    yield from self.of_index(descriptor.digest)
+                else:
+                    yield self.load(descriptor.digest)
+            except (BlobNotFound, UsageError):
+                continue  # of a platform that nobody asked for
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.
@@ -199,9 +201,6 @@ class ImageStore:
         """Every row, newest first."""
         return self._rows("ORDER BY updated DESC, name")
 
-    def _row_named(self, name: str) -> ImageName | None:
-        return next(iter(self._rows("WHERE name=?", [name])), None)
-
     def _rows(self, rest: str, values: Sequence[object] = ()) -> list[ImageName]:
         rows = self._database.rows(
             f"SELECT name, manifest, config, updated, index_digest FROM images {rest}", values
@@ -238,20 +237,20 @@ class ImageStore:
 
     def _whole(self, row: ImageName) -> Descriptor | None:
         """What a name points at, if its blobs are all here: the index, else the one image, or None."""
-        try:
-            if row.index and all(self._is_whole(digest) for digest in self.manifests(row)):
-                return self._index(row).descriptor
-            manifest = parse(self._blobs.read(row.manifest), where=row.manifest)
-        except BlobNotFound:
-            return None
-        return manifest.descriptor if self._is_whole(row.manifest) else None
+        for digest in filter(None, (row.index, row.manifest)):
+            if self._is_whole(digest):
+                return parse(self._blobs.read(digest), where=digest).descriptor
+        return None
 
     def _is_whole(self, digest: str) -> bool:
-        """Tells whether a manifest and all that it names are here."""
-        manifest = parse(self._blobs.read(digest), where=digest)
-        if not isinstance(manifest, Manifest):
+        """Tells whether a manifest, or an index, and all that it names are here."""
+        try:
+            document = parse(self._blobs.read(digest), where=digest)
+        except BlobNotFound:
             return False
-        return all(self._blobs.path(d.digest).exists() for d in (manifest.config, *manifest.layers))
+        if isinstance(document, Index):
+            return all(self._is_whole(descriptor.digest) for descriptor in document.manifests)
+        return all(self._blobs.path(d.digest).exists() for d in (document.config, *document.layers))
 
 
 def index_of(images: Sequence[Image]) -> Index:

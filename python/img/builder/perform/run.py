@@ -15,7 +15,7 @@ from img.builder.perform.binds import Binds
 from img.builder.perform.mounts import furnish
 from img.builder.perform.step import Made, Step
 from img.builder.users import identity
-from img.dockerfile.faults import printable
+from img.dockerfile.faults import fault, printable
 from img.errors import BuildError
 from img.executor import HOSTNAME, Mount, RunSpec
 from img.progress import StepOutput
@@ -84,9 +84,13 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
         binds: What its bind mounts show.
     Raises:
         BuildError: its process did not end with 0.
-        DockerfileError: a secret or agent that it requires was not given.
+        DockerfileError: a secret or agent that it requires was not given, or the build is offline and it
+            asks for the network by name.
     """
     site = step.site
+    if site.run_options.offline and op.network == "host" and step.node.span is not None:
+        message = "this step asks for the network of the host, and --offline gives it none"
+        raise fault(step.node.span, message, at="--network=host", hint="build it once without --offline")
     who = identity(op.user, step.read)
     snapshot = site.snapshots.writable(step.below)
     try:
@@ -101,7 +105,7 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
                 gid=who.gid,
                 additional_gids=who.groups,
                 mounts=(*furnished.mounts, *_script_mount(op, snapshot.scratch)),
-                network="none" if op.network == "none" else "host",
+                network="none" if site.run_options.offline or op.network == "none" else "host",
                 hostname=op.hostname or HOSTNAME,
                 security="insecure" if op.security == "insecure" else "sandbox",
                 hosts=site.run_options.hosts,
@@ -110,7 +114,7 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
             )
             code, tail = _run_logged(step, spec)
         if code:
-            raise _failed(step, code, tuple(tail))
+            raise _failed(step, op, code, tuple(tail))
         snapshot.detach()
         assert snapshot.upper is not None
         packed = _core.pack_layer(str(snapshot.upper), clamp_mtime=site.epoch)
@@ -120,11 +124,14 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
         raise
 
 
-def _failed(step: Step, code: int, tail: tuple[str, ...]) -> BuildError:
+def _failed(step: Step, op: RunOp, code: int, tail: tuple[str, ...]) -> BuildError:
     """The error for a process that did not end with 0, with its instruction's lines."""
     node = step.node
     line, excerpt = (node.span.start, printable(node.span.text)) if node.span else (0, "")
-    return BuildError(node.shown, code, tail, node.where, line, excerpt)
+    error = BuildError(node.shown, code, tail, node.where, line, excerpt)
+    if step.site.run_options.offline and op.network != "none":
+        error.hint = "--offline gives RUN no network"
+    return error
 
 
 def _script_mount(op: RunOp, folder: Path) -> tuple[Mount, ...]:

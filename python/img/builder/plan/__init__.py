@@ -9,7 +9,7 @@ Source: Dockerfile reference; the semantics of each instruction in the section o
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -125,11 +125,26 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
     For fetching them side by side; ONBUILD triggers of a base may add to them.
     """
     names = Names(dockerfile, options)
+    return _bases_of(names, in_order((names.target,), names.uses))
+
+
+def all_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
+    """Like `needed_bases`, of every stage, whether the target needs it or not."""
+    return _bases_of(Names(dockerfile, options), dockerfile.stages)
+
+
+def needs_all(dockerfile: ins.Dockerfile, options: PlanOptions) -> bool:
+    """Tells whether the target needs every stage."""
+    names = Names(dockerfile, options)
+    return len(in_order((names.target,), names.uses)) == len(dockerfile.stages)
+
+
+def _bases_of(names: Names, stages: Iterable[ins.Stage]) -> list[tuple[Reference, Platform]]:
     wanted: dict[tuple[Reference, Platform], None] = {}
-    for stage in in_order((names.target,), names.uses):
+    for stage in stages:
         for use in names.uses(stage):
             if use.stage is None and use.name != SCRATCH and names.context(use.name) is None:
-                platform = names.platform_of(stage) if use.at is stage.from_ else options.platform
+                platform = names.platform_of(stage) if use.at is stage.from_ else names.options.platform
                 wanted[names.reference(use.at.span, use.name), platform] = None
     return list(wanted)
 
@@ -434,9 +449,11 @@ __all__ = [
     "Planner",
     "Resolve",
     "StageState",
+    "all_bases",
     "context_name",
     "make_plan",
     "needed_bases",
+    "needs_all",
     "plan_together",
     "say_unused",
 ]
