@@ -1,7 +1,7 @@
 """`Exports`: the caches that `--cache-to` names: what they are to say, and the blobs that go there meanwhile.
 
 Layers are compressed and sent by threads of their own as steps end; the documents are written at the end,
-also of a build that failed. A cache that fails is given up; whether that fails the build is the caller's word.
+also of a build that failed. A cache that fails is given up; whether that fails the build, its spec says.
 """
 
 from __future__ import annotations
