@@ -28,7 +28,8 @@ def stages(make_context: Context, busybox_image: str) -> Path:
                 f"FROM {busybox_image} AS two\nRUN {STAMP} > /two; echo 2 > /only\nRUN {STAMP} > /unused\n"
                 f"FROM {busybox_image}\nRUN {STAMP} > /own\nCOPY --from=one /one /one\n"
                 f"COPY --from=two /two /two\nWORKDIR /w\nRUN true\nARG LAST=1\n"
-                f"RUN --mount=from=one,target=/from echo $LAST; cat /one /from/one /two > /both; {STAMP} > /last\n"
+                "RUN --mount=from=one,target=/from echo $LAST; cat /one /from/one /two > /both;"
+                f" {STAMP} > /last\n"
             ),
             "a": "a",
         }
@@ -114,23 +115,35 @@ def test_what_changed_runs_on_the_layers_of_the_cache(
 
 
 def test_a_layer_that_mode_min_left_out_is_built_where_it_is_needed(
-    stages: Path, make_img: MakeImg, registry: Registry
+    make_context: Context, busybox_image: str, make_img: MakeImg, registry: Registry
 ) -> None:
     """The last RUN looks into stage `one`, whose files the cache does not have."""
+    context = make_context(
+        {
+            "Dockerfile": (
+                f"FROM {busybox_image} AS one\nRUN echo 1 > /one; echo 2 > /only\n"
+                f"FROM {busybox_image} AS two\nRUN {STAMP} > /two\nRUN {STAMP} > /unused\n"
+                f"FROM {busybox_image}\nCOPY --from=one /one /one\nCOPY --from=two /two /two\nARG LAST=1\n"
+                f"RUN --mount=from=one,target=/from echo $LAST > /last; cp /from/one /from-one\n"
+            ),
+        }
+    )
     ref = f"{registry.host}/share/needed"
     a, b = make_img(), make_img()
-    a.build(stages, "--cache-to", f"type=registry,ref={ref}")
-    again = b.build(stages, "--cache-from", ref, "--build-arg", "LAST=2")
-    assert any("/one" in step for step in steps_run(again))
-    assert not any("/two;" in step for step in steps_run(again))
+    a.build(context, "--cache-to", f"type=registry,ref={ref}")
+    again = b.build(context, "--cache-from", ref, "--build-arg", "LAST=2")
+    assert len({step for step in steps_run(again) if "echo 1" in step or "LAST" in step}) == 2
+    assert len(set(steps_run(again))) == 2
     assert b.image().text("two") == a.image().text("two")
-    assert "warning" not in again.stderr.lower()
+    assert "left out" not in again.stderr
 
 
 def test_the_store_knows_afterwards_what_was_lent(
     make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
-    context = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN {STAMP} > /a\nRUN true\nRUN {STAMP} > /b\n"})
+    context = make_context(
+        {"Dockerfile": f"FROM {busybox_image}\nRUN {STAMP} > /a\nRUN true\nRUN {STAMP} > /b\n"}
+    )
     cache = tmp_path / "cache"
     a, b = make_img(), make_img()
     a.build(context, "--cache-to", f"type=local,dest={cache}")
@@ -162,7 +175,9 @@ def test_what_one_cache_lent_goes_to_another(
     cache, ref = tmp_path / "cache", f"{registry.host}/share/onward"
     a, b, c = make_img(), make_img(), make_img()
     a.build(stages, "--cache-to", f"type=local,dest={cache},mode=max")
-    b.build(stages, "--cache-from", f"type=local,src={cache}", "--cache-to", f"type=registry,ref={ref},mode=max")
+    b.build(
+        stages, "--cache-from", f"type=local,src={cache}", "--cache-to", f"type=registry,ref={ref},mode=max"
+    )
     again = c.build(stages, "--cache-from", ref, "--build-arg", "LAST=2")
     assert [step for step in steps_run(again) if "LAST" not in step] == []
 
@@ -171,7 +186,10 @@ def test_a_cache_is_written_to_several_places(
     stages: Path, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
     a = make_img()
-    places = [f"type=local,dest={tmp_path / 'one'}", f"type=registry,ref={registry.host}/share/places,mode=max"]
+    places = [
+        f"type=local,dest={tmp_path / 'one'}",
+        f"type=registry,ref={registry.host}/share/places,mode=max",
+    ]
     a.build(stages, *(word for place in places for word in ("--cache-to", place)))
     one, two = f"type=local,src={tmp_path / 'one'}", f"type=registry,ref={registry.host}/share/places"
     assert steps_run(make_img().build(stages, "--cache-from", one)) == []
@@ -192,7 +210,9 @@ def test_a_build_that_failed_shares_what_was_done(
     make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
     def context(end: str) -> Path:
-        return make_context({"Dockerfile": f"FROM {busybox_image}\nRUN {STAMP} > /a\nRUN {STAMP} > /b\n{end}"})
+        return make_context(
+            {"Dockerfile": f"FROM {busybox_image}\nRUN {STAMP} > /a\nRUN {STAMP} > /b\n{end}"}
+        )
 
     cache = tmp_path / "cache"
     to, source = f"type=local,dest={cache}", f"type=local,src={cache}"
@@ -215,13 +235,12 @@ def test_a_build_that_failed_takes_nothing_out_of_the_cache(
 
 
 @pytest.mark.parametrize("how", ["flag", "argument"])
-def test_an_image_may_carry_its_cache(
-    how: str, stages: Path, make_img: MakeImg, registry: Registry
-) -> None:
+def test_an_image_may_carry_its_cache(how: str, stages: Path, make_img: MakeImg, registry: Registry) -> None:
     name = f"{registry.host}/share/inline:{how}"
     asks = ("--cache-to", "type=inline") if how == "flag" else ("--build-arg", "BUILDKIT_INLINE_CACHE=1")
     a, b = make_img(), make_img()
-    a.ok("build", "-t", name, "-t", "t", *asks, "--push", stages)
+    a.ok("build", "-t", name, *asks, "--push", stages)
+    a.ok("tag", name, "t")
     again = b.build(stages, "--cache-from", name)
     assert steps_run(again) == []
     assert b.image().document == a.image().document
@@ -241,9 +260,7 @@ def test_an_image_carries_its_cache_also_where_it_is_pushed_later(
     assert plain.image().document == a.image().document
 
 
-def test_an_image_without_a_cache_is_none(
-    stages: Path, make_img: MakeImg, busybox_image: str
-) -> None:
+def test_an_image_without_a_cache_is_none(stages: Path, make_img: MakeImg, busybox_image: str) -> None:
     outcome = make_img().build(stages, "--cache-from", busybox_image)
     assert "it holds no cache that this img reads" in outcome.stderr
 
@@ -289,7 +306,7 @@ def test_a_folder_holds_several_tags_until_it_is_reset(
     make_img().build(one, "--cache-to", f"type=local,dest={cache},tag=one")
     digest = json.loads((cache / "index.json").read_text())["manifests"][0]["digest"]
     make_img().build(two, "--cache-to", f"type=local,dest={cache},tag=two")
-    for place, context_ in ((f"tag=one", one), ("tag=two", two), (f"digest={digest}", one)):
+    for place, context_ in (("tag=one", one), ("tag=two", two), (f"digest={digest}", one)):
         source = f"type=local,src={cache},{place}"
         assert steps_run(make_img().build(context_, "--cache-from", source)) == []
     make_img().build(two, "--cache-to", f"type=local,dest={cache},tag=new,reset=true")
@@ -301,9 +318,7 @@ def test_a_folder_holds_several_tags_until_it_is_reset(
     assert len(list((cache / "blobs" / "sha256").iterdir())) == 3  # manifest, document, layer
 
 
-def test_a_folder_is_named_from_where_one_stands(
-    stages: Path, make_img: MakeImg, tmp_path: Path
-) -> None:
+def test_a_folder_is_named_from_where_one_stands(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     a.ok("build", "--cache-to", "type=local,dest=here", stages, cwd=tmp_path)
     assert (tmp_path / "here" / "index.json").is_file()
