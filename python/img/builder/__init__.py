@@ -22,7 +22,7 @@ from img.builder.plan import (
     plan_together,
 )
 from img.builder.plan.checks import unknown_base
-from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
+from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, SharedLost, Site
 from img.builder.solver import Solver
 from img.oci import Image
 
@@ -35,6 +35,7 @@ __all__ = [
     "Remotes",
     "Result",
     "RunOptions",
+    "SharedLost",
     "Site",
     "Solved",
     "Solver",
@@ -85,6 +86,7 @@ def solve(
     Raises:
         BuildError: a step's process failed.
         DockerfileError: a step cannot be done as the Dockerfile has it.
+        SharedLost: a shared cache gave up; to be called again.
     """
     solver = Solver(graph, site, memo=memo, jobs=jobs, fresh=fresh, fail_fast=fail_fast)
     results = solver.solve()

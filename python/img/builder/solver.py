@@ -35,7 +35,7 @@ from img.builder.graph import (
 from img.builder.keeper import Keeper, done_event
 from img.builder.key import EMPTY, CacheKey
 from img.builder.perform import Step
-from img.builder.site import BuiltLayer, Result, Site
+from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
@@ -83,6 +83,7 @@ class Solver:
 
         Raises:
             BuildError, DockerfileError, CopyError, StoreError, …: of the first node that failed.
+            SharedLost: it has to be begun again.
         """
         try:
             with self._changed:
@@ -139,7 +140,8 @@ class Solver:
             with self._changed:
                 first = self._failure is None
                 self._failure = self._failure or error
-            self._report(node, error, first=first)
+            if not isinstance(error, SharedLost):
+                self._report(node, error, first=first)
             with self._changed:
                 self._running.discard(node.number)
                 self._changed.notify()

@@ -51,6 +51,7 @@ class Globals:
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
+            variables=_for_caches(),
         )
 
 
@@ -60,6 +61,11 @@ def default_state() -> str:
         return state
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "img")
+
+
+def _for_caches() -> dict[str, str]:
+    """What shared caches look for in the environment: s3 in `AWS_…`, gha in `ACTIONS_…` and `GITHUB_…`."""
+    return {k: v for k, v in os.environ.items() if k.startswith(("ACTIONS_", "AWS_", "GITHUB_"))}
 
 
 def _variable(name: str) -> str:

@@ -12,9 +12,10 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
 from img.engine.outside import needs_outside
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from img.builder.outline import Outline, Target
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.sharing import SharedCaches
     from img.registry import Registry
 
 __all__ = [
@@ -81,6 +83,7 @@ class Engine:
         self._jobs = settings.jobs or len(os.sched_getaffinity(0))
         self._store: Store | None = None
         self._registry: Registry | None = None
+        self._impatient: Registry | None = None
         self._namespace: _core.Namespace | None = None
         self._registry_lock = threading.Lock()
 
@@ -109,22 +112,33 @@ class Engine:
 
     def registry(self) -> Registry:
         """The registry client, made at the first use."""
-        from img.registry import ConfigFile, Options, Registry
-
         with self._registry_lock:
             if self._registry is None:
-                config = self._settings.docker_config
-                self._registry = Registry(
-                    keychain=ConfigFile(config) if config else None,
-                    options=Options(
-                        plain_http=frozenset(self._settings.plain_http),
-                        proxies=self._settings.proxies,
-                        no_proxy=self._settings.no_proxy,
-                        ca_file=self._settings.ca_file or None,
-                    ),
-                    progress=self._progress,
-                )
+                self._registry = self._open_registry()
             return self._registry
+
+    def _cache_registry(self) -> Registry:
+        """The client for shared caches: a build can go on without one, so they are not waited for long."""
+        with self._registry_lock:
+            if self._impatient is None:
+                self._impatient = self._open_registry(connect_seconds=5, read_seconds=20, attempts=3)
+            return self._impatient
+
+    def _open_registry(self, **patience: Any) -> Registry:
+        from img.registry import ConfigFile, Options, Registry
+
+        config = self._settings.docker_config
+        return Registry(
+            keychain=ConfigFile(config) if config else None,
+            options=Options(
+                plain_http=frozenset(self._settings.plain_http),
+                proxies=self._settings.proxies,
+                no_proxy=self._settings.no_proxy,
+                ca_file=self._settings.ca_file or None,
+                **patience,
+            ),
+            progress=self._progress,
+        )
 
     def _reach(self) -> Reach:
         settings = self._settings
@@ -135,8 +149,9 @@ class Engine:
 
     def close(self) -> None:
         """Closes what was opened; safe to call twice."""
-        if self._registry is not None:
-            self._registry.close()
+        for registry in (self._registry, self._impatient):
+            if registry is not None:
+                registry.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -176,6 +191,7 @@ class Engine:
         puller = self._puller(_barred(request))
         from img.engine.building import Build
 
+        shared = self._shared(request)
         build = Build(
             self.store,
             puller,
@@ -186,18 +202,20 @@ class Engine:
             backend=self._settings.backend,
             reach=self._reach(),
             record=record,
+            shared=shared,
         )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
         number = record.begin()
-        built = build.run()
         pushing = puller if request.pull != "never" else self._puller()
-        pushed = {
-            str(tag): self._push(output.images, tag, pushing, "gzip")
-            for output in built.outputs
-            for tag in output.tags
-            if request.push
-        }
+        with shared or nullcontext():
+            built = build.run()
+            pushed = {
+                str(tag): self._push(output.images, tag, pushing, "gzip")
+                for output in built.outputs
+                for tag in output.tags
+                if request.push
+            }
         last = built.outputs[-1]
         return BuildResult(
             digest=(last.index or last.main).digest,
@@ -212,6 +230,25 @@ class Engine:
             build=number,
             bases=built.bases,
         )
+
+    def _shared(self, request: BuildRequest) -> SharedCaches | None:
+        """The caches that a build shares with other machines; None where it shares none."""
+        inline = "BUILDKIT_INLINE_CACHE" in request.build_args
+        if not (request.cache_from or request.cache_to or inline):
+            return None
+        from img import cache
+        from img.engine.sharing import shared_caches  # most builds share nothing
+
+        settings = self._settings
+        reach = cache.Reach(
+            registry=self._cache_registry,
+            proxies=settings.proxies,
+            no_proxy=settings.no_proxy,
+            ca_file=settings.ca_file,
+            sources=self.store.layers.sources_of,
+            variables=settings.variables,
+        )
+        return shared_caches(request, self.store, reach, self._progress)
 
     # ---- asking about a build ----------------------------------------------------------------
 

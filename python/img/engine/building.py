@@ -39,6 +39,7 @@ from img.store import Store, WorkFolder
 if TYPE_CHECKING:
     from img.engine.named import NamedContexts, Resolve
     from img.engine.recording import Recorder
+    from img.engine.sharing import SharedCaches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +71,14 @@ class Build:
         backend: Backend = "auto",
         reach: Reach | None = None,
         record: Recorder | None = None,
+        shared: SharedCaches | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
             record: Is told of the plan, and takes what steps write.
+            shared: Caches of other machines, or None; whoever made them ends them.
         """
         self._store = store
         self._puller = puller
@@ -86,6 +89,7 @@ class Build:
         self._namespace = namespace
         self._backend = backend
         self._reach = reach or Reach()
+        self._shared = shared
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
         platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
@@ -115,7 +119,8 @@ class Build:
             except ImgError:
                 self._warn(warnings)
                 raise
-        outputs = name_outputs(self._store, graph, solved.images, tags)
+        images = [self._shared.inline(image) for image in solved.images] if self._shared else solved.images
+        outputs = name_outputs(self._store, graph, images, tags)
         self._warn(warnings)
         bases = dict(sorted(self.resolver.bases.items()))
         return Built(outputs=outputs, solved=solved, warnings=warnings, bases=bases)
@@ -235,6 +240,14 @@ class Build:
             self._puller.stop()
             if self._fetcher is not None:
                 self._fetcher.stop()
+            if self._shared is not None:
+                self._shared.stop()
+
+    def _resume(self) -> None:
+        """Lets what `_stop` ended be used again: the solve begins anew."""
+        self._puller.resume()
+        if self._fetcher is not None:
+            self._fetcher.resume()
 
     def _solve(self, graph: BuildGraph, dockerfile: Dockerfile, context: Context, work: WorkFolder) -> Solved:
         request = self._request
@@ -267,12 +280,14 @@ class Build:
             run_options=self._run_options,
             roomy=Room(),
             logs=self._record,
+            shared=self._shared,
         )
         memo = None
         if context.lasting:
             memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(context.root)))
         epoch = request.epoch
-        try:
+
+        def attempt() -> Solved:
             return solve(
                 graph,
                 site,
@@ -282,6 +297,12 @@ class Build:
                 fail_fast=request.fail_fast,
                 created=None if epoch is None else _rfc3339(float(epoch)),
             )
+
+        try:
+            if self._shared is None:
+                return attempt()
+            self._shared.plan(graph)
+            return self._shared.solve(attempt, _layers_of, self._resume)
         finally:
             if memo is not None:
                 _save(memo, self._progress)
@@ -303,6 +324,11 @@ def refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileErr
     if span is None or "error" not in dockerfile.check:
         return DockerfileError(message, path=dockerfile.path, hint=hint)
     return fault(span, message, at="error", hint=hint)
+
+
+def _layers_of(solved: Solved) -> tuple[str, ...]:
+    """The layers (diff IDs) of all images, each once."""
+    return tuple(dict.fromkeys(diff_id for image in solved.images for diff_id in image.config.diff_ids))
 
 
 def _save(memo: _core.DigestMemo, progress: Progress) -> None:

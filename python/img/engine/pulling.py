@@ -74,13 +74,17 @@ class Puller:
         self._early = Stop()
 
     def stop(self) -> None:
-        """Ends all transfers soon, from any thread; this puller fetches nothing any more."""
+        """Ends all transfers soon, from any thread; nothing is fetched any more until `resume`."""
         self._stop.set()
         self._early.set()
 
     def end_early(self) -> None:
         """Ends every `bring_early` soon, and those to come at once; from any thread."""
         self._early.set()
+
+    def resume(self) -> None:
+        """Takes `stop` back, once all that it ended has ended."""
+        self._stop = Stop()
 
     # ---- images ------------------------------------------------------------------------------
 
