@@ -212,7 +212,7 @@ class Node:
 
     Attributes:
         platform: The platform of its stage; None where stages of several platforms share it.
-        label: Told apart by this from its like for other platforms; empty where there are none.
+        label: The target's platform, where it has its like for another one; else empty.
     """
 
     number: int

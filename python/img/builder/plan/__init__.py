@@ -340,13 +340,17 @@ class Planner:
     def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         """Adds a node to the graph, or finds the one that does the same; gives its number."""
         image = op.image if isinstance(op, SourceOp) else None
-        platform = image.platform if image else self.names.platform_of(stage)
-        return self.nodes.add(
-            Node(
-                number=0, op=op, inputs=inputs, title=title, stage=label(stage), span=at.span,
-                platform=platform,
-            )
-        )  # fmt: skip
+        node = Node(
+            number=0,
+            op=op,
+            inputs=inputs,
+            title=title,
+            stage=label(stage),
+            span=at.span,
+            platform=image.platform if image else self.names.platform_of(stage),
+            label=str(self.options.platform),
+        )
+        return self.nodes.add(node)
 
     # ---- instructions ------------------------------------------------------------------------
 

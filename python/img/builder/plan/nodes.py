@@ -41,19 +41,22 @@ class Nodes:
         number = self._known.setdefault(key, len(self.all))
         if number == len(self.all):
             self.all.append(replace(node, number=number))
-        elif self.all[number].platform != node.platform:
-            self.all[number] = replace(self.all[number], platform=None)
+        else:
+            known = self.all[number]
+            self.all[number] = replace(
+                known,
+                platform=known.platform if known.platform == node.platform else None,
+                label=known.label if known.label == node.label else "",
+            )
         return number
 
     def labelled(self) -> tuple[Node, ...]:
-        """The nodes; those that have their like for another platform say which theirs is."""
-        platforms: dict[object, set[Platform | None]] = {}
+        """The nodes; only those that have their like for another platform keep their labels."""
+        labels: dict[object, set[str]] = {}
         for node in self.all:
-            platforms.setdefault((_place(node.span), node.title), set()).add(node.platform)
+            labels.setdefault((_place(node.span), node.title), set()).add(node.label)
         return tuple(
-            replace(node, label=str(node.platform))
-            if node.platform and len(platforms[_place(node.span), node.title]) > 1
-            else node
+            node if len(labels[_place(node.span), node.title]) > 1 else replace(node, label="")
             for node in self.all
         )
 
