@@ -95,7 +95,7 @@ class Build:
             context, dockerfile = self.read(work)
             graph = self._plan(dockerfile, context)
             if self._record is not None:
-                self._record.planned(graph)
+                self._record.planned(graph.nodes)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
