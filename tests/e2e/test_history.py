@@ -320,6 +320,26 @@ def test_nothing_secret_is_in_a_record(
     assert secret not in everything
 
 
+def test_a_secret_that_a_step_prints_is_stars_on_the_screen_in_the_log_and_in_the_error(
+    img: Img, make_context: Context, busybox_image: str, tmp_path: Path
+) -> None:
+    secret = "correct-horse-battery-staple"
+    (tmp_path / "file").write_text(secret)
+    dockerfile = (
+        f"FROM {busybox_image}\n"
+        "RUN --mount=type=secret,id=k,env=K set -x; : $K; set +x;"
+        " printf 'correct-horse-'; usleep 50000; printf 'battery-staple'; exit 3\n"
+    )
+    context = make_context({"Dockerfile": dockerfile})
+    outcome = img.fails(1, "build", f"--secret=id=k,src={tmp_path / 'file'}", context)
+    assert secret not in outcome.text.replace("printf", "")
+    assert "***" in outcome.text
+    (run,) = (s for s in record(img)["steps"] if s["kind"] == "run")
+    assert logs(img).endswith(b"***")
+    assert secret.encode() not in (img.state / f"logs/{record(img)['id']}/{run['number']}.log").read_bytes()
+    assert secret not in img.ok("history", "inspect", "--json").stdout
+
+
 # ---- an image's own history ----------------------------------------------------------------------
 
 

@@ -107,7 +107,7 @@ class Build:
             graph = self.plan(dockerfile, context)
             tags = hand_out(dockerfile, graph, self._tags)
             if self._record is not None:
-                self._record.planned(graph)
+                self._record.planned(graph.nodes)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from img.builder.graph import BuildGraph, Node
+from img.builder.graph import Node
 from img.engine.requests import BuildRequest, BuildResult
 from img.errors import BuildError, ImgError, StoreError, to_fields
 from img.oci import Reference
@@ -109,9 +109,9 @@ class Recorder:
             self._store.builds.begin(row)
         return self.build
 
-    def planned(self, graph: BuildGraph) -> None:
-        """Takes the plan."""
-        steps = [_planned(node) for node in graph.nodes]
+    def planned(self, nodes: Sequence[Node]) -> None:
+        """Takes the plan: its nodes, inputs first."""
+        steps = [_planned(node) for node in nodes]
         with self._lock:
             self._document["steps"] = steps
             self._steps = {step["number"]: step for step in steps}
@@ -360,7 +360,8 @@ def describe(request: BuildRequest) -> dict[str, Any]:
     """
     data: dict[str, Any] = {"context": _place(request.context)}
     if request.dockerfile:
-        data["dockerfile"] = _place(request.dockerfile) if "://" in request.dockerfile else request.dockerfile
+        named = _place(request.dockerfile) if "://" in request.dockerfile else request.dockerfile
+        data["dockerfile"] = os.fsencode(named).decode("utf-8", "replace")
     data.update({name: value for name in _AS_THEY_ARE if (value := getattr(request, name))})
     if request.epoch is not None:
         data["epoch"] = request.epoch
@@ -393,4 +394,5 @@ def _place(text: str) -> str:
         from img.remote.giturl import shown
 
         return shown(text)
-    return os.path.abspath(text)
+    # A name of a file may be any bytes; a row of the database is text.
+    return os.fsencode(os.path.abspath(text)).decode("utf-8", "replace")

@@ -33,10 +33,11 @@ _SECRET_MODE, _AGENT_MODE, _CACHE_MODE = 0o400, 0o600, 0o755
 
 @dataclass(slots=True)
 class Furnished:
-    """What a container gets: `mounts`, parents first, and variables. The values may be secret."""
+    """What a container gets: `mounts`, parents first, variables, and the values of its `secrets`."""
 
     mounts: list[Mount] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets: list[bytes] = field(default_factory=list, repr=False)
 
 
 @contextmanager
@@ -58,7 +59,8 @@ def furnish(step: Step, op: RunOp, binds: Binds, folder: Path) -> Iterator[Furni
                 found.append((place, made))
         # A mount inside another one comes after it, whatever the Dockerfile's order.
         found.sort(key=lambda pair: (PurePosixPath(pair[1].destination).parts, pair[0]))
-        furnished = Furnished(mounts=[made for _, made in found], env=furnishing.env)
+        mounts = [made for _, made in found]
+        furnished = Furnished(mounts=mounts, env=furnishing.env, secrets=furnishing.secrets)
         agents = [mount.target for mount in op.mounts if mount.kind == "ssh"]
         if agents and all(name != "SSH_AUTH_SOCK" for name, _ in op.env):
             furnished.env["SSH_AUTH_SOCK"] = agents[0]
@@ -76,6 +78,7 @@ class _Furnishing:
         self._held = held
         self._memory: Path | None = None
         self.env: dict[str, str] = {}
+        self.secrets: list[bytes] = []
 
     def mount(self, place: int, mount: RunMount, lease: CacheLease | None) -> Mount | None:
         """One mount; None for a secret or an agent that is not there and need not be."""
@@ -177,6 +180,7 @@ class _Furnishing:
         value = self._value(mount)
         if value is None:
             return None
+        self.secrets.append(value)
         if mount.env:
             if b"\0" in value:
                 raise self._fault(mount.env, f"the secret {mount.id} holds a NUL byte: no variable can", "")

@@ -6,6 +6,7 @@ import codecs
 import os
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from img import _core
@@ -14,6 +15,7 @@ from img.builder.key import CacheKey
 from img.builder.perform.binds import Binds
 from img.builder.perform.mounts import furnish
 from img.builder.perform.step import Made, Step
+from img.builder.perform.veil import Veil
 from img.builder.users import identity
 from img.dockerfile.faults import fault, printable
 from img.errors import BuildError
@@ -112,7 +114,7 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
                 shm_bytes=site.run_options.shm_bytes,
                 rlimits=site.run_options.rlimits,
             )
-            code, tail = _run_logged(step, spec)
+            code, tail = _run_logged(step, spec, Veil(furnished.secrets))
         if code:
             raise _failed(step, op, code, tuple(tail))
         snapshot.detach()
@@ -144,11 +146,11 @@ def _script_mount(op: RunOp, folder: Path) -> tuple[Mount, ...]:
     return (Mount(destination=op.args[0], type="bind", source=str(path), options=("bind", "ro")),)
 
 
-def _run_logged(step: Step, spec: RunSpec) -> tuple[int, deque[str]]:
+def _run_logged(step: Step, spec: RunSpec, veil: Veil) -> tuple[int, deque[str]]:
     """Runs a container while a thread passes its output on as it comes."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=_pass_on, args=(step, reading, tail), daemon=True)
+    reader = threading.Thread(target=_pass_on, args=(step, reading, veil, tail), daemon=True)
     reader.start()
     try:
         code = step.site.executor.run(spec, output=writing)
@@ -158,19 +160,28 @@ def _run_logged(step: Step, spec: RunSpec) -> tuple[int, deque[str]]:
     return code, tail
 
 
-def _pass_on(step: Step, reading: int, tail: deque[str]) -> None:
+def _pass_on(step: Step, reading: int, veil: Veil, tail: deque[str]) -> None:
     """Reads a container's output to its end: bytes for the log, text for people; keeps the last lines."""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     rest = ""
     logs = step.site.logs
-    with open(reading, "rb", buffering=0) as stream:
-        while piece := stream.read(1 << 16):
-            if logs is not None:
-                logs.write(step.node.number, piece)
-            text = decode(piece)
-            step.site.progress(StepOutput(step=step.node.number, text=text))
-            *lines, rest = (rest + text).split("\n")
-            rest = rest[-4096:]
-            tail.extend(line[-4096:] for line in lines)
+    for piece in _pieces(reading, veil):
+        if logs is not None:
+            logs.write(step.node.number, piece)
+        text = decode(piece)
+        step.site.progress(StepOutput(step=step.node.number, text=text))
+        *lines, rest = (rest + text).split("\n")
+        rest = rest[-4096:]
+        tail.extend(line[-4096:] for line in lines)
     if rest:
         tail.append(rest)
+
+
+def _pieces(reading: int, veil: Veil) -> Iterator[bytes]:
+    """What comes through a pipe, as it comes, without what nobody may see."""
+    with open(reading, "rb", buffering=0) as stream:
+        while piece := stream.read(1 << 16):
+            if shown := veil(piece):
+                yield shown
+        if held := veil.rest():
+            yield held
