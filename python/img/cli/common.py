@@ -24,6 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 BACKENDS: dict[str, Backend] = {"auto": "auto", "overlayfs": "overlay", "native": "native"}
 """What `--backend` takes."""
 
+_CACHE_PREFIXES = ("AWS_", "ACTIONS_")
+_CACHE_NAMES = frozenset({"GITHUB_API_URL", "GITHUB_BASE_REF", "GITHUB_REF", "GITHUB_REPOSITORY"})
+
 BACKEND_HELP = "How steps get their files: overlayfs mounts, native copies, or auto (the default)."
 
 
@@ -48,6 +51,7 @@ class Globals:
             proxies=_proxies(),
             no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
             ca_file=os.environ.get("SSL_CERT_FILE", ""),
+            variables=_cache_variables(),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
@@ -76,6 +80,15 @@ def _variable(name: str) -> str:
 def _proxies() -> dict[str, str]:
     found = {scheme: _variable(f"{scheme}_proxy") or _variable("all_proxy") for scheme in ("http", "https")}
     return {scheme: url for scheme, url in found.items() if url}
+
+
+def _cache_variables() -> dict[str, str]:
+    """What the stores of shared caches are known to look for; nothing else leaves the command line."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if value and (name.startswith(_CACHE_PREFIXES) or name in _CACHE_NAMES)
+    }
 
 
 def _docker_config() -> str:
