@@ -24,7 +24,7 @@ class Parts:
             StoreError: it cannot be opened.
         """
         self._blob = blob
-        self._part = max(PART_BYTES, -(-blob.size // _MOST_PARTS))
+        self._part = part_bytes(blob.size)
         self._read = 0
         try:
             self._file = open_blob()
@@ -55,6 +55,11 @@ class Parts:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def part_bytes(size: int) -> int:
+    """How long every part but the last is, for a blob of a size."""
+    return max(PART_BYTES, -(-size // _MOST_PARTS))
 
 
 def in_one_part(size: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from img.cache import CacheBackend, CacheSpec, Reach, open_backend, parse_spec
 from img.registry import Options, Registry
 
+from tests.support.actions import Actions, token
 from tests.support.registry import Registry as RunningRegistry
 from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
 
@@ -90,7 +91,26 @@ def s3_storage(s3: S3, bucket: str) -> Storage:
     return Storage(to=spec, from_=spec, reach=Reach(registry=no_registry))
 
 
-KINDS = ("local", "registry", "s3")
+@pytest.fixture
+def actions() -> Iterator[Actions]:
+    """An empty cache service."""
+    with Actions(accepts=token(("refs/heads/main", 3))) as running:
+        yield running
+
+
+@pytest.fixture
+def gha_storage(actions: Actions) -> Storage:
+    spec = f"type=gha,url_v2={actions.url},token={actions.token}"
+    return Storage(to=spec, from_=spec, reach=Reach(registry=no_registry))
+
+
+@pytest.fixture
+def gha1_storage(actions: Actions) -> Storage:
+    variables = {"ACTIONS_CACHE_URL": actions.url, "ACTIONS_RUNTIME_TOKEN": actions.token}
+    return Storage(to="type=gha", from_="type=gha", reach=Reach(registry=no_registry, variables=variables))
+
+
+KINDS = ("local", "registry", "s3", "gha", "gha1")
 """Each kind has a fixture `<kind>_storage`, which gives an empty storage."""
 
 
