@@ -65,6 +65,10 @@ class ActionsCache:
             raise _missing(spec, "a token (ACTIONS_RUNTIME_TOKEN)", "token=… and url_v2=…")
         self._ghtoken = attributes.get("ghtoken", "")
         self._repository = attributes.get("repository") or variables.get("GITHUB_REPOSITORY", "")
+        if self._ghtoken and not self._repository:
+            raise UsageError(
+                f"--cache-{spec.use} type=gha: ghtoken needs repository", hint="repository=OWNER/NAME"
+            )
         self._api = variables.get("GITHUB_API_URL", _API).rstrip("/")
         self._patience = Patience(str(spec), limits)
         self._web = Web(self._patience, reach, limits, (token, self._ghtoken))
@@ -247,10 +251,6 @@ def _scope(spec: CacheSpec) -> str:
         raise UsageError(
             f"--cache-{spec.use} type=gha: a scope has at most {_MAX_SCOPE} characters, and no comma or #",
             hint="scope=NAME",
-        )
-    if spec.attributes.get("ghtoken") and "repository" not in spec.attributes:
-        raise UsageError(
-            f"--cache-{spec.use} type=gha: ghtoken needs repository", hint="repository=OWNER/NAME"
         )
     return scope
 

@@ -51,7 +51,6 @@ class Globals:
             proxies=_proxies(),
             no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
             ca_file=os.environ.get("SSL_CERT_FILE", ""),
-            variables=_cache_variables(),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
@@ -68,8 +67,12 @@ def default_state() -> str:
 
 
 def _for_caches() -> dict[str, str]:
-    """What shared caches look for in the environment: s3 in `AWS_…`, gha in `ACTIONS_…` and `GITHUB_…`."""
-    return {k: v for k, v in os.environ.items() if k.startswith(("ACTIONS_", "AWS_", "GITHUB_"))}
+    """What shared caches look for in the environment; no other variable leaves the command line."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if value and (name.startswith(_CACHE_PREFIXES) or name in _CACHE_NAMES)
+    }
 
 
 def _variable(name: str) -> str:
@@ -80,15 +83,6 @@ def _variable(name: str) -> str:
 def _proxies() -> dict[str, str]:
     found = {scheme: _variable(f"{scheme}_proxy") or _variable("all_proxy") for scheme in ("http", "https")}
     return {scheme: url for scheme, url in found.items() if url}
-
-
-def _cache_variables() -> dict[str, str]:
-    """What the stores of shared caches are known to look for; nothing else leaves the command line."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if value and (name.startswith(_CACHE_PREFIXES) or name in _CACHE_NAMES)
-    }
 
 
 def _docker_config() -> str:

@@ -31,7 +31,6 @@ class Settings:
             password: never shown.
         no_proxy: Hosts and domain suffixes that are reached directly.
         ca_file: PEM file of further certificate authorities; empty for none.
-        variables: What shared caches look for in an environment (`AWS_…`, `ACTIONS_…`), by name. Never shown.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
         backend: How steps get their roots.
@@ -45,7 +44,6 @@ class Settings:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     no_proxy: tuple[str, ...] = ()
     ca_file: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     jobs: int = 0
     single_id: bool = False
     backend: Backend = "auto"
