@@ -60,6 +60,7 @@ class Client:
         proxies: Mapping[str, str] | None = None,
         no_proxy: Sequence[str] = (),
         ca_file: str | os.PathLike[str] = "",
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         """Prepares; opens nothing.
 
@@ -73,6 +74,8 @@ class Client:
             proxies: Proxy URL by scheme (`http`, `https`); by default there are none.
             no_proxy: Hosts and domain suffixes that are reached directly. Loopback always is.
             ca_file: PEM file of further certificate authorities.
+            variables: What shared caches look for in an environment (`AWS_ACCESS_KEY_ID`,
+                `ACTIONS_RUNTIME_TOKEN`, …), by name; by default nothing.
         """
         root = Path(state) if state is not None else Path.home() / ".local" / "share" / "img"
         self._settings = Settings(
@@ -84,6 +87,7 @@ class Client:
             proxies=dict(proxies or {}),
             no_proxy=tuple(no_proxy),
             ca_file=str(ca_file),
+            variables=dict(variables or {}),
         )
         self._progress = progress
         self._store: Store | None = None
@@ -610,5 +614,6 @@ def _client_options(options: dict[str, Any]) -> dict[str, Any]:
         "proxies",
         "no_proxy",
         "ca_file",
+        "variables",
     )
     return {name: options.pop(name) for name in names if name in options}

@@ -128,6 +128,11 @@ class CacheSpec:
         return self.attributes.get("reset") == "true"
 
     @property
+    def ages(self) -> bool:
+        """Its storage may drop what is old, though it is read: it is written even where nothing changed."""
+        return self.kind == "s3"
+
+    @property
     def mounts(self) -> tuple[str, ...]:
         """Ids of the cache mounts that travel with it; `all` for each."""
         return tuple(word for word in self.attributes.get("mounts", "").split(";") if word)

@@ -24,6 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 BACKENDS: dict[str, Backend] = {"auto": "auto", "overlayfs": "overlay", "native": "native"}
 """What `--backend` takes."""
 
+_CACHE_PREFIXES = ("AWS_", "ACTIONS_")
+_CACHE_NAMES = frozenset({"GITHUB_API_URL", "GITHUB_BASE_REF", "GITHUB_REF", "GITHUB_REPOSITORY"})
+
 BACKEND_HELP = "How steps get their files: overlayfs mounts, native copies, or auto (the default)."
 
 
@@ -64,8 +67,12 @@ def default_state() -> str:
 
 
 def _for_caches() -> dict[str, str]:
-    """What shared caches look for in the environment: s3 in `AWS_…`, gha in `ACTIONS_…` and `GITHUB_…`."""
-    return {k: v for k, v in os.environ.items() if k.startswith(("ACTIONS_", "AWS_", "GITHUB_"))}
+    """What shared caches look for in the environment; no other variable leaves the command line."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if value and (name.startswith(_CACHE_PREFIXES) or name in _CACHE_NAMES)
+    }
 
 
 def _variable(name: str) -> str:

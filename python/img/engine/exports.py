@@ -267,7 +267,7 @@ class Exports:
         if earlier is not None:
             index = CacheIndex.joined((index, earlier))
         document = index.to_bytes()
-        if document == before and not cache.spec.reset:
+        if document == before and not (cache.spec.reset or cache.spec.ages):
             self._note("info", f"the cache is as it was: {cache.spec}")
             return
         cache.backend.write(document, index.blobs)

@@ -11,7 +11,9 @@ import pytest
 from img.cache import CacheBackend, CacheSpec, Reach, open_backend, parse_spec
 from img.registry import Options, Registry
 
+from tests.support.actions import Actions, token
 from tests.support.registry import Registry as RunningRegistry
+from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +64,53 @@ def registry_storage(registry: RunningRegistry, request: pytest.FixtureRequest) 
         )
 
 
-KINDS = ("local", "registry")
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """moto's S3."""
+    with S3() as running:
+        yield running
+
+
+def s3_spec(bucket: str, url: str, **attributes: str) -> str:
+    """What the command line says of a cache in a bucket."""
+    told = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": "us-east-1", **attributes}
+    return ",".join(
+        [f"type=s3,bucket={bucket},endpoint_url={url}", *(f"{n}={v}" for n, v in told.items() if v)]
+    )
+
+
+@pytest.fixture
+def bucket(s3: S3, request: pytest.FixtureRequest) -> str:
+    """An empty bucket."""
+    return s3.make_bucket(f"b{abs(hash(request.node.nodeid))}")
+
+
+@pytest.fixture
+def s3_storage(s3: S3, bucket: str) -> Storage:
+    spec = s3_spec(bucket, s3.url)
+    return Storage(to=spec, from_=spec, reach=Reach(registry=no_registry))
+
+
+@pytest.fixture
+def actions() -> Iterator[Actions]:
+    """An empty cache service."""
+    with Actions(accepts=token(("refs/heads/main", 3))) as running:
+        yield running
+
+
+@pytest.fixture
+def gha_storage(actions: Actions) -> Storage:
+    spec = f"type=gha,url_v2={actions.url},token={actions.token}"
+    return Storage(to=spec, from_=spec, reach=Reach(registry=no_registry))
+
+
+@pytest.fixture
+def gha1_storage(actions: Actions) -> Storage:
+    variables = {"ACTIONS_CACHE_URL": actions.url, "ACTIONS_RUNTIME_TOKEN": actions.token}
+    return Storage(to="type=gha", from_="type=gha", reach=Reach(registry=no_registry, variables=variables))
+
+
+KINDS = ("local", "registry", "s3", "gha", "gha1")
 """Each kind has a fixture `<kind>_storage`, which gives an empty storage."""
 
 

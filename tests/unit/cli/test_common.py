@@ -6,7 +6,7 @@ import time
 
 import click
 import pytest
-from img.cli.common import ago, default_state, human_size, pairs, print_rows, table
+from img.cli.common import Globals, ago, default_state, human_size, pairs, print_rows, table
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,12 @@ def test_the_store_is_where_the_environment_says(monkeypatch: pytest.MonkeyPatch
     assert default_state() == "/data/img"
     monkeypatch.setenv("IMG_STATE", "/state")
     assert default_state() == "/state"
+
+
+def test_only_what_caches_look_for_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_PROFILE", "ACTIONS_RUNTIME_TOKEN", "GITHUB_REF", "GITHUB_TOKEN", "MY_AWS_SECRET"):
+        monkeypatch.setenv(name, "s3cret")
+    settings = Globals().settings()
+    assert {"AWS_PROFILE", "ACTIONS_RUNTIME_TOKEN", "GITHUB_REF"} <= set(settings.variables)
+    assert not {"GITHUB_TOKEN", "MY_AWS_SECRET"} & set(settings.variables)
+    assert "s3cret" not in repr(settings)
