@@ -71,9 +71,27 @@ def _verbs() -> str:
 
 
 def _verb(verb: str) -> str:
-    """Synopsis, description, flags and example of a verb, from what its `--help` is made of."""
-    command = command_of(verb)
+    """Synopsis, description, flags and example of a verb; of a group, its verbs, each under a heading."""
+    return _command(verb, command_of(verb))
+
+
+def _command(verb: str, command: click.Command) -> str:
+    """The same from what its `--help` is made of."""
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=verb)
+        parts = [_text(verb, command)]
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            parts += [f"### img {verb} {name}", _command(f"{verb} {name}", below)]
+        return "\n\n".join(parts)
+    return _text(verb, command)
+
+
+def _text(verb: str, command: click.Command) -> str:
     words = [_argument(p) for p in command.params if isinstance(p, click.Argument)]
+    if isinstance(command, click.Group):
+        words = ["COMMAND"]
     own = {flag for parameter in main.params for flag in parameter.opts}
     flags = list(_flags(command, without=own))
     return "\n".join(

@@ -9,7 +9,7 @@ from tests.support.command import Img
 
 VERBS = (
     "build", "ls", "pull", "version", "images", "push", "tag", "rm", "save", "load", "unpack", "inspect",
-    "du", "prune",
+    "du", "prune", "cache",
 )  # fmt: skip
 
 
@@ -52,6 +52,15 @@ def test_every_verb_has_help_with_an_example(verb: str, img: Img) -> None:
     assert "Example:" in text, text
     assert f"  img {verb}" in text, text
     assert text == img.ok("help", verb).text
+
+
+def test_a_group_alone_lists_its_verbs(img: Img) -> None:
+    assert img.ok("cache").text == img.ok("cache", "--help").text
+    assert "img cache [OPTIONS] COMMAND" in img.ok("cache").text
+
+
+def test_a_mistyped_verb_of_a_group_is_named_with_its_group(img: Img) -> None:
+    assert "'explian' is not an img cache command" in img.fails(2, "cache", "explian").stderr
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("biuld", "build"), ("pul", "pull"), ("image", "images")])

@@ -15,7 +15,7 @@ from img.builder.assemble import assemble
 from img.builder.graph import INPUTS, BuildGraph
 from img.builder.plan import NamedContext, PlanOptions, context_name, make_plan, needed_bases
 from img.builder.plan.checks import unknown_base
-from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, Site
+from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, SharedLost, Site
 from img.builder.solver import Solver
 from img.oci import Image
 
@@ -28,6 +28,7 @@ __all__ = [
     "Remotes",
     "Result",
     "RunOptions",
+    "SharedLost",
     "Site",
     "Solved",
     "Solver",
@@ -66,6 +67,7 @@ def solve(
     Raises:
         BuildError: a step's process failed.
         DockerfileError: a step cannot be done as the Dockerfile has it.
+        SharedLost: a shared cache gave up; to be called again.
     """
     results = Solver(graph, site, memo=memo, jobs=jobs, use_cache=use_cache).solve()
     done = [n.number for n in graph.nodes if n.number in results and not isinstance(n.op, INPUTS)]

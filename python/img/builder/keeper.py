@@ -42,36 +42,50 @@ class Keeper:
         return time.monotonic()
 
     def hit(self, step: Step, key: CacheKey) -> Result | None:
-        """What the cache has under a key, if its layer is still here."""
-        if not self._use_cache:
-            return None
-        store = self._site.store
-        record = store.records.find(key.digest)
-        if record is None:
-            return None
-        layer = None
-        if record.diff_id:
-            layer = store.layers.find(record.diff_id)
-            if layer is None:
-                return None
-        result = stack(step.inputs[0], record, cached=True)
-        snapshot = layer.snapshot if layer else ""
-        self._site.progress(done_event(step.node, result, started=time.monotonic(), snapshot=snapshot))
-        return result
+        """What the cache has under a key: the store, if its layer is still here, or a shared cache."""
+        return self.look(step, [], key)
 
     def look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
         """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it."""
+        missed = tuple(keys)
         keys.append(key)
-        hit = self.hit(step, key)
-        if hit is not None:
-            for missed in keys[:-1]:
-                self._record_again(missed, key)
-        return hit
+        if not self._use_cache:
+            return None
+        record, snapshot = self._known(key)
+        if record is None and self._site.shared is not None:
+            record = self._site.shared.find(key.digest)
+        if record is None:
+            return None
+        self._record_again(step, missed, record)
+        self._offer(step, keys, record)
+        result = stack(step.inputs[0], record, cached=True)
+        self._site.progress(done_event(step.node, result, started=time.monotonic(), snapshot=snapshot))
+        return result
 
-    def _record_again(self, key: CacheKey, known: CacheKey) -> None:
-        record = self._site.store.records.find(known.digest)
-        if record is not None:
+    def _known(self, key: CacheKey) -> tuple[CacheRecord | None, str]:
+        """What the store has under a key, if its layer is still here; and that layer's identity."""
+        store = self._site.store
+        record = store.records.find(key.digest)
+        if record is None or not record.diff_id:
+            return record, ""
+        layer = store.layers.find(record.diff_id)
+        return (record, layer.snapshot) if layer else (None, "")
+
+    def _record_again(self, step: Step, missed: Sequence[CacheKey], record: CacheRecord) -> None:
+        """Records a hit under other keys, unless they name by content what a shared cache alone says.
+
+        A shared cache's own record, which has no inputs, is recorded by whoever lent it, once it was seen.
+        """
+        shared = self._site.shared
+        if not missed or not record.inputs or (shared and not shared.sound(_stands_on(step))):
+            return
+        for key in missed:
             self._site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+
+    def _offer(self, step: Step, keys: Sequence[CacheKey], record: CacheRecord) -> None:
+        """Tells the shared caches of a step and the keys that it has."""
+        if self._site.shared is not None:
+            self._site.shared.offer(step.node.number, keys, record, step.node.title, _stands_on(step))
 
     def keep(self, step: Step, keys: list[CacheKey], made: Made, started: float) -> Result:
         """Publishes what a step made, records it, and gives its result."""
@@ -90,6 +104,7 @@ class Keeper:
         )
         for key in keys:
             site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+        self._offer(step, keys, record)
         result = stack(step.inputs[0], record, cached=False)
         snapshot = layer.snapshot if layer else ""
         site.progress(done_event(step.node, result, started=started, snapshot=snapshot))
@@ -114,6 +129,11 @@ class Keeper:
             clamp=self._site.epoch,
             trash=self._site.store.lease(),
         )
+
+
+def _stands_on(step: Step) -> list[str]:
+    """The layers that a step's keys may name by content."""
+    return list(dict.fromkeys(layer.diff_id for result in step.inputs for layer in result.layers))
 
 
 def stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:

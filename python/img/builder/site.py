@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from img.builder.graph import GitOp, HttpOp
-from img.builder.key import EMPTY
+from img.builder.key import EMPTY, CacheKey
 from img.context import Context
 from img.executor import Executor, Rlimit
 from img.oci import Descriptor, Image
@@ -118,20 +118,47 @@ class RunOptions:
     rlimits: tuple[Rlimit, ...] = ()
 
 
+class SharedLost(Exception):
+    """Results of this solve stand on a layer that only a shared cache named, and that cannot be had.
+
+    The solve is begun again; what was carried out by then is known to the store. Nobody else sees it.
+    """
+
+
 class Shared(Protocol):
     """The caches that this build shares with other machines (`--cache-from`, `--cache-to`). Thread-safe.
 
-    None of its methods raises for what a cache did: a cache that fails is left out from then on.
+    A cache that fails is left out from then on, which is no error unless the caller wants it to be one.
     """
 
     def find(self, key: str) -> CacheRecord | None:
-        """What one of the caches has under a key; its layer may be there alone."""
+        """What one of the caches has under a key; its layer may be there alone, and unseen.
 
-    def bring(self, diff_id: str) -> bool:
-        """Brings a layer that `find` named to the store, verified and extracted; False where none has it."""
+        Raises:
+            CacheError: a cache failed whose errors count.
+            SharedLost: a cache lied of which results stand already.
+        """
 
-    def offer(self, keys: Sequence[str], record: CacheRecord) -> None:
-        """Tells of a step that ended, or was known: what is written out goes on its way at once."""
+    def bring(self, diff_ids: Sequence[str]) -> None:
+        """Brings those of these layers that `find` named, and that are not here, to the store, verified.
+
+        Raises:
+            CacheError: a cache failed whose errors count.
+            SharedLost: a layer cannot be had, or is not what a cache said of it.
+        """
+
+    def sound(self, diff_ids: Sequence[str]) -> bool:
+        """Tells whether what is known of these layers was seen here; else it is a cache's word alone."""
+
+    def offer(
+        self, node: int, keys: Sequence[CacheKey], record: CacheRecord, title: str, stands_on: Sequence[str]
+    ) -> None:
+        """Tells of a step that ended, or was known: what is written out goes on its way at once.
+
+        Args:
+            keys: Under which it may be looked up. The record's own fields of that kind do not count.
+            stands_on: Diff IDs of the layers that the keys name by content.
+        """
 
 
 class Memo(Protocol):

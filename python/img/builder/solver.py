@@ -29,7 +29,7 @@ from img.builder.graph import (
 from img.builder.keeper import Keeper, done_event
 from img.builder.key import EMPTY, CacheKey
 from img.builder.perform import Step
-from img.builder.site import BuiltLayer, Result, Site
+from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
@@ -65,6 +65,7 @@ class Solver:
 
         Raises:
             BuildError, DockerfileError, CopyError, StoreError, …: of the first node that failed.
+            SharedLost: it has to be begun again.
         """
         wanted = self._reachable()
         try:
@@ -131,7 +132,7 @@ class Solver:
                 self._failure = self._failure or error
                 self._running.discard(node.number)
                 self._changed.notify()
-            if first:
+            if first and not isinstance(error, SharedLost):
                 self._report(node, error)
             return
         with self._changed:

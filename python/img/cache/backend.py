@@ -91,6 +91,8 @@ class Reach:
         proxies: Proxy URL by scheme. May hold a password: never shown.
         no_proxy: Hosts and domain suffixes that are reached directly.
         ca_file: PEM file of further certificate authorities, or empty.
+        sources: Gives the repositories (`registry/repository`) in which a blob, by its digest, was seen: it
+            may be mounted from there.
         variables: What the environment says that a kind of storage is known to look for there
             (`ACTIONS_…`, `AWS_…`), by name. Never shown.
     """
@@ -99,6 +101,7 @@ class Reach:
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     no_proxy: tuple[str, ...] = ()
     ca_file: str = ""
+    sources: Callable[[str], Sequence[str]] = lambda digest: ()
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 

@@ -1,24 +1,37 @@
 """`CacheIndex`: the document of a shared cache: records, and the cache mounts that travel. Pure.
 
 It is canonical JSON with a version. What it says is believed for no digest: layers and chunks are verified
-when they arrive. Bytes that are no index of this version are none, which is no error.
+when they arrive. Bytes that are no index of this version are none, which is no error: a document is taken
+as a whole or not at all.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from img.errors import InvalidDocument
 from img.oci import Descriptor
+from img.oci.descriptor import is_digest
 
 VERSION = 1
 """Another version is not read."""
 
 MEDIA_TYPE = "application/vnd.img.cache.v1+json"
 """Of the document, where a manifest names it."""
+
+ANNOTATION = "vnd.img.cache.v1"
+"""Of an image's manifest: the document of an inline cache, whose layers are the image's own."""
+
+MAX_INDEX_BYTES = 32 << 20
+"""A longer document is not read."""
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_CONTENT = re.compile(r"blake3:[0-9a-f]{64}")
+_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +45,8 @@ class SharedRecord:
         created: RFC 3339 time at which it ran.
         title: The step as people see it.
         inputs: The key's canonical JSON, or empty where it was left out.
-        layer: The layer's blob in the cache; None where there is no layer.
+        layer: The layer's blob in the cache; None where there is no layer, or where the cache does not
+            hold it (`mode=min`): such a record is a hit for as long as nobody needs the files.
     """
 
     key: str
@@ -92,6 +106,26 @@ class CacheIndex:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidDocument):
             return None
 
+    def with_layers(self, layers: Mapping[str, Descriptor]) -> CacheIndex:
+        """The same document, where a record's layer is the blob that stands here under its diff ID."""
+        records = (replace(record, layer=layers.get(record.diff_id)) for record in self.records)
+        return replace(self, records=tuple(records))
+
+    def without_inputs(self) -> CacheIndex:
+        """The same document, short: without what people read, and without blobs."""
+        records = (replace(record, inputs="", title="", layer=None) for record in self.records)
+        return replace(self, records=tuple(records), mounts=())
+
+    @classmethod
+    def joined(cls, parts: Iterable[CacheIndex]) -> CacheIndex:
+        """Several documents as one; of two records under one key, the earlier document's counts."""
+        records: dict[str, SharedRecord] = {}
+        mounts: dict[str, SharedMount] = {}
+        for part in parts:
+            records = {**{record.key: record for record in part.records}, **records}
+            mounts = {**{mount.key: mount for mount in part.mounts}, **mounts}
+        return cls(records=tuple(records.values()), mounts=tuple(mounts.values()))
+
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """Every blob that it names, each once."""
@@ -115,10 +149,20 @@ def _plain(value: SharedRecord | SharedMount) -> dict[str, Any]:
 
 def _record(data: Mapping[str, Any]) -> SharedRecord:
     layer = Descriptor.from_json(data["layer"], where="a cache record") if data.get("layer") else None
-    record = SharedRecord(**{**_words(data, SharedRecord, ("layer", "tar_bytes")), "layer": layer,
-                             "tar_bytes": _count(data.get("tar_bytes", 0))})  # fmt: skip
-    if not record.key or bool(record.diff_id) != (record.layer is not None):
-        raise ValueError("a record lacks its key or its layer")
+    record = SharedRecord(
+        **_words(data, SharedRecord, ("layer", "tar_bytes")),
+        layer=layer,
+        tar_bytes=_count(data.get("tar_bytes", 0)),
+    )
+    if not _KEY.fullmatch(record.key):
+        raise ValueError("a record has no key")
+    if record.created and not _CREATED.fullmatch(record.created):
+        raise ValueError("a record's time is none")
+    if not record.diff_id:
+        if record.content or layer is not None:
+            raise ValueError("a record has a layer without its name")
+    elif not is_digest(record.diff_id) or not _CONTENT.fullmatch(record.content):
+        raise ValueError("a record's layer has no digest")
     return record
 
 
@@ -138,6 +182,6 @@ def _words(data: Mapping[str, Any], kind: type, others: tuple[str, ...]) -> dict
 
 
 def _count(value: object) -> int:
-    if not isinstance(value, int) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 63:
         raise ValueError("a count is none")
     return value

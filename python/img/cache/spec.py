@@ -14,6 +14,20 @@ from img.dockerfile.near import did_you_mean
 from img.errors import UsageError
 
 Use = Literal["from", "to"]
+Compression = Literal["gzip", "zstd", "none"]
+
+_COMPRESSIONS: Mapping[str, Compression] = {"gzip": "gzip", "zstd": "zstd", "uncompressed": "none"}
+_LEVELS: Mapping[Compression, range] = {"gzip": range(1, 10), "zstd": range(1, 23), "none": range(0)}
+_YES_OR_NO = (
+    "ignore-error",
+    "force-compression",
+    "oci-mediatypes",
+    "image-manifest",
+    "reset",
+    "use_path_style",
+    "disable_accept_encoding",
+)
+_WORDS = {"true": "true", "1": "true", "false": "false", "0": "false"}
 
 _BOTH = ("ignore-error", "mounts")
 _PACKED = (
@@ -93,6 +107,27 @@ class CacheSpec:
         return text == "true"
 
     @property
+    def compression(self) -> Compression:
+        """How layers are compressed."""
+        return _COMPRESSIONS[self.attributes.get("compression", "gzip")]
+
+    @property
+    def level(self) -> int | None:
+        """Of the compression; None for its usual one."""
+        text = self.attributes.get("compression-level", "")
+        return int(text) if text else None
+
+    @property
+    def force_compression(self) -> bool:
+        """A layer that has a blob in another form already is compressed again."""
+        return self.attributes.get("force-compression") == "true"
+
+    @property
+    def reset(self) -> bool:
+        """What was there before is removed (`local`)."""
+        return self.attributes.get("reset") == "true"
+
+    @property
     def mounts(self) -> tuple[str, ...]:
         """Ids of the cache mounts that travel with it; `all` for each."""
         return tuple(word for word in self.attributes.get("mounts", "").split(";") if word)
@@ -132,6 +167,43 @@ def parse_spec(text: str, use: Use) -> CacheSpec:
     needed = _NEEDED.get((kind, use))
     if needed and not found.get(needed):
         raise UsageError(f"{flag} type={kind} needs {needed}", hint=f"{flag} type={kind},{needed}=…")
-    if found.get("mode", "min") not in ("min", "max"):
-        raise UsageError(f"{flag}: mode is min or max, not {found['mode']!r}")
+    _check(f"{flag} type={kind}", kind, found)
     return CacheSpec(kind=kind, use=use, attributes=found)
+
+
+def _check(where: str, kind: str, found: dict[str, str]) -> None:
+    """Checks the values that are the same for every kind; yes and no are `true` and `false` afterwards."""
+    for name in _YES_OR_NO:
+        if name in found:
+            word = _WORDS.get(found[name].lower())
+            if word is None:
+                raise UsageError(f"{where}: {name} is true or false, not {found[name]!r}")
+            found[name] = word
+    if found.get("mode", "min") not in ("min", "max"):
+        raise UsageError(f"{where}: mode is min or max, not {found['mode']!r}")
+    if kind == "inline" and found.get("mode") == "max":
+        hint = "mode=max needs a cache of its own: type=registry, local, s3 or gha"
+        raise UsageError(f"{where} holds no other layers than the image's", hint=hint)
+    _check_form(where, found)
+    _check_compression(where, found)
+
+
+def _check_form(where: str, found: Mapping[str, str]) -> None:
+    """A cache is one OCI manifest, whatever form BuildKit offers beside it."""
+    if found.get("image-manifest") == "false":
+        hint = "leave it out: a registry may drop blobs that no manifest names"
+        raise UsageError(f"{where}: a cache is an image manifest, not an index", hint=hint)
+    if found.get("oci-mediatypes") == "false":
+        raise UsageError(f"{where}: a cache has OCI media types, not Docker's", hint="leave it out")
+
+
+def _check_compression(where: str, found: Mapping[str, str]) -> None:
+    name, level = found.get("compression", "gzip"), found.get("compression-level", "")
+    if name not in _COMPRESSIONS:
+        hint = "estargz is written by nobody here: use gzip or zstd" if name == "estargz" else ""
+        hint = hint or did_you_mean(name, _COMPRESSIONS) or f"there are {', '.join(_COMPRESSIONS)}"
+        raise UsageError(f"{where}: there is no compression {name!r}", hint=hint)
+    levels = _LEVELS[_COMPRESSIONS[name]]
+    if level and not (level.isdecimal() and len(level) < 4 and int(level) in levels):
+        allowed = f"from {levels[0]} to {levels[-1]}" if levels else "nothing that has levels"
+        raise UsageError(f"{where}: compression-level of {name} is {allowed}, not {level!r}")

@@ -19,6 +19,7 @@ from img.cli.go import GoGroup
 
 VERBS = {
     "build": ("build", "Build an image from a Dockerfile."),
+    "cache": ("cache", "Look into the build cache."),
     "du": ("disk", "Show what the store holds on disk, in real bytes."),
     "images": ("images", "List images."),
     "inspect": ("images", "Show an image's config."),

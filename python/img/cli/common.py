@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from img.cli.go import GoCommand
+from img.cli.go import GoCommand, GoGroup
 
 if TYPE_CHECKING:
     from img.engine import Backend, Settings
@@ -51,6 +51,7 @@ class Globals:
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
+            variables=_for_caches(),
         )
 
 
@@ -60,6 +61,11 @@ def default_state() -> str:
         return state
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
     return os.path.join(data, "img")
+
+
+def _for_caches() -> dict[str, str]:
+    """What shared caches look for in the environment: s3 in `AWS_…`, gha in `ACTIONS_…` and `GITHUB_…`."""
+    return {k: v for k, v in os.environ.items() if k.startswith(("ACTIONS_", "AWS_", "GITHUB_"))}
 
 
 def _variable(name: str) -> str:
@@ -105,6 +111,32 @@ def verb(name: str, *, short: str, example: str, usage: str = "[OPTIONS]") -> Ca
         return command
 
     return wrap
+
+
+def group(name: str, *, verbs: dict[str, tuple[str, str]], short: str, example: str) -> GoGroup:
+    """Makes a group of verbs: `img NAME VERB`. Alone it lists them; each is imported when it is called.
+
+    Args:
+        verbs: name -> (module below `img.cli`, line of help), as in `img.cli.VERBS`.
+    """
+    return GoGroup(
+        name,
+        verbs=verbs,
+        callback=_list_verbs,
+        invoke_without_command=True,
+        subcommand_metavar="COMMAND",
+        help=short,
+        short_help=short,
+        epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in example.strip().splitlines()),
+        params=_global_options(),
+        context_settings={"help_option_names": ["-h", "--help", "-help"]},
+    )
+
+
+def _list_verbs() -> None:
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def _global_options() -> list[click.Parameter]:

@@ -119,8 +119,11 @@ class GoGroup(click.Group):
         """Finds the verb."""
         if args and args[0] not in self.verbs and not args[0].startswith("-"):
             like = difflib.get_close_matches(args[0], self.verbs, n=1, cutoff=0.5)
-            hint = f"\nDid you mean 'img {like[0]}'?" if like else ""
-            raise click.UsageError(f"'{args[0]}' is not an img command.{hint}\nSee 'img --help'.", ctx=ctx)
+            path = ctx.command_path
+            hint = f"\nDid you mean '{path} {like[0]}'?" if like else ""
+            raise click.UsageError(
+                f"'{args[0]}' is not an {path} command.{hint}\nSee '{path} --help'.", ctx=ctx
+            )
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -136,7 +139,7 @@ class GoGroup(click.Group):
         for word in words:
             name, equals, value = word.partition("=")
             if word == "help":
-                rewritten.extend((*list(words)[:1], "--help"))
+                rewritten.extend((*words, "--help"))
             elif not word.startswith("-"):
                 rewritten.extend((word, *words))
             elif name in flags:
@@ -151,5 +154,7 @@ class GoGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the verbs without importing any."""
+        if not self.verbs:
+            return
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.verbs[name][1]) for name in self.list_commands(ctx)])

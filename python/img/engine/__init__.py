@@ -12,9 +12,10 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
 from img.engine.outside import needs_outside
@@ -42,6 +43,7 @@ from img.store import LayerRecord, Pruned, Store
 if TYPE_CHECKING:
     from img.builder.outline import Outline, Target
     from img.engine.calls import Calls, CheckResult
+    from img.engine.sharing import SharedCaches
     from img.registry import Registry
 
 __all__ = [
@@ -69,6 +71,7 @@ class Engine:
         self._jobs = settings.jobs or len(os.sched_getaffinity(0))
         self._store: Store | None = None
         self._registry: Registry | None = None
+        self._impatient: Registry | None = None
         self._namespace: _core.Namespace | None = None
         self._registry_lock = threading.Lock()
 
@@ -97,22 +100,33 @@ class Engine:
 
     def registry(self) -> Registry:
         """The registry client, made at the first use."""
-        from img.registry import ConfigFile, Options, Registry
-
         with self._registry_lock:
             if self._registry is None:
-                config = self._settings.docker_config
-                self._registry = Registry(
-                    keychain=ConfigFile(config) if config else None,
-                    options=Options(
-                        plain_http=frozenset(self._settings.plain_http),
-                        proxies=self._settings.proxies,
-                        no_proxy=self._settings.no_proxy,
-                        ca_file=self._settings.ca_file or None,
-                    ),
-                    progress=self._progress,
-                )
+                self._registry = self._open_registry()
             return self._registry
+
+    def _cache_registry(self) -> Registry:
+        """The client for shared caches: a build can go on without one, so they are not waited for long."""
+        with self._registry_lock:
+            if self._impatient is None:
+                self._impatient = self._open_registry(connect_seconds=5, read_seconds=20, attempts=3)
+            return self._impatient
+
+    def _open_registry(self, **patience: Any) -> Registry:
+        from img.registry import ConfigFile, Options, Registry
+
+        config = self._settings.docker_config
+        return Registry(
+            keychain=ConfigFile(config) if config else None,
+            options=Options(
+                plain_http=frozenset(self._settings.plain_http),
+                proxies=self._settings.proxies,
+                no_proxy=self._settings.no_proxy,
+                ca_file=self._settings.ca_file or None,
+                **patience,
+            ),
+            progress=self._progress,
+        )
 
     def _reach(self) -> Reach:
         settings = self._settings
@@ -123,8 +137,9 @@ class Engine:
 
     def close(self) -> None:
         """Closes what was opened; safe to call twice."""
-        if self._registry is not None:
-            self._registry.close()
+        for registry in (self._registry, self._impatient):
+            if registry is not None:
+                registry.close()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -154,6 +169,7 @@ class Engine:
         puller = self._puller()
         from img.engine.building import Build
 
+        shared = self._shared(request)
         build = Build(
             self.store,
             puller,
@@ -163,13 +179,15 @@ class Engine:
             namespace=namespace,
             backend=self._settings.backend,
             reach=self._reach(),
+            shared=shared,
         )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
-        built = build.run()
-        pushed = {
-            str(tag): self._push(built.image, tag, puller, "gzip") for tag in built.tags if request.push
-        }
+        with shared or nullcontext():
+            built = build.run()
+            pushed = {
+                str(tag): self._push(built.image, tag, puller, "gzip") for tag in built.tags if request.push
+            }
         return BuildResult(
             digest=built.image.digest,
             id=built.image.id,
@@ -180,6 +198,25 @@ class Engine:
             pushed=pushed,
             warnings=built.warnings,
         )
+
+    def _shared(self, request: BuildRequest) -> SharedCaches | None:
+        """The caches that a build shares with other machines; None where it shares none."""
+        inline = "BUILDKIT_INLINE_CACHE" in request.build_args
+        if not (request.cache_from or request.cache_to or inline):
+            return None
+        from img import cache
+        from img.engine.sharing import shared_caches  # most builds share nothing
+
+        settings = self._settings
+        reach = cache.Reach(
+            registry=self._cache_registry,
+            proxies=settings.proxies,
+            no_proxy=settings.no_proxy,
+            ca_file=settings.ca_file,
+            sources=self.store.layers.sources_of,
+            variables=settings.variables,
+        )
+        return shared_caches(request, self.store, reach, self._progress)
 
     # ---- asking about a build ----------------------------------------------------------------
 

@@ -34,6 +34,7 @@ from img.store import Store, WorkFolder
 
 if TYPE_CHECKING:
     from img.engine.named import NamedContexts, Resolve
+    from img.engine.sharing import SharedCaches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,13 @@ class Build:
         namespace: _core.Namespace | None,
         backend: Backend = "auto",
         reach: Reach | None = None,
+        shared: SharedCaches | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
+            shared: Caches of other machines, or None; whoever made them ends them.
         """
         self._store = store
         self._puller = puller
@@ -74,6 +77,7 @@ class Build:
         self._namespace = namespace
         self._backend = backend
         self._reach = reach or Reach()
+        self._shared = shared
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -101,10 +105,11 @@ class Build:
             except ImgError:
                 self._warn(warnings)
                 raise
+        image = self._shared.inline(solved.image) if self._shared else solved.image
         for tag in self._tags or (None,):
-            self._store.names.put(solved.image, tag)
+            self._store.names.put(image, tag)
         self._warn(warnings)
-        return Built(image=solved.image, solved=solved, tags=self._tags, warnings=warnings)
+        return Built(image=image, solved=solved, tags=self._tags, warnings=warnings)
 
     def _warn(self, warnings: tuple[Finding, ...]) -> None:
         """Shows the warnings: once, when the build is over, whatever came of it."""
@@ -211,6 +216,14 @@ class Build:
             self._puller.stop()
             if self._fetcher is not None:
                 self._fetcher.stop()
+            if self._shared is not None:
+                self._shared.stop()
+
+    def _resume(self) -> None:
+        """Lets what `_stop` ended be used again: the solve begins anew."""
+        self._puller.resume()
+        if self._fetcher is not None:
+            self._fetcher.resume()
 
     def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
 
@@ -234,12 +247,14 @@ class Build:
             trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
             run_options=self._run_options,
+            shared=self._shared,
         )
         memo = None
         if context.lasting:
             memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(context.root)))
         epoch = self._request.epoch
-        try:
+
+        def attempt() -> Solved:
             return solve(
                 graph,
                 site,
@@ -248,6 +263,12 @@ class Build:
                 use_cache=not self._request.no_cache,
                 created=None if epoch is None else _rfc3339(float(epoch)),
             )
+
+        try:
+            if self._shared is None:
+                return attempt()
+            self._shared.plan(graph)
+            return self._shared.solve(attempt, lambda solved: solved.image.config.diff_ids, self._resume)
         finally:
             if memo is not None:
                 _save(memo, self._progress)

@@ -97,6 +97,11 @@ class Fetcher:
             if part is not None:
                 part.stop()
 
+    def resume(self) -> None:
+        """Takes `stop` back, once all that it ended has ended."""
+        with self._lock:
+            self._made_web = self._made_git = None
+
     # ---- parts ---------------------------------------------------------------------------------------
 
     def _files(self, url: GitUrl, found: GitTree) -> Context:

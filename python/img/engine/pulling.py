@@ -40,8 +40,12 @@ class Puller:
         self._stop = Stop()
 
     def stop(self) -> None:
-        """Ends all transfers soon, from any thread; this puller fetches nothing any more."""
+        """Ends all transfers soon, from any thread; nothing is fetched any more until `resume`."""
         self._stop.set()
+
+    def resume(self) -> None:
+        """Takes `stop` back, once all that it ended has ended."""
+        self._stop = Stop()
 
     # ---- images ------------------------------------------------------------------------------
 

@@ -10,23 +10,17 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from img import _core
+from img.engine.packing import MEDIA_TYPES, pack_blob
 from img.engine.pulling import Puller, plain_layer
 from img.engine.requests import Compression
 from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest, Reference
-from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
-from img.progress import Progress, Transfer
+from img.oci.descriptor import OCI_MANIFEST
+from img.progress import Progress
 from img.store import Store
 
 if TYPE_CHECKING:
     from img.registry import Registry
-
-_MEDIA_TYPES: dict[Compression, str] = {
-    "none": OCI_LAYER,
-    "gzip": OCI_LAYER_GZIP,
-    "zstd": OCI_LAYER_ZSTD,
-}
 
 
 class Packer:
@@ -66,7 +60,7 @@ class Packer:
         """The blob of one layer, made now if need be."""
         if not plain_layer(layer):
             return layer.descriptor
-        media_type = _MEDIA_TYPES[compression]
+        media_type = MEDIA_TYPES[compression]
         with self._lock:
             for known, _ in self._store.layers.blobs_of(layer.diff_id):
                 if known.media_type == media_type and self._store.blobs.has(known.digest):
@@ -79,21 +73,7 @@ class Packer:
         record = self._store.layers.find(layer.diff_id, below)
         if record is None:
             raise DigestMismatch("layer", layer.diff_id, "nothing: it is no longer in the store")
-        with self._store.work.begin() as work:
-            blob = work.path / "blob"
-            packed = _core.pack_layer(
-                str(record.path), blob=str(blob), compression=compression, clamp_mtime=record.clamp
-            )
-            if packed.diff_id != layer.diff_id:
-                raise DigestMismatch("diff ID", layer.diff_id, packed.diff_id)
-            assert packed.digest is not None and packed.size is not None
-            blob.rename(self._store.blobs.path(packed.digest))
-        descriptor = Descriptor(media_type=_MEDIA_TYPES[compression], digest=packed.digest, size=packed.size)
-        self._store.layers.remember_blob(layer.diff_id, descriptor, source="")
-        self._progress(
-            Transfer(action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size)
-        )
-        return descriptor
+        return pack_blob(self._store, record, compression, progress=self._progress)
 
 
 def push_image(

@@ -34,6 +34,8 @@ class Settings:
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
         backend: How steps get their roots.
+        variables: What the environment says that shared caches look for there (`ACTIONS_…`, `AWS_…`), by
+            name. Never shown.
     """
 
     state: str
@@ -45,6 +47,7 @@ class Settings:
     jobs: int = 0
     single_id: bool = False
     backend: Backend = "auto"
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -147,9 +147,11 @@ def _names_in(root: Path, folder: PurePosixPath) -> list[str]:
 
 
 def folders_of(site: Site, result: Result) -> list[Path]:
-    """The folders of a result's layers, base first; a base is fetched and extracted now."""
+    """The folders of a result's layers, base first; what is not on this machine is fetched now."""
     folders = list(site.images.extract(result.base)) if result.base else []
     ids = [layer.diff_id for layer in result.layers]
+    if site.shared is not None:
+        site.shared.bring(ids[len(folders) :])
     for position in range(len(folders), len(ids)):
         record = site.store.layers.find(ids[position], ids[:position])
         if record is None:

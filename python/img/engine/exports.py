@@ -1,0 +1,293 @@
+"""`Exports`: the caches that `--cache-to` names: what they are to say, and the blobs that go there meanwhile.
+
+Layers are compressed and sent by threads of their own as steps end; the documents are written at the end,
+also of a build that failed. A cache that fails is given up; whether that fails the build is the caller's word.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
+
+from img.builder.key import CacheKey
+from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
+from img.engine.background import Background
+from img.engine.packing import MEDIA_TYPES, pack_blob
+from img.errors import CacheError, ImgError
+from img.oci import Descriptor
+from img.oci.descriptor import LAYERS
+from img.progress import Note, Progress, Transfer
+from img.store import CacheRecord, Store
+
+THREADS = 4
+"""Layers that are compressed or sent at once."""
+
+STOP_SECONDS = 5.0
+"""How long work that was stopped is waited for."""
+
+
+@dataclass(slots=True)
+class Export:
+    """One cache that is written.
+
+    Attributes:
+        home: `registry/repository` of its blobs, or empty.
+        sending: Layers whose blobs are on their way, or there.
+        later: Layers that are sent at the end, since they may still come to this machine until then.
+        blobs: Blobs that are there, by diff ID.
+        mounts: Cache mounts that are there, by key.
+        error: Why it was given up, or None.
+    """
+
+    spec: CacheSpec
+    backend: CacheBackend
+    home: str = ""
+    sending: set[str] = field(default_factory=set)
+    later: set[str] = field(default_factory=set)
+    blobs: dict[str, Descriptor] = field(default_factory=dict)
+    mounts: dict[str, SharedMount] = field(default_factory=dict)
+    error: CacheError | None = None
+
+    def wants(self, mount_id: str) -> bool:
+        """Whether a cache mount is to travel with it."""
+        return "all" in self.spec.mounts or mount_id in self.spec.mounts
+
+
+class Exports:
+    """All of them. Safe for several threads.
+
+    Attributes:
+        records: What they will say, by key.
+    """
+
+    def __init__(self, store: Store, caches: Sequence[Export], progress: Progress) -> None:
+        """Sends nothing yet."""
+        self._store = store
+        self._caches = caches
+        self._progress = progress
+        self.records: dict[str, SharedRecord] = {}
+        self._background = Background(THREADS)
+        self._lock = threading.Lock()
+        self._layer_locks: dict[str, threading.Lock] = {}
+
+    # ---- while the build goes on -------------------------------------------------------------
+
+    def offer(
+        self, keys: Sequence[CacheKey], record: CacheRecord, title: str, *, on_chain: bool, here: bool
+    ) -> None:
+        """Takes a step into the documents, and sends its layer.
+
+        Args:
+            on_chain: The layer is one of an image's own; `mode=min` sends no others.
+            here: The layer is in the store, and was seen.
+        """
+        plain = SharedRecord(
+            key="",
+            diff_id=record.diff_id,
+            content=record.content,
+            tar_bytes=record.tar_bytes,
+            created=record.created,
+            title=title,
+        )
+        with self._lock:
+            for key in keys:
+                self.records[key.digest] = replace(plain, key=key.digest, inputs=key.text)
+        for cache in self._caches:
+            if not record.diff_id or not (on_chain or cache.spec.max_mode):
+                continue
+            if here:
+                self._send_soon(cache, record.diff_id)
+            else:
+                with self._lock:
+                    cache.later.add(record.diff_id)
+
+    def begin_again(self) -> None:
+        """Forgets the steps of results that were given up; what was sent stays."""
+        with self._lock:
+            self.records.clear()
+            for cache in self._caches:
+                cache.later.clear()
+
+    def _send_soon(self, cache: Export, diff_id: str) -> None:
+        with self._lock:
+            if diff_id in cache.sending or cache.error is not None:
+                return
+            cache.sending.add(diff_id)
+            cache.later.discard(diff_id)
+        self._background.add(lambda: self._send(cache, diff_id))
+
+    def _send(self, cache: Export, diff_id: str) -> None:
+        """One layer, in a thread of its own."""
+        try:
+            blob = self._blob(cache.spec, diff_id)
+            if blob is not None:
+                self._put(cache, blob, lambda: self._store.blobs.open(blob.digest))
+                if cache.home:
+                    self._store.layers.remember_blob(diff_id, blob, source=cache.home)
+                with self._lock:
+                    cache.blobs[diff_id] = blob
+        except KeyboardInterrupt:
+            # The build ends the work of the extension in all threads when a step fails: tried again.
+            with self._lock:
+                cache.sending.discard(diff_id)
+                cache.later.add(diff_id)
+        except (ImgError, OSError) as error:
+            self._give_up(cache, error)
+
+    def _put(self, cache: Export, blob: Descriptor, open_blob: Callable[[], BinaryIO]) -> None:
+        if cache.error is not None or cache.backend.has(blob):
+            return
+        cache.backend.put(blob, open_blob)
+        if cache.spec.kind != "registry":  # whose client tells of it itself
+            self._progress(
+                Transfer(action="push", digest=blob.digest, done_bytes=blob.size, total_bytes=blob.size)
+            )
+
+    def _give_up(self, cache: Export, error: Exception) -> None:
+        with self._lock:
+            if cache.error is None:
+                known = isinstance(error, CacheError)
+                cache.error = error if known else CacheError(str(cache.spec), str(error))  # type: ignore[assignment]
+
+    def _blob(self, spec: CacheSpec, diff_id: str) -> Descriptor | None:
+        """The blob of a layer, made now if need be; None where the layer is gone."""
+        with self._lock:
+            lock = self._layer_locks.setdefault(diff_id, threading.Lock())
+        with lock:
+            wanted = MEDIA_TYPES[spec.compression]
+            forms = [blob for blob, _ in self._store.layers.blobs_of(diff_id) if blob.media_type in LAYERS]
+            known = [blob for blob in forms if self._store.blobs.has(blob.digest)]
+            same = [blob for blob in known if blob.media_type == wanted]
+            if not spec.force_compression and known:
+                return (same or known)[0]
+            if same and spec.level is None:
+                return same[0]
+            layer = self._store.layers.find(diff_id)
+            if layer is None:
+                return None
+            return pack_blob(self._store, layer, spec.compression, level=spec.level, progress=self._progress)
+
+    # ---- cache mounts ------------------------------------------------------------------------
+
+    def wants_mount(self, mount_id: str) -> bool:
+        """Whether a cache mount is to travel with one of the caches."""
+        return any(cache.wants(mount_id) for cache in self._caches)
+
+    def offer_mount(self, mount: SharedMount, open_chunk: Callable[[Descriptor], BinaryIO]) -> None:
+        """Sends a cache mount's chunks to the caches that it travels with, whose documents name it."""
+        for cache in self._caches:
+            if cache.wants(mount.id):
+                self._background.add(lambda cache=cache: self._send_mount(cache, mount, open_chunk))  # type: ignore[misc]
+
+    def _send_mount(
+        self, cache: Export, mount: SharedMount, open_chunk: Callable[[Descriptor], BinaryIO]
+    ) -> None:
+        try:
+            for chunk in mount.chunks:
+                self._put(cache, chunk, lambda chunk=chunk: open_chunk(chunk))  # type: ignore[misc]
+            with self._lock:
+                cache.mounts[mount.key] = mount
+        except (ImgError, OSError) as error:
+            self._give_up(cache, error)
+
+    # ---- at the end --------------------------------------------------------------------------
+
+    def finish(self, *, failed: bool, known: Callable[[str], Sequence[Descriptor]],
+               bring: Callable[[str], bool]) -> None:  # fmt: skip
+        """Sends what is left, and writes the documents.
+
+        Args:
+            failed: The build did: what the caches said before stays beside what this build says.
+            known: Gives the blobs of a layer that other caches name.
+            bring: Brings a layer to the store; False where it cannot be had.
+        Raises:
+            CacheError: a cache could not be written whose errors count.
+        """
+        if not self._caches:
+            return
+        self._background.drain()
+        for cache in self._caches:
+            for diff_id in sorted(cache.later):
+                self._background.add(lambda c=cache, d=diff_id: self._send_late(c, d, known, bring))  # type: ignore[misc]
+        self._background.drain()
+        for cache in self._caches:
+            if cache.error is None:
+                try:
+                    self._write(cache, failed=failed)
+                except CacheError as error:
+                    self._give_up(cache, error)
+        self._tell()
+
+    def _send_late(
+        self,
+        cache: Export,
+        diff_id: str,
+        known: Callable[[str], Sequence[Descriptor]],
+        bring: Callable[[str], bool],
+    ) -> None:
+        """A layer that need not come to this machine where the cache has it already."""
+        try:
+            there = next((blob for blob in known(diff_id) if cache.backend.has(blob)), None)
+        except CacheError as error:
+            self._give_up(cache, error)
+            return
+        if there is not None:
+            with self._lock:
+                cache.blobs[diff_id] = there
+        elif bring(diff_id):
+            self._send(cache, diff_id)
+
+    def _write(self, cache: Export, *, failed: bool) -> None:
+        """Writes one document, unless the cache says the same already."""
+        index = CacheIndex(
+            records=tuple(replace(r, layer=cache.blobs.get(r.diff_id)) for r in self.records.values()),
+            mounts=tuple(cache.mounts.values()),
+        )
+        if failed and not index.records:
+            return
+        before = self._before(cache)
+        earlier = CacheIndex.from_bytes(before) if failed and before else None
+        if earlier is not None:
+            index = CacheIndex.joined((index, earlier))
+        document = index.to_bytes()
+        if document == before and not cache.spec.reset:
+            self._note("info", f"the cache is as it was: {cache.spec}")
+            return
+        cache.backend.write(document, index.blobs)
+        size = sum(blob.size for blob in index.blobs) / (1 << 20)
+        counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size:.1f} MiB"
+        self._note("info", f"exported cache to {cache.spec}: {counts}")
+
+    def _before(self, cache: Export) -> bytes | None:
+        """What the cache says now; what cannot be read is replaced."""
+        try:
+            return cache.backend.read()
+        except CacheError:
+            return None
+
+    def _tell(self) -> None:
+        """Says which caches could not be written; raises where that counts."""
+        for cache in self._caches:
+            if cache.error is not None and cache.spec.ignore_error:
+                self._note("warning", f"this cache is not written: {cache.spec}: {cache.error.reason}")
+        for cache in self._caches:
+            if cache.error is not None and not cache.spec.ignore_error:
+                raise cache.error
+
+    def stop(self) -> None:
+        """Ends everything, and waits for that a moment."""
+        self._background.stop()
+        for cache in self._caches:
+            cache.backend.stop()
+        self._background.drain(STOP_SECONDS)
+
+    def close(self) -> None:
+        """Lets go of every cache."""
+        self._background.stop()
+        for cache in self._caches:
+            cache.backend.close()
+
+    def _note(self, level: str, text: str) -> None:
+        self._progress(Note(level=level, text=text))
