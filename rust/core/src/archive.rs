@@ -1,4 +1,5 @@
-//! [`unpack_archive`]: a local archive extracted as ADD does, and a tar context from standard input.
+//! [`unpack_archive`]: a local archive extracted as ADD does, and a tar context from standard input;
+//! [`unpack_folder`]: the archive of a cache's folder.
 //!
 //! What an archive is, its content says: a tar header, alone or inside gzip, bzip2, xz or zstd.
 //! Whiteout names are ordinary here; containment and attributes are `apply`'s.
@@ -28,6 +29,24 @@ pub fn unpack_archive(
     dest: &Path,
     stop: &AtomicBool,
 ) -> Result<Option<Vec<Vec<u8>>>> {
+    unpack_if(archive, dest, looks_like_tar, stop)
+}
+
+/// The same for what is known to be a folder's archive, and so may be empty.
+///
+/// Returns:
+///     False, having done nothing, where the file is no such archive.
+pub fn unpack_folder(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<bool> {
+    let may_be = |head: &[u8; 512]| looks_like_tar(head) || head.iter().all(|byte| *byte == 0);
+    Ok(unpack_if(archive, dest, may_be, stop)?.is_some())
+}
+
+fn unpack_if(
+    archive: &Path,
+    dest: &Path,
+    is_archive: impl FnOnce(&[u8; 512]) -> bool,
+    stop: &AtomicBool,
+) -> Result<Option<Vec<Vec<u8>>>> {
     let file = File::open(archive).at("open", archive)?;
     let place = archive.to_string_lossy();
     let failed = |error| unwrap_error(error, &place);
@@ -35,7 +54,7 @@ pub fn unpack_archive(
     let mut reader = codec.reader(source).map_err(failed)?;
     let mut head = [0; 512];
     match reader.read_exact(&mut head) {
-        Ok(()) if looks_like_tar(&head) => {}
+        Ok(()) if is_archive(&head) => {}
         // A decoder's failure means that the file only begins like its format; a disk's is one.
         Err(error) if error.raw_os_error().is_some() => return Err(failed(error)),
         _ => return Ok(None),
@@ -142,6 +161,18 @@ mod tests {
             unpack(&tar(&[file("../x", "")])),
             Err(Error::Layer { .. })
         ));
+    }
+
+    #[test]
+    fn the_archive_of_an_empty_folder_is_one() {
+        let stop = AtomicBool::new(false);
+        for (content, is_one) in [(vec![0; 1024], true), (b"text".to_vec(), false)] {
+            let (_dir, archive, dest) = fixture(&content);
+            assert_eq!(unpack_folder(&archive, &dest, &stop).unwrap(), is_one);
+        }
+        let (_dir, archive, dest) = fixture(&gzip(&sample()));
+        assert!(unpack_folder(&archive, &dest, &stop).unwrap());
+        assert!(dest.join("d/f").exists());
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod blob;
 pub mod cancel;
 pub mod changes;
 pub mod chmod;
+pub mod chunks;
 pub mod compress;
 pub mod copy;
 pub mod copy_object;

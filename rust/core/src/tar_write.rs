@@ -3,7 +3,7 @@
 //! [`append_header`] is called by `pack` for every entry; content and [`padding`] follow, and
 //! [`END`] closes the archive. The bytes depend on the entry alone: no user names, no access
 //! times, no process ids, so the same entry gives the same header on every machine.
-//! Modification times are whole seconds, rounded down.
+//! Modification times are whole seconds, rounded down, but for [`append_exact_header`].
 //! Source: POSIX.1-2024, pax, "ustar Interchange Format" and "pax Extended Header"; OCI
 //! image-spec v1.1, layer.md.
 
@@ -34,6 +34,39 @@ pub fn append_header(out: &mut Vec<u8>, entry: &Entry) {
         append_pax(out, &records);
     }
     fields.write(out);
+}
+
+/// The same, with the time to the nanosecond: what a folder has is said as it is.
+pub fn append_exact_header(out: &mut Vec<u8>, entry: &Entry) {
+    let mut fields = Fields::of(entry);
+    let mut records = fields.pax_records(entry);
+    if entry.mtime_nanos != 0 {
+        records.retain(|(key, _)| key != b"mtime");
+        records.push((
+            b"mtime".to_vec(),
+            exact_time(entry.mtime, entry.mtime_nanos),
+        ));
+        records.sort();
+    }
+    if !records.is_empty() {
+        append_pax(out, &records);
+    }
+    fields.write(out);
+}
+
+/// A time as PAX has it: `[-]seconds.fraction`, without the zeros at its end.
+fn exact_time(seconds: i64, nanos: u32) -> Vec<u8> {
+    let (sign, whole, fraction) = if seconds < 0 {
+        (
+            "-",
+            seconds.saturating_add(1).unsigned_abs(),
+            1_000_000_000 - nanos,
+        )
+    } else {
+        ("", seconds.unsigned_abs(), nanos)
+    };
+    let text = format!("{sign}{whole}.{fraction:09}");
+    text.trim_end_matches('0').as_bytes().to_vec()
 }
 
 /// What goes into one ustar header, as numbers and bytes.

@@ -122,7 +122,7 @@ fn polled<T: Send>(
 }
 
 /// Runs what a flag can stop, on a thread of its own, while this one looks for signals.
-fn stoppable<T: Send>(
+pub fn stoppable<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
 ) -> PyResult<T> {

@@ -4,6 +4,7 @@
 //! long releases the interpreter; errors are mapped once, in `door.rs`.
 
 mod changes;
+mod chunks;
 mod copies;
 mod door;
 mod layers;
@@ -19,6 +20,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     layers::register(module)?;
     copies::register(module)?;
     changes::register(module)?;
+    chunks::register(module)?;
     sandbox::register(module)?;
     outside::register(module)
 }
