@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 from img.oci import Image, Platform, Reference
-from img.store import Store
+from img.store import Store, index_of
 
 from tests.unit.store.conftest import image_of
 
@@ -26,15 +26,15 @@ def test_a_name_means_this_machine_s_platform_and_can_be_asked_for_each(store: S
     index = store.names.put_index((other, host), NAME)
     assert index.platforms == (OTHER, HOST)
     assert store.names.get("example.org/app:1") == host
-    assert store.names.find(NAME, OTHER) == other
-    assert store.names.find(NAME, HOST) == host
-    assert store.names.find(NAME, THIRD) == host, "the caller sees that it is another's"
-    assert store.names.find(NAME.with_digest(index.digest), OTHER) == other
-    assert store.names.find(NAME.with_digest(host.digest), OTHER) == host, "a digest means one image"
+    assert store.names.find_for(NAME, OTHER) == (other, index.digest)
+    assert store.names.find_for(NAME, HOST) == (host, index.digest)
+    assert store.names.find_for(NAME, THIRD) is None
+    assert store.names.find_for(NAME.with_digest(index.digest), OTHER) == (other, index.digest)
+    one = store.names.find_for(NAME.with_digest(host.digest), OTHER)
+    assert one == (host, host.digest), "a digest means one image"
     assert store.names.row(f"example.org/app@{index.digest}").name == str(NAME)
     row = store.names.row("example.org/app:1")
-    assert store.names.manifests(row) == (other.digest, host.digest)
-    assert store.names.platforms(row) == (OTHER, HOST)
+    assert store.names.images_of(row) == (other, host)
 
 
 def test_where_none_is_this_machine_s_the_first_is_meant(store: Store) -> None:
@@ -43,15 +43,17 @@ def test_where_none_is_this_machine_s_the_first_is_meant(store: Store) -> None:
     assert store.names.get(first.id) == first
 
 
-def test_an_image_joins_those_of_other_platforms_and_replaces_its_own(store: Store) -> None:
+def test_of_a_registrys_index_those_images_count_whose_documents_are_here(store: Store) -> None:
     host, other = image_for(store, HOST, "h"), image_for(store, OTHER, "o")
-    store.names.join(host, NAME)
-    assert store.names.row(str(NAME)).index == ""
-    store.names.join(other, NAME)
-    newer = image_for(store, HOST, "newer")
-    store.names.join(newer, NAME)
-    assert store.names.find(NAME, OTHER) == other
-    assert store.names.find(NAME, HOST) == newer
+    index = index_of((host, other, image_for(store, THIRD, "t")))
+    store.names.put(host, NAME, index=index.raw)
+    store.blobs.remove(other.digest)
+    assert store.names.images_of(store.names.row(str(NAME))) == (host,)
+    assert store.names.find_for(NAME, OTHER) is None
+    store.names.put(other, NAME, index=index.raw)
+    assert store.names.images_of(store.names.row(str(NAME))) == (host, other)
+    assert store.names.find_for(NAME, HOST) == (host, index.digest)
+    assert store.names.find_for(NAME, OTHER) == (other, index.digest)
     store.names.put(host, NAME)
     assert store.names.row(str(NAME)).index == "", "a plain put means one image again"
 
