@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
+    from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, LockEntry, LockResult, PruneResult, PullResult, Usage
+    from img.engine import BuildResult, BuiltImage, LockEntry, LockResult, PruneResult, PullResult, Usage
     from img.errors import (
         BuildError,
         DockerfileError,
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildError",
+    "BuildGraph",
     "BuildRecord",
     "BuildResult",
     "BuildRow",
+    "BuiltImage",
     "Client",
     "DockerfileError",
     "FetchError",
@@ -72,9 +75,10 @@ __all__ = [
 
 _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
+    "img.builder.graph": ("BuildGraph",),
     "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
-    "img.engine": ("BuildResult", "LockEntry", "LockResult", "PruneResult", "PullResult", "Usage"),
+    "img.engine": ("BuildResult", "BuiltImage", "LockEntry", "LockResult", "PruneResult", "PullResult", "Usage"),
     "img.errors": (
         "BuildError",
         "DockerfileError",

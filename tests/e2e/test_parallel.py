@@ -342,3 +342,25 @@ def test_equal_steps_of_one_build_run_once(img: Img, make_context: Context, busy
     (data,) = img.state.glob("cache-mounts/*/data")
     assert (data / "runs").read_text() == "run\n"
     assert len({img.image().text(str(n)) for n in range(4)}) == 1
+
+
+# ---- ends that nobody planned ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
+def test_what_had_ended_before_an_interrupt_is_a_hit_afterwards(
+    end: signal.Signals, img: Img, make_context: Context, busybox_image: str
+) -> None:
+    dockerfile = (
+        f"FROM {busybox_image} AS one\nRUN echo 1 > /1\nCOPY f /f\n"
+        f"FROM {busybox_image} AS two\nCOPY --from=one /1 /1\nRUN echo begun; sleep 3600\n"
+    )
+    context = make_context({"Dockerfile": dockerfile, "f": "f"})
+    process = img.start("build", "--target", "one", "--target", "two", context)
+    _read_until(process, b"begun\n")
+    process.send_signal(end)
+    process.communicate(timeout=60)
+    (context / "Dockerfile").write_text(dockerfile.replace("sleep 3600", "true"))
+    again = img.ok("build", "--target", "one", "--target", "two", context)
+    assert steps_run(again) == ["RUN [/bin/sh -c echo begun; true]"]
+    assert not any((img.state / "claims").iterdir()) or end == signal.SIGKILL

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
-from img.builder.graph import INPUTS, BuildGraph, Target
+from img.builder.graph import INPUTS, BuildGraph, Goal
 from img.builder.plan import (
     NamedContext,
     PlanOptions,
@@ -29,6 +29,7 @@ from img.oci import Image
 __all__ = [
     "BuildGraph",
     "Fetched",
+    "Goal",
     "Images",
     "NamedContext",
     "PlanOptions",
@@ -39,7 +40,6 @@ __all__ = [
     "Site",
     "Solved",
     "Solver",
-    "Target",
     "context_name",
     "make_plan",
     "needed_bases",

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from img.builder.graph import BuildGraph, SourceOp, Target
+from img.builder.graph import BuildGraph, Goal, SourceOp
 from img.builder.site import Result
 from img.oci import History, Image
 
 EPOCH_START = "1970-01-01T00:00:00Z"
 
 
-def assemble(
-    graph: BuildGraph, target: Target, results: Mapping[int, Result], *, created: str | None
-) -> Image:
+def assemble(graph: BuildGraph, target: Goal, results: Mapping[int, Result], *, created: str | None) -> Image:
     """Puts the image of one target together.
 
     Args:

@@ -244,8 +244,8 @@ class HistoryLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One image to be: a stage, for one platform.
+class Goal:
+    """One image to be: a target, for one platform.
 
     Attributes:
         stage: The stage's name, or its number where it has none.
@@ -273,7 +273,7 @@ class BuildGraph:
     """
 
     nodes: tuple[Node, ...]
-    targets: tuple[Target, ...]
+    targets: tuple[Goal, ...]
     warnings: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
     fatal: tuple[Finding, ...] = field(default=())

@@ -9,18 +9,15 @@ The solver never reads Dockerfile text, and no op knows of the cache.
 
 from __future__ import annotations
 
-import heapq
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img.builder import perform
 from img.builder.ahead import Ahead
 from img.builder.graph import (
-    INPUTS,
     BuildGraph,
     ConfigOp,
     CopyOp,
@@ -35,6 +32,7 @@ from img.builder.graph import (
 from img.builder.keeper import Keeper, done_event
 from img.builder.key import EMPTY, CacheKey
 from img.builder.perform import Step
+from img.builder.ready import Ready
 from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
@@ -71,12 +69,12 @@ class Solver:
     _ending: bool = False
     _keeper: Keeper = field(init=False)
     _ahead: Ahead = field(init=False)
-    _queue: _Queue = field(init=False)
+    _ready: Ready = field(init=False)
 
     def __post_init__(self) -> None:
         self._keeper = Keeper(self.site, fresh=self.fresh)
         self._ahead = Ahead(self.graph, self.site.images)
-        self._queue = _Queue(self.graph)
+        self._ready = Ready(self.graph)
 
     def solve(self) -> dict[int, Result]:
         """Solves every node that a target needs; gives the results by node number.
@@ -105,7 +103,7 @@ class Solver:
     def _start_ready(self) -> None:
         """Starts what can start. Nodes that touch nothing are done at once, in this thread."""
         while self._failure is None:
-            node = self._queue.pop(self._has_room)
+            node = self._ready.pop(self._has_room)
             if node is None:
                 return
             if isinstance(node.op, (SourceOp, ConfigOp)):
@@ -122,7 +120,7 @@ class Solver:
 
     def _solved(self, node: Node, result: Result) -> None:
         self.results[node.number] = result
-        self._queue.solved(node)
+        self._ready.solved(node)
 
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):
@@ -252,67 +250,6 @@ class Solver:
                 return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()
-
-
-class _Queue:
-    """The nodes that the targets need: those whose inputs are solved wait here for their turn.
-
-    The head of the longest chain of steps goes first, since what it holds up is most.
-    """
-
-    def __init__(self, graph: BuildGraph) -> None:
-        self._nodes = graph.nodes
-        wanted = needed(graph)
-        self._open = {number: len(set(graph.nodes[number].inputs)) for number in wanted}
-        self._followers: dict[int, list[int]] = {number: [] for number in wanted}
-        self._chain = dict.fromkeys(wanted, 0)
-        for number in sorted(wanted, reverse=True):
-            node = graph.nodes[number]
-            length = self._chain[number] + (not isinstance(node.op, (*INPUTS, ConfigOp)))
-            for below in set(node.inputs):
-                self._followers[below].append(number)
-                self._chain[below] = max(self._chain[below], length)
-        # What is done at once waits apart from what needs a thread: it is never held up.
-        self._quick: deque[int] = deque()
-        self._slow: list[tuple[int, int]] = []
-        for number in sorted(wanted):
-            if not self._open[number]:
-                self._push(number)
-
-    def _push(self, number: int) -> None:
-        if isinstance(self._nodes[number].op, (SourceOp, ConfigOp)):
-            self._quick.append(number)
-        else:
-            heapq.heappush(self._slow, (-self._chain[number], number))
-
-    def pop(self, has_room: Callable[[], bool]) -> Node | None:
-        """Gives what begins next, once; None where nothing is ready.
-
-        Args:
-            has_room: Asked for each node that needs a thread; where it says no, there is none either.
-        """
-        if self._quick:
-            return self._nodes[self._quick.popleft()]
-        return self._nodes[heapq.heappop(self._slow)[1]] if self._slow and has_room() else None
-
-    def solved(self, node: Node) -> None:
-        """A node has its result: what waited for nothing else is ready."""
-        for number in self._followers[node.number]:
-            self._open[number] -= 1
-            if not self._open[number]:
-                self._push(number)
-
-
-def needed(graph: BuildGraph) -> set[int]:
-    """The nodes that the targets need."""
-    wanted: set[int] = set()
-    pending = [target.node for target in graph.targets]
-    while pending:
-        number = pending.pop()
-        if number not in wanted:
-            wanted.add(number)
-            pending.extend(graph.nodes[number].inputs)
-    return wanted
 
 
 def source_result(op: SourceOp) -> Result:

@@ -19,12 +19,12 @@ from img.builder.graph import (
     ConfigOp,
     CopyOp,
     CopyPart,
+    Goal,
     HistoryLine,
     Node,
     Op,
     RunOp,
     SourceOp,
-    Target,
     TreeOp,
     WorkdirOp,
 )
@@ -172,7 +172,7 @@ class Planner:
         self.names = Names(dockerfile, options)
         self.checks = PlanChecks(self)
 
-    def plan(self) -> Target:
+    def plan(self) -> Goal:
         """Plans the target and all that it needs."""
         names = self.names
         self.checks.file()
@@ -186,7 +186,7 @@ class Planner:
         if self.options.platform_given:
             config = replace(config, platform=_given(self.options.platform, config.platform))
         named = find_stage(self.dockerfile, label(names.target)) is names.target
-        return Target(
+        return Goal(
             stage=label(names.target) if named else str(names.target.index),
             platform=config.platform,
             node=state.node,
