@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
+    from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, PruneResult, PullResult, Usage
+    from img.engine import BuildResult, BuiltImage, PruneResult, PullResult, Usage
     from img.errors import (
         BuildError,
         DockerfileError,
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildError",
+    "BuildGraph",
     "BuildRecord",
     "BuildResult",
     "BuildRow",
+    "BuiltImage",
     "Client",
     "DockerfileError",
     "FetchError",
@@ -68,9 +71,10 @@ __all__ = [
 
 _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
+    "img.builder.graph": ("BuildGraph",),
     "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
-    "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
+    "img.engine": ("BuildResult", "BuiltImage", "PruneResult", "PullResult", "Usage"),
     "img.errors": (
         "BuildError",
         "DockerfileError",

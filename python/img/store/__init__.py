@@ -8,6 +8,7 @@
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/remote/         files and repositories that builds fetched
     <root>/logs/           what builds left: their records, and the logs of their steps
+    <root>/claims/         which steps are running, each held by its process
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -25,9 +26,10 @@ from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.builds import BuildRow, BuildStore, new_build_id
 from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
+from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
-from img.store.images import ImageName, ImageStore
+from img.store.images import ImageName, ImageStore, index_of
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
@@ -40,6 +42,8 @@ __all__ = [
     "CacheMounts",
     "CacheRecord",
     "CacheRow",
+    "Claim",
+    "Claims",
     "ImageName",
     "LayerRecord",
     "Pruned",
@@ -47,11 +51,12 @@ __all__ = [
     "Store",
     "WorkFolder",
     "ground",
+    "index_of",
     "new_build_id",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "logs")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "logs", "claims")
 
 
 class Store:
@@ -91,6 +96,7 @@ class Store:
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")
         self.builds = BuildStore(self._database, self.root / "logs", self.work)
+        self.claims = Claims(self.root / "claims")
         if mapping is not None:
             self._adopt(mapping)
 
@@ -137,6 +143,7 @@ class Store:
             cache_mounts=self.cache_mounts,
             remotes=self.remotes,
             builds=self.builds,
+            claims=self.claims,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:
