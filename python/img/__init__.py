@@ -78,7 +78,15 @@ _HOMES = {
     "img.builder.graph": ("BuildGraph",),
     "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
-    "img.engine": ("BuildResult", "BuiltImage", "LockEntry", "LockResult", "PruneResult", "PullResult", "Usage"),
+    "img.engine": (
+        "BuildResult",
+        "BuiltImage",
+        "LockEntry",
+        "LockResult",
+        "PruneResult",
+        "PullResult",
+        "Usage",
+    ),
     "img.errors": (
         "BuildError",
         "DockerfileError",

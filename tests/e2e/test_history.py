@@ -381,6 +381,28 @@ def test_the_metadata_has_dockers_fields_and_the_build(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.endswith(".part")) == []
 
 
+def test_the_metadata_of_several_targets_and_platforms_has_each(
+    img: Img, make_context: Context, tmp_path: Path
+) -> None:
+    dockerfile = "FROM scratch AS a\nCOPY f /a\nFROM scratch AS b\nCOPY f /b\n"
+    context = make_context({"Dockerfile": dockerfile, "f": ""})
+    flags = ("--target=a", "--target=b", "--platform=linux/amd64,linux/arm64", "-t", "a=one", "-t", "b=two")
+    img.ok("build", *flags, "--iidfile", tmp_path / "id", "--metadata-file", tmp_path / "m", context)
+    data = json.loads((tmp_path / "m").read_text())
+    assert list(data["img.targets"]) == ["a", "b"]
+    assert data["containerimage.descriptor"] == data["img.targets"]["b"]["containerimage.descriptor"]
+    for target, name in (("a", "one"), ("b", "two")):
+        found = data["img.targets"][target]
+        assert found["containerimage.descriptor"]["mediaType"] == "application/vnd.oci.image.index.v1+json"
+        assert found["containerimage.digest"] == found["containerimage.descriptor"]["digest"]
+        assert found["image.name"] == f"docker.io/library/{name}:latest"
+    assert (tmp_path / "id").read_text() == data["id"]
+    assert len(data["images"]) == 4
+    row = img.ok("history", "--json").json()[0]
+    assert row["names"] == ["docker.io/library/one:latest", "docker.io/library/two:latest"]
+    assert record(img, "one")["request"]["tags"] == ["a=one", "b=two"]
+
+
 def test_a_build_that_fails_leaves_no_files_of_an_earlier_one(
     img: Img, make_context: Context, busybox_image: str, tmp_path: Path
 ) -> None:

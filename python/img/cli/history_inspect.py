@@ -74,6 +74,9 @@ def _head(record: BuildRecord) -> Iterator[tuple[str, str]]:
     counts = [step for step in record.steps if step.shown]
     if counts:
         yield "Steps", f"{len(counts)}, {sum(step.cached for step in counts)} cached"
+    for note in record.notes:
+        if note.get("level") == "warning":
+            yield "Warning", note["text"]
     for found in record.warnings:
         place = f" (line {found['line']})" if found.get("line") else ""
         yield (

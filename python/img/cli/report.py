@@ -55,7 +55,8 @@ def write_files(result: BuildResult, flags: dict[str, Any], store: Store) -> Non
 
 def metadata(result: BuildResult, store: Store) -> dict[str, Any]:
     """What `--metadata-file` holds: docker's fields, ours, and those of the result."""
-    pushed = next(iter(result.pushed.values()), result.digest)
+    # Of several targets, what stands at the top is the last one's.
+    pushed = next((result.pushed[tag] for tag in result.tags if tag in result.pushed), result.digest)
     data: dict[str, Any] = {
         "containerimage.config.digest": result.id,
         "containerimage.descriptor": descriptor(store, pushed),
@@ -63,10 +64,28 @@ def metadata(result: BuildResult, store: Store) -> dict[str, Any]:
         "image.name": ",".join(result.tags),
         **asdict(result),
     }
+    targets = dict.fromkeys(image.target for image in result.images)
+    if len(targets) > 1:
+        data["img.targets"] = {target: _of_target(target, result, store) for target in targets}
     if result.build:
         data["img.build.ref"] = result.build
         data["img.build.record"] = str(store.builds.folder(result.build) / "build.json")
     return data
+
+
+def _of_target(target: str, result: BuildResult, store: Store) -> dict[str, Any]:
+    """docker's fields of one target, where there are several: those of `metadata` are the last one's."""
+    images = [image for image in result.images if image.target == target]
+    digest = images[0].digest
+    if images[0].tags:
+        row = store.names.row(images[0].tags[0])
+        digest = result.pushed.get(images[0].tags[0]) or row.index or row.manifest
+    return {
+        "containerimage.config.digest": images[0].id,
+        "containerimage.descriptor": descriptor(store, digest),
+        "containerimage.digest": digest,
+        "image.name": ",".join(images[0].tags),
+    }
 
 
 def descriptor(store: Store, digest: str) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Build:
         self._namespace = namespace
         self._backend = backend
         self._reach = reach or Reach()
+        self._record = record
         self._shared = shared
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
@@ -105,9 +106,9 @@ class Build:
         with self._store.work.begin() as work:
             context, dockerfile = self.read(work)
             graph = self.plan(dockerfile, context)
-            tags = hand_out(dockerfile, graph, self._tags)
             if self._record is not None:
                 self._record.planned(graph.nodes)
+            tags = hand_out(dockerfile, graph, self._tags)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)

@@ -101,7 +101,7 @@ class Recorder:
             seconds=0.0,
             status="running",
             lease=self._store.lease().path.name,
-            names=tuple(str(Reference.parse(tag)) for tag in self._request.tags),
+            names=tuple(str(Reference.parse(tag.rpartition("=")[2])) for tag in self._request.tags),
             context=request["context"],
             dockerfile=request.get("dockerfile", ""),
         )

@@ -288,8 +288,9 @@ class BuildStore:
             return None
         document.update(status=row.status, started=row.started, seconds=row.seconds)
         for step in document["steps"]:
-            if step.get("status") == "running" and row.status != "running":
-                step["status"] = "stopped"
+            if step.get("status") == "running":
+                step["seconds"] = max(0.0, row.seconds - step["started"])
+                step["status"] = "running" if row.status == "running" else "stopped"
             try:
                 step["log_bytes"] = self.log_path(row.id, step["number"]).stat().st_size
             except FileNotFoundError:
