@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import Context, MakeImg
 from tests.support.actions import Actions, token
+from tests.support.azure import ACCOUNT, KEY, Azure
 from tests.support.between import Between
 from tests.support.command import steps_run
 from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
@@ -72,7 +73,22 @@ def gha_cloud() -> Iterator[Cloud]:
         )
 
 
-@pytest.fixture(params=["s3", "gha"])
+@pytest.fixture
+def azblob_cloud() -> Iterator[Cloud]:
+    with Azure() as azure, Between(azure.port) as between:
+        yield Cloud(
+            spec="type=azblob,name=app",
+            env={
+                "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL": f"{between.url}/{ACCOUNT}",
+                "AZURE_STORAGE_KEY": KEY,
+            },
+            between=between,
+            secrets=(KEY,),
+            blobs=lambda: ["/blobs/"],
+        )
+
+
+@pytest.fixture(params=["s3", "gha", "azblob"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
     """Each store."""
     found: Cloud = request.getfixturevalue(f"{request.param}_cloud")
