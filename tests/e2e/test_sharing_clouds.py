@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,6 +161,21 @@ def test_a_layer_of_wrong_bytes_is_run_again(cloud: Cloud, stages: Path, make_im
     outcome = b.ok("build", "-t", "app", "--cache-from", cloud.spec, stages, env=cloud.env)
     assert len(steps_run(outcome)) == 4
     assert "left out" in outcome.text
+
+
+def test_an_interrupt_waits_for_no_upload(s3_cloud: Cloud, stages: Path, make_img: MakeImg) -> None:
+    s3_cloud.between.spoil(method="PUT", hang=True, times=99)
+    spec = f"{s3_cloud.spec},endpoint_url={s3_cloud.between.url},region=eu-central-1"
+    keys = f"access_key_id={ACCESS_KEY},secret_access_key={SECRET_KEY}"
+    process = make_img().start("build", "-t", "app", "--cache-to", f"{spec},{keys}", stages)
+    try:
+        assert s3_cloud.between.waiting.wait(60)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    assert b"Traceback" not in output
 
 
 def test_without_a_token_it_is_said_where_one_comes_from(make_img: MakeImg, stages: Path) -> None:
