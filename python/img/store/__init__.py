@@ -7,6 +7,7 @@
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/remote/         files and repositories that builds fetched
+    <root>/claims/         which steps are running, each held by its process
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -23,9 +24,10 @@ from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
+from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
-from img.store.images import ImageName, ImageStore
+from img.store.images import ImageName, ImageStore, index_of
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
@@ -36,6 +38,8 @@ __all__ = [
     "CacheMounts",
     "CacheRecord",
     "CacheRow",
+    "Claim",
+    "Claims",
     "ImageName",
     "LayerRecord",
     "Pruned",
@@ -43,10 +47,11 @@ __all__ = [
     "Store",
     "WorkFolder",
     "ground",
+    "index_of",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "claims")
 
 
 class Store:
@@ -85,6 +90,7 @@ class Store:
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")
+        self.claims = Claims(self.root / "claims")
         if mapping is not None:
             self._adopt(mapping)
 
@@ -130,6 +136,7 @@ class Store:
             work=self.work,
             cache_mounts=self.cache_mounts,
             remotes=self.remotes,
+            claims=self.claims,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:
