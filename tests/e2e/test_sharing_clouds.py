@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from tests.conftest import Context, MakeImg
 from tests.support.actions import Actions, token
+from tests.support.azure import ACCOUNT, KEY, Azure
 from tests.support.between import Between
 from tests.support.command import steps_run
 from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
@@ -72,7 +74,22 @@ def gha_cloud() -> Iterator[Cloud]:
         )
 
 
-@pytest.fixture(params=["s3", "gha"])
+@pytest.fixture
+def azblob_cloud() -> Iterator[Cloud]:
+    with Azure() as azure, Between(azure.port) as between:
+        yield Cloud(
+            spec="type=azblob,name=app",
+            env={
+                "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL": f"{between.url}/{ACCOUNT}",
+                "AZURE_STORAGE_KEY": KEY,
+            },
+            between=between,
+            secrets=(KEY,),
+            blobs=lambda: ["/blobs/"],
+        )
+
+
+@pytest.fixture(params=["s3", "gha", "azblob"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
     """Each store."""
     found: Cloud = request.getfixturevalue(f"{request.param}_cloud")
@@ -144,6 +161,21 @@ def test_a_layer_of_wrong_bytes_is_run_again(cloud: Cloud, stages: Path, make_im
     outcome = b.ok("build", "-t", "app", "--cache-from", cloud.spec, stages, env=cloud.env)
     assert len(steps_run(outcome)) == 4
     assert "left out" in outcome.text
+
+
+def test_an_interrupt_waits_for_no_upload(s3_cloud: Cloud, stages: Path, make_img: MakeImg) -> None:
+    s3_cloud.between.spoil(method="PUT", hang=True, times=99)
+    spec = f"{s3_cloud.spec},endpoint_url={s3_cloud.between.url},region=eu-central-1"
+    keys = f"access_key_id={ACCESS_KEY},secret_access_key={SECRET_KEY}"
+    process = make_img().start("build", "-t", "app", "--cache-to", f"{spec},{keys}", stages)
+    try:
+        assert s3_cloud.between.waiting.wait(60)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130, output
+    assert b"Traceback" not in output
 
 
 def test_without_a_token_it_is_said_where_one_comes_from(make_img: MakeImg, stages: Path) -> None:

@@ -3,7 +3,7 @@
     spec      one `type=…,NAME=VALUE`, checked
     index     the document that a cache consists of: records, and the mounts that travel
     backend   `CacheBackend`, what each kind of storage is to the floors above; `open_backend` makes one
-    registry, local, s3, gha     one module for each kind
+    registry, local, s3, gha, azblob     one module for each kind
 
 A backend moves verified blobs and one document; it knows nothing of keys, hits or layers. `engine.sharing`
 lays the build's cache over several of them.

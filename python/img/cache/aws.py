@@ -20,7 +20,7 @@ import certifi
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES, ConfigChainFactory
 from botocore.credentials import AssumeRoleWithWebIdentityProvider, ContainerProvider, EnvProvider
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import ConfigParseError, InvalidConfigError, InvalidRegionError, ProfileNotFound
 from urllib3.util import SKIP_HEADER
 
 from img.cache.attributes import count, flag
@@ -45,10 +45,11 @@ class Connection:
     """
 
     def __init__(self, spec: CacheSpec, reach: Reach, limits: Limits) -> None:
-        """Prepares the client; nothing is asked.
+        """Prepares the client; nothing is asked of the store.
 
         Raises:
             UsageError: a profile, an endpoint or the CA file makes no sense.
+            botocore's errors: what the machine or a service should know of credentials could not be had.
         """
         variables, attributes = reach.variables, spec.attributes
         self._bundle = _bundle(variables.get("AWS_CA_BUNDLE", "") or reach.ca_file)
@@ -72,9 +73,18 @@ class Connection:
                 verify=self._bundle,
                 config=_config(spec, reach, endpoint or "https://s3.amazonaws.com", limits),
             )
-        except (BotoCoreError, ValueError) as error:
+        except (
+            ConfigParseError,
+            InvalidConfigError,
+            InvalidRegionError,
+            ProfileNotFound,
+            ValueError,
+        ) as error:
             self.close()
             raise UsageError(f"--cache-{spec.use} type=s3: {error}") from error
+        except BaseException:  # credentials that could not be fetched, say
+            self.close()
+            raise
         if flag(spec, "disable_accept_encoding"):
             self.client.meta.events.register("before-send.s3", _without_accept_encoding)
 

@@ -105,7 +105,7 @@ class Reach:
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-_HOMES = {"registry": "registry", "local": "local", "s3": "s3", "gha": "gha"}
+_HOMES = {"registry": "registry", "local": "local", "s3": "s3", "gha": "gha", "azblob": "azblob"}
 """Module of each kind; it has `open_backend(spec, reach)`."""
 
 

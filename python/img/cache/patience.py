@@ -1,7 +1,7 @@
 """`Patience`: how the object stores wait: tries, limits of time and memory, and an early end.
 
-`s3` and `gha` carry out everything through one. What waits for the network does so in a thread that is left
-behind when the build stops or its time is up, since nothing can wake it; such a thread dies with its own
+`s3`, `gha` and `azblob` do everything through one. What waits for the network does so in a thread that is
+left behind when the build stops or its time is up, since nothing can wake it; such a thread dies with its own
 time-out, or with the process. It knows no protocol.
 """
 

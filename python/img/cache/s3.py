@@ -262,8 +262,7 @@ class S3Cache:
             _Missing: there is no such object.
             CacheError: it failed, after as many tries as boto3 made.
         """
-        client = self._client()
-        return self._guarded(key, lambda: getattr(client, method)(Bucket=self._bucket, **arguments))
+        return self._guarded(key, lambda: getattr(self._client(), method)(Bucket=self._bucket, **arguments))
 
     def _guarded(self, key: str, work: Callable[[], Any]) -> Any:
         """Calls boto3, and says what went wrong without what it quotes.
@@ -316,11 +315,14 @@ class S3Cache:
 
         from img.cache.aws import shown_endpoint
 
-        where = shown_endpoint(self._client())
+        with self._lock:
+            where = shown_endpoint(self._connection.client) if self._connection else "the store"
         if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError):
             hint = "give access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             return self._error(key, "there are no credentials", hint)
-        if isinstance(error, boto.CredentialRetrievalError | boto.TokenRetrievalError):
+        if isinstance(
+            error, boto.CredentialRetrievalError | boto.MetadataRetrievalError | boto.TokenRetrievalError
+        ):
             return self._error(
                 key, "the credentials could not be fetched", "check the profile, or log in anew"
             )

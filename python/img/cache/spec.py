@@ -57,6 +57,16 @@ _S3 = (
     "retry_max_attempts",
 )
 _GHA = ("scope", "timeout", "url", "url_v2", "token", "ghtoken", "repository", "version")
+_AZBLOB = (
+    "account_url",
+    "account_name",
+    "container",
+    "prefix",
+    "blobs_prefix",
+    "manifests_prefix",
+    "name",
+    "secret_access_key",
+)
 
 ATTRIBUTES: Mapping[tuple[str, Use], tuple[str, ...]] = {
     ("registry", "to"): ("ref", *_PACKED, *_BOTH),
@@ -68,6 +78,8 @@ ATTRIBUTES: Mapping[tuple[str, Use], tuple[str, ...]] = {
     ("s3", "from"): (*_S3, *_BOTH),
     ("gha", "to"): (*_GHA, "mode", "compression", "compression-level", *_BOTH),
     ("gha", "from"): (*_GHA, *_BOTH),
+    ("azblob", "to"): (*_AZBLOB, "mode", "compression", "compression-level", *_BOTH),
+    ("azblob", "from"): (*_AZBLOB, *_BOTH),
 }
 """What each kind takes, by how it is used."""
 
@@ -86,7 +98,7 @@ class CacheSpec:
     """One shared cache.
 
     Attributes:
-        kind: `registry`, `local`, `inline`, `s3` or `gha`.
+        kind: `registry`, `local`, `inline`, `s3`, `gha` or `azblob`.
         use: `from` or `to`.
         attributes: By name; those of `ATTRIBUTES`. May hold credentials: never shown.
     """
@@ -130,7 +142,7 @@ class CacheSpec:
     @property
     def ages(self) -> bool:
         """Its storage may drop what is old, though it is read: it is written even where nothing changed."""
-        return self.kind == "s3"
+        return self.kind in ("s3", "azblob")
 
     @property
     def mounts(self) -> tuple[str, ...]:
@@ -138,7 +150,7 @@ class CacheSpec:
         return tuple(word for word in self.attributes.get("mounts", "").split(";") if word)
 
     def __str__(self) -> str:
-        names = ("ref", "dest", "src", "bucket", "scope", "name", "tag")
+        names = ("ref", "dest", "src", "bucket", "account_name", "container", "scope", "name", "tag")
         shown = ",".join(f"{name}={self.attributes[name]}" for name in names if name in self.attributes)
         return f"type={self.kind}{',' if shown else ''}{shown}"
 
@@ -187,7 +199,7 @@ def _check(where: str, kind: str, found: dict[str, str]) -> None:
     if found.get("mode", "min") not in ("min", "max"):
         raise UsageError(f"{where}: mode is min or max, not {found['mode']!r}")
     if kind == "inline" and found.get("mode") == "max":
-        hint = "mode=max needs a cache of its own: type=registry, local, s3 or gha"
+        hint = "mode=max needs a cache of its own: type=registry, local, s3, gha or azblob"
         raise UsageError(f"{where} holds no other layers than the image's", hint=hint)
     _check_form(where, found)
     _check_compression(where, found)

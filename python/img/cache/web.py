@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -27,6 +27,9 @@ _MOST_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ANSWER_BYTES = 1 << 20
 _MAX_TEXT = 200
+
+
+Sign = Callable[[str, str, Mapping[str, str], int], dict[str, str]]
 
 
 class Web:
@@ -95,8 +98,14 @@ class Web:
             raise self._error(what, "the answer is no JSON object")
         return data
 
-    def pieces(self, what: str, url: str, offset: int, size: int | None) -> Iterator[bytes]:
-        """Downloads from an offset on; follows redirects. `size` is the whole file's, where it is known.
+    def pieces(
+        self, what: str, url: str, offset: int, size: int | None, *, sign: Sign | None = None
+    ) -> Iterator[bytes]:
+        """Downloads from an offset on; follows redirects, which get no signature.
+
+        Args:
+            size: The whole file's, or None where it is not known.
+            sign: Gives the headers that allow a request, of its method, URL, headers and length.
 
         Raises:
             SizeMismatch: the file has another size.
@@ -104,8 +113,8 @@ class Web:
         """
         if offset and size is not None and offset >= size:
             return
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._followed(what, url, headers) as reply:
+        headers: Mapping[str, str] = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._followed(what, url, headers, sign) as reply:
             partial = offset if reply.status == 206 else 0
             if size is not None and reply.length is not None and reply.length + partial != size:
                 raise SizeMismatch(size, reply.length + partial)
@@ -126,9 +135,11 @@ class Web:
                 self._transport = Transport(self._options)
             return self._transport
 
-    def _followed(self, what: str, url: str, headers: Mapping[str, str]) -> Reply:
-        for _ in range(_MOST_REDIRECTS + 1):
-            reply = self.ask(what, "GET", url, ok=(200, 206, *_REDIRECTS), headers=headers)
+    def _followed(self, what: str, url: str, headers: Mapping[str, str], sign: Sign | None) -> Reply:
+        first = sign("GET", url, headers, 0) if sign else headers
+        for number in range(_MOST_REDIRECTS + 1):
+            sent = headers if number else first
+            reply = self.ask(what, "GET", url, ok=(200, 206, *_REDIRECTS), headers=sent)
             if reply.status not in _REDIRECTS:
                 return reply
             there = urljoin(url, reply.headers.get("Location", ""))

@@ -99,7 +99,7 @@ _LAST_SECOND = 253402300799
     "cache_from",
     multiple=True,
     metavar="type=TYPE[,NAME=VALUE…]",
-    help="Ask a shared cache: registry, local, s3 or gha; may be repeated.",
+    help="Ask a shared cache: registry, local, s3, gha or azblob; may be repeated.",
 )
 @click.option(
     "-cache-to",
@@ -107,7 +107,7 @@ _LAST_SECOND = 253402300799
     "cache_to",
     multiple=True,
     metavar="type=TYPE[,NAME=VALUE…]",
-    help="Write a shared cache: registry, local, inline, s3 or gha; may be repeated.",
+    help="Write a shared cache: registry, local, inline, s3, gha or azblob; may be repeated.",
 )
 @click.option("--explain", is_flag=True, help="Say of every step what its cache key was compared with.")
 @click.option(

@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 BACKENDS: dict[str, Backend] = {"auto": "auto", "overlayfs": "overlay", "native": "native"}
 """What `--backend` takes."""
 
-_CACHE_PREFIXES = ("AWS_", "ACTIONS_")
+_CACHE_PREFIXES = ("AWS_", "ACTIONS_", "AZURE_STORAGE_", "BUILDKIT_AZURE_STORAGE_")
 _CACHE_NAMES = frozenset({"GITHUB_API_URL", "GITHUB_BASE_REF", "GITHUB_REF", "GITHUB_REPOSITORY"})
 
 BACKEND_HELP = "How steps get their files: overlayfs mounts, native copies, or auto (the default)."

@@ -89,7 +89,6 @@ class Build:
         self._namespace = namespace
         self._backend = backend
         self._reach = reach or Reach()
-        self._record = record
         self._shared = shared
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
@@ -307,6 +306,11 @@ class Build:
         finally:
             if memo is not None:
                 _save(memo, self._progress)
+
+
+def _layers_of(solved: Solved) -> list[str]:
+    """The layers of the images that a build gave."""
+    return [diff_id for image in solved.images for diff_id in image.config.diff_ids]
 
 
 def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:

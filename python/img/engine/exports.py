@@ -291,6 +291,10 @@ class Exports:
             if cache.error is not None and not cache.spec.ignore_error:
                 raise cache.error
 
+    def drain(self) -> None:
+        """Waits until nothing is on its way any more."""
+        self._background.drain()
+
     def stop(self) -> None:
         """Ends everything, and waits for that a moment."""
         self._background.stop()

@@ -293,14 +293,10 @@ class SharedCaches:
 def _chain(graph: BuildGraph) -> set[int]:
     """The nodes whose layers the images are made of."""
     found: set[int] = set()
-    for number in _targets(graph):
+    for number in (target.node for target in graph.targets):
         while number not in found:
             found.add(number)
             inputs = graph.nodes[number].inputs
             if inputs:
                 number = inputs[0]
     return found
-
-
-def _targets(graph: BuildGraph) -> Sequence[int]:
-    return tuple(target.node for target in graph.targets)

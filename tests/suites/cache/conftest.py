@@ -12,6 +12,7 @@ from img.cache import CacheBackend, CacheSpec, Reach, open_backend, parse_spec
 from img.registry import Options, Registry
 
 from tests.support.actions import Actions, token
+from tests.support.azure import KEY, Azure
 from tests.support.registry import Registry as RunningRegistry
 from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
 
@@ -110,7 +111,20 @@ def gha1_storage(actions: Actions) -> Storage:
     return Storage(to="type=gha", from_="type=gha", reach=Reach(registry=no_registry, variables=variables))
 
 
-KINDS = ("local", "registry", "s3", "gha", "gha1")
+@pytest.fixture
+def azure() -> Iterator[Azure]:
+    """An empty account."""
+    with Azure() as running:
+        yield running
+
+
+@pytest.fixture
+def azblob_storage(azure: Azure) -> Storage:
+    spec = f"type=azblob,account_url={azure.url},secret_access_key={KEY}"
+    return Storage(to=spec, from_=spec, reach=Reach(registry=no_registry))
+
+
+KINDS = ("local", "registry", "s3", "gha", "gha1", "azblob")
 """Each kind has a fixture `<kind>_storage`, which gives an empty storage."""
 
 

@@ -384,6 +384,18 @@ def test_the_version_is_told_or_found_out(
     assert ("twirp" in between.seen[0].path) == (version == 2)
 
 
+def test_the_proxy_is_that_of_the_caller(
+    actions: Actions, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert cache(actions.url, actions.token).read() is None
+    between.spoil(status=200, body=b"{}")
+    spec = parse_spec("type=gha,token=t,url_v2=http://cache.example/", "from")
+    made = open_backend(spec, Reach(registry=no_registry, proxies={"http": between.url}))
+    assert made.read() is None
+    assert between.seen[0].path.startswith("http://cache.example/twirp/")
+
+
 def test_tokens_are_never_shown() -> None:
     reach = Reach(registry=no_registry, variables={"ACTIONS_RUNTIME_TOKEN": "t0ken"})
     spec = parse_spec("type=gha,token=t0ken,ghtoken=gh0token", "to")

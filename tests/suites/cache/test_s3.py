@@ -328,6 +328,27 @@ def test_a_profile_is_found_in_the_file_that_variables_name(
     assert "AKIAOFTHEFILE0000000" in between.seen[0].headers["Authorization"]
 
 
+def test_credentials_that_cannot_be_fetched_are_an_error_of_the_cache(bucket: str, s3: S3) -> None:
+    variables = {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1/",
+        "AWS_METADATA_SERVICE_TIMEOUT": "1",
+    }
+    made = cache(bucket, s3.url, variables=variables, access_key_id="", secret_access_key="")
+    assert "credentials could not be fetched" in failing(made).reason
+
+
+def test_the_proxy_is_that_of_the_caller(
+    bucket: str, s3: S3, between: Between, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert cache(bucket, s3.url).read() is None
+    between.spoil(status=404, times=99)
+    spec = parse_spec(s3_spec(bucket, "http://store.example", use_path_style="true"), "from")
+    made = open_backend(spec, Reach(registry=no_registry, proxies={"http": between.url}))
+    assert made.read() is None
+    assert between.seen[0].path == f"http://store.example/{bucket}/manifests/img"
+
+
 def test_a_profile_that_is_not_there_is_named(bucket: str, s3: S3) -> None:
     made = cache(bucket, s3.url, variables={"AWS_PROFILE": "nobody"}, access_key_id="", secret_access_key="")
     with pytest.raises(UsageError, match="nobody"):
