@@ -161,6 +161,22 @@ class Shared(Protocol):
         """
 
 
+class Travelling(Protocol):
+    """The cache mounts that come from other machines and go to them. Thread-safe."""
+
+    def bring(self, mount_id: str, key: str, folder: Path) -> bool:
+        """Fills the empty folder of a cache with what a shared cache carries of it.
+
+        Returns:
+            False where none does, or what it gives is not sound: the folder is empty then.
+        Raises:
+            CacheError: a cache failed whose errors count.
+        """
+
+    def used(self, mount_id: str, key: str, copy: Path) -> None:
+        """Tells of the copy of a cache that a step is about to use."""
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -182,6 +198,7 @@ class Site:
             look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
         shared: Caches of other machines, or None.
+        travelling: The cache mounts that are in those, or None.
     """
 
     store: Store
@@ -199,3 +216,4 @@ class Site:
     remotes: Remotes | None = None
     run_options: RunOptions = field(default_factory=RunOptions)
     shared: Shared | None = None
+    travelling: Travelling | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from img import _core
 from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
-from img.builder.graph import BuildGraph
+from img.builder.graph import BuildGraph, RunOp
 from img.context import Context
 from img.dockerfile import image_words, near_stage, parse
 from img.dockerfile.faults import fault, shown
@@ -33,6 +33,7 @@ from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
 if TYPE_CHECKING:
+    from img.engine.mounts import TravellingMounts
     from img.engine.named import NamedContexts, Resolve
     from img.engine.sharing import SharedCaches
 
@@ -62,12 +63,14 @@ class Build:
         backend: Backend = "auto",
         reach: Reach | None = None,
         shared: SharedCaches | None = None,
+        travelling: TravellingMounts | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
         Args:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
             shared: Caches of other machines, or None; whoever made them ends them.
+            travelling: The cache mounts in those.
         """
         self._store = store
         self._puller = puller
@@ -78,6 +81,7 @@ class Build:
         self._backend = backend
         self._reach = reach or Reach()
         self._shared = shared
+        self._travelling = travelling
         self._tags = tuple(Reference.parse(tag) for tag in request.tags)
         for tag in self._tags:
             if tag.digest:
@@ -104,12 +108,21 @@ class Build:
                 solved = self._solve(graph, context, work)
             except ImgError:
                 self._warn(warnings)
+                self._offer_mounts(graph)
                 raise
+        self._offer_mounts(graph)
         image = self._shared.inline(solved.image) if self._shared else solved.image
         for tag in self._tags or (None,):
             self._store.names.put(image, tag)
         self._warn(warnings)
         return Built(image=image, solved=solved, tags=self._tags, warnings=warnings)
+
+    def _offer_mounts(self, graph: BuildGraph) -> None:
+        """Gives cache mounts to other machines: what a build that failed has fetched helps the next."""
+        if self._travelling is not None:
+            ops = (node.op for node in graph.nodes)
+            mounts = (mount for op in ops if isinstance(op, RunOp) for mount in op.mounts)
+            self._travelling.offer({mount.id for mount in mounts if mount.kind == "cache"})
 
     def _warn(self, warnings: tuple[Finding, ...]) -> None:
         """Shows the warnings: once, when the build is over, whatever came of it."""
@@ -248,6 +261,7 @@ class Build:
             remotes=self._fetcher,
             run_options=self._run_options,
             shared=self._shared,
+            travelling=self._travelling,
         )
         memo = None
         if context.lasting:

@@ -22,7 +22,7 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
-from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
+from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow, CacheShape
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
@@ -36,6 +36,7 @@ __all__ = [
     "CacheMounts",
     "CacheRecord",
     "CacheRow",
+    "CacheShape",
     "ImageName",
     "LayerRecord",
     "Pruned",
