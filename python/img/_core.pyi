@@ -17,8 +17,10 @@ from typing_extensions import Self
 __all__ = [
     "ApplyStats",
     "BlobSink",
+    "ChunkedFolder",
     "Container",
     "DigestMemo",
+    "FolderChunk",
     "IgnoreRules",
     "Namespace",
     "Packed",
@@ -27,6 +29,7 @@ __all__ = [
     "TreeRecord",
     "apply_layer",
     "change_mode",
+    "chunk_folder",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
@@ -43,8 +46,11 @@ __all__ = [
     "spawn",
     "start_outside",
     "stop_everything",
+    "stream_folder",
     "unmount",
     "unpack_archive",
+    "unpack_chunks",
+    "unpack_folder",
     "wait_for_lock",
 ]
 

@@ -24,7 +24,7 @@ from img.errors import UsageError
 from img.oci import Descriptor
 from img.progress import Note, Progress
 from img.store import CacheLease, CacheRow, CacheShape, Store, WorkFolder
-from img.store.cache_mounts import write_chunks
+from img.store.cache_copy import write_chunks
 
 _SHORTEST = 4
 """Digits of a name that are enough to choose by."""

@@ -24,7 +24,7 @@ from img.oci import Descriptor
 from img.oci.descriptor import is_digest
 from img.progress import Note, Progress
 from img.store import CacheLease, Store, WorkFolder
-from img.store.cache_mounts import Chunks, write_chunks
+from img.store.cache_copy import Chunks, write_chunks
 
 THREADS = 4
 """Chunks that are fetched at once."""

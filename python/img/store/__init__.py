@@ -22,7 +22,8 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
-from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow, CacheShape
+from img.store.cache_copy import CacheRow, CacheShape
+from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore

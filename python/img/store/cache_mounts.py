@@ -11,83 +11,20 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 from img import _core
 from img.errors import StoreError
+from img.store.cache_copy import CacheRow, Chunks, about_of, read_chunks
 from img.store.work import WorkFolder
 
 Sharing = Literal["shared", "private", "locked"]
-
-Chunks = Mapping[str, tuple[str, int]]
-"""Digest and size of a chunk's blob, by the BLAKE3 of the tar's bytes in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheShape:
-    """All that the beginning of a cache depends on: where one of these differs, it is another cache.
-
-    Attributes:
-        id: What people call it.
-        uid: Owner of the folder, as the container sees it; `gid` likewise.
-        mode: Permission bits of the folder; None for the usual ones, or the seed's.
-        seed: Content digest of what it begins as, or empty.
-        source: Path in there.
-    """
-
-    id: str
-    uid: int = 0
-    gid: int = 0
-    mode: int | None = None
-    seed: str = ""
-    source: str = "/"
-
-    @property
-    def key(self) -> str:
-        """Names the cache: the same on every machine."""
-        facts = [self.id, self.uid, self.gid, self.mode, self.seed, self.source]
-        return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-    def __str__(self) -> str:
-        """What tells it from others of its id, as the mount's options; empty where nothing does."""
-        owner = [f"{name}={number}" for name, number in (("uid", self.uid), ("gid", self.gid)) if number]
-        mode = [] if self.mode is None else [f"mode={self.mode:o}"]
-        return ",".join([*owner, *mode, *([f"source={self.source}"] if self.seed else [])])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRow:
-    """One copy of a cache, for people.
-
-    Attributes:
-        shape: What tells it from others of its id (`str(CacheShape)`).
-        used: In seconds since 1970.
-        busy: Somebody holds it.
-    """
-
-    id: str
-    path: Path
-    used: float
-    busy: bool
-    shape: str = ""
-
-    @property
-    def name(self) -> str:
-        """The copy: its cache's key, and a number."""
-        return self.path.name
-
-    @property
-    def key(self) -> str:
-        """Names the cache."""
-        return self.path.name.partition(".")[0]
 
 
 class CacheLease:
@@ -107,7 +44,7 @@ class CacheLease:
     @property
     def shape(self) -> str:
         """What tells the cache from others of its id."""
-        return _about(self.path).get("shape", "")
+        return about_of(self.path).get("shape", "")
 
     def chunks(self) -> Chunks:
         """What was known of its chunks when it travelled last; empty where nothing is."""
@@ -191,11 +128,11 @@ class CacheMounts:
                 continue
             rows.append(
                 CacheRow(
-                    id=_about(path).get("id", path.name),
+                    id=about_of(path).get("id", path.name),
                     path=path,
                     used=os.fstat(lock).st_mtime,
                     busy=not _try(lock, shared=False),
-                    shape=_about(path).get("shape", ""),
+                    shape=about_of(path).get("shape", ""),
                 )
             )
         return rows
@@ -278,7 +215,7 @@ class CacheMounts:
             return lock
         os.close(lock)
         raise StoreError(
-            f"the cache mount {_about(path).get('id', path.name)} is in use by a build",
+            f"the cache mount {about_of(path).get('id', path.name)} is in use by a build",
             hint="try again when that build has ended",
         )
 
@@ -413,28 +350,3 @@ def _is_empty(folder: Path) -> bool:
             return next(entries, None) is None
     except OSError:
         return False
-
-
-def _about(path: Path) -> dict[str, str]:
-    """What is noted of a copy; nothing where that cannot be read."""
-    try:
-        data = json.loads((path / "about.json").read_text(encoding="utf-8"))
-        return {name: value for name, value in data.items() if isinstance(value, str)}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def read_chunks(copy: Path) -> Chunks:
-    """What is known of a copy's chunks; nothing where that cannot be read."""
-    try:
-        data = json.loads((copy / "chunks.json").read_text(encoding="utf-8"))
-        return {str(content): (str(digest), int(size)) for content, (digest, size) in data.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
-        return {}
-
-
-def write_chunks(copy: Path, chunks: Chunks) -> None:
-    """Notes what is known of a copy's chunks: it only saves work, so two writers may overtake one another."""
-    new = copy / f"chunks-{os.urandom(4).hex()}"
-    new.write_text(json.dumps(chunks), encoding="utf-8")
-    new.rename(copy / "chunks.json")
