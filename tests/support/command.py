@@ -119,9 +119,9 @@ class Img:
             **passed,
         }
 
-    def build(self, context: Path, *args: str | Path, tag: str = "t") -> Outcome:
+    def build(self, context: Path, *args: str | Path, tag: str = "t", **options: Any) -> Outcome:
         """Builds a folder, which must succeed."""
-        return self.ok("build", "-t", tag, *args, context)
+        return self.ok("build", "-t", tag, *args, context, **options)
 
     def image(self, name: str = "t") -> trees.ReadImage:
         """Reads an image's files and configuration through `img save`."""

@@ -1,7 +1,7 @@
 """`Exports`: the caches that `--cache-to` names: what they are to say, and the blobs that go there meanwhile.
 
 Layers are compressed and sent by threads of their own as steps end; the documents are written at the end,
-also of a build that failed. A cache that fails is given up; the caller says whether that fails the build.
+also of a build that failed. A cache that fails is given up; whether that fails the build, its spec says.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import BinaryIO
 
+from img.builder import SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
 from img.engine.background import Background
+from img.engine.imports import Imports
 from img.engine.packing import MEDIA_TYPES, pack_blob
 from img.errors import CacheError, ImgError
 from img.oci import Descriptor
@@ -151,8 +153,9 @@ class Exports:
     def _give_up(self, cache: Export, error: BaseException) -> None:
         with self._lock:
             if cache.error is None:
-                known = isinstance(error, CacheError)
-                cache.error = error if known else CacheError(str(cache.spec), str(error))  # type: ignore[assignment]
+                cache.error = (
+                    error if isinstance(error, CacheError) else CacheError(str(cache.spec), str(error))
+                )
 
     def _blob(self, spec: CacheSpec, diff_id: str) -> Descriptor | None:
         """The blob of a layer, made now if need be; None where the layer is gone."""
@@ -213,7 +216,7 @@ class Exports:
     ) -> None:
         """One chunk, in a thread of its own; with the last one that was `left`, the mount is there."""
         try:
-            self._put(cache, chunk, lambda: open_chunk(chunk))
+            self._put(cache, chunk, partial(open_chunk, chunk))
             with self._lock:
                 left.discard(chunk.digest)
                 if not left:
@@ -223,14 +226,12 @@ class Exports:
 
     # ---- at the end --------------------------------------------------------------------------
 
-    def finish(self, *, failed: bool, known: Callable[[str], Sequence[Descriptor]],
-               bring: Callable[[str], bool]) -> None:  # fmt: skip
+    def finish(self, imports: Imports, *, failed: bool) -> None:
         """Sends what is left, and writes the documents.
 
         Args:
+            imports: The caches that were asked: they may have what is to be written.
             failed: The build did: what the caches said before stays beside what this build says.
-            known: Gives the blobs of a layer that other caches name.
-            bring: Brings a layer to the store; False where it cannot be had.
         Raises:
             CacheError: a cache could not be written whose errors count.
         """
@@ -239,8 +240,9 @@ class Exports:
         self._background.drain()
         for cache in self._caches:
             for diff_id in sorted(cache.later):
-                self._background.add(lambda c=cache, d=diff_id: self._send_late(c, d, known, bring))  # type: ignore[misc]
+                self._background.add(partial(self._send_late, cache, diff_id, imports))
         self._background.drain()
+        self._add_kin(imports.all())
         for cache in self._caches:
             if cache.error is None:
                 try:
@@ -249,24 +251,36 @@ class Exports:
                     self._give_up(cache, error)
         self._tell()
 
-    def _send_late(
-        self,
-        cache: Export,
-        diff_id: str,
-        known: Callable[[str], Sequence[Descriptor]],
-        bring: Callable[[str], bool],
-    ) -> None:
+    def _send_late(self, cache: Export, diff_id: str, imports: Imports) -> None:
         """A layer that need not come to this machine where the cache has it already."""
         try:
-            there = next((blob for blob in known(diff_id) if cache.backend.has(blob)), None)
+            there = next((blob for blob in imports.blobs_of(diff_id) if cache.backend.has(blob)), None)
         except CacheError as error:
             self._give_up(cache, error)
             return
         if there is not None:
             with self._lock:
                 cache.blobs[diff_id] = there
-        elif bring(diff_id):
-            self._send(cache, diff_id)
+            return
+        try:
+            imports.bring([diff_id])
+        except (SharedLost, CacheError):
+            return  # nobody needed it here; its record goes without
+        self._send(cache, diff_id)
+
+    def _add_kin(self, known: Sequence[SharedRecord]) -> None:
+        """Adds the other keys of the same steps: who was found by one of them did not ask for the others.
+
+        Args:
+            known: What other caches say.
+        """
+        runs = {(r.created, r.diff_id, r.content): r for r in self.records.values() if r.created}
+        mine = self._store.records.of_runs(sorted({created for created, _, _ in runs}))
+        kin: list[CacheRecord | SharedRecord] = [*mine, *known]
+        for other in kin:
+            run = runs.get((other.created, other.diff_id, other.content))
+            if run is not None and other.inputs and other.key not in self.records:
+                self.records[other.key] = replace(run, key=other.key, inputs=other.inputs)
 
     def _write(self, cache: Export, *, failed: bool) -> None:
         """Writes one document, unless the cache says the same already."""
@@ -314,6 +328,10 @@ class Exports:
         for cache in self._caches:
             if cache.error is not None and not cache.spec.ignore_error:
                 raise cache.error
+
+    def drain(self) -> None:
+        """Waits until nothing is on its way any more."""
+        self._background.drain()
 
     def stop(self) -> None:
         """Ends everything, and waits for that a moment."""

@@ -207,6 +207,10 @@ class Imports:
             for cache in self._caches:
                 cache.lent = False
 
+    def all(self) -> list[SharedRecord]:
+        """Every record of the caches that were read and are still asked."""
+        return [record for cache in self._caches if not cache.gone for record in cache.records.values()]
+
     # ---- layers ------------------------------------------------------------------------------
 
     def bring(self, diff_ids: Sequence[str]) -> None:

@@ -273,10 +273,10 @@ class SharedCaches:
         """Writes the documents, also after a failure; an interrupt ends everything."""
         try:
             if error is None:
-                self._finish(failed=False)
+                self._exports.finish(self._imports, failed=False)
             elif isinstance(error, ImgError):
                 try:
-                    self._finish(failed=True)
+                    self._exports.finish(self._imports, failed=True)
                 except CacheError as unwritten:  # the build's own error is the one to be raised
                     self._progress(Note(level="warning", text=f"a cache is not written: {unwritten}"))
         except BaseException:
@@ -287,17 +287,6 @@ class SharedCaches:
                 self._abandon()
             self._imports.close()
             self._exports.close()
-
-    def _finish(self, *, failed: bool) -> None:
-        self._exports.finish(failed=failed, known=self._imports.blobs_of, bring=self._brought)
-
-    def _brought(self, diff_id: str) -> bool:
-        """Brings a layer that only a cache to be written needs."""
-        try:
-            self._imports.bring([diff_id])
-        except (SharedLost, CacheError):
-            return False
-        return True
 
     def _abandon(self) -> None:
         """Ends all that is under way."""

@@ -6,6 +6,7 @@ The inputs are kept as canonical JSON so that a miss can be explained field by f
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from img.store.database import Database
@@ -64,6 +65,16 @@ class RecordStore:
             (record.key, record.inputs, record.diff_id, record.content, record.tar_bytes,
              record.created, record.title, record.place, record.listing, time.time()),
         )  # fmt: skip
+
+    def of_runs(self, created: Sequence[str]) -> list[CacheRecord]:
+        """The records of steps that ran at these times; a step that several keys find has several."""
+        found: list[CacheRecord] = []
+        for start in range(0, len(created), 500):  # SQLite takes so many values at least
+            some = tuple(created[start : start + 500])
+            marks = ",".join("?" * len(some))
+            query = f"SELECT {_COLUMNS} FROM records WHERE created IN ({marks})"
+            found.extend(_record(row) for row in self._database.rows(query, some))
+        return found
 
     def drop(self, *, unused_since: float) -> int:
         """Forgets records not used since a time (seconds since the epoch); gives their number."""
