@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from tests.conftest import Context, MakeImg
 from tests.support import hosts
 from tests.support.command import Img
 from tests.support.registry import Registry
+from tests.support.web import Web
 
 DEADLINE = 60
 
@@ -139,15 +143,19 @@ def test_files_arrive_as_they_were(warmed: Make, make_img: MakeImg, tmp_path: Pa
 def test_owners_arrive_as_far_as_there_are_ids(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     a, b, single = make_img(), make_img(), make_img("--single-id")
     context = warmed("target=/c", "chown 12:34 /c/d/f; stat -c '%u:%g' /c/d/f > /owner")
-    look = warmed("target=/c", "ls -n /c/d > /owner")
     a.build(context, "--cache-to", f"type=local,dest={tmp_path / 'cache'},mounts=all")
     for machine in (b, single):
         machine.build(context, "--no-cache", "--cache-from", f"type=local,src={tmp_path / 'cache'}")
         assert machine.image().text("got") == "warm\n"
     if hosts.many_ids():
         assert b.image().text("owner") == "12:34\n"
-    single.build(look, "--no-cache", "--cache-to", f"type=local,dest={tmp_path / 'again'},mounts=all")
-    assert document(tmp_path / "again").mounts[0].id == "/c"
+    single.build(warmed(), "--no-cache", "--cache-to", f"type=local,dest={tmp_path / 'again'},mounts=all")
+    if hosts.many_ids():
+        # To whom it belonged is not lost on the way through a machine with one id.
+        c = make_img()
+        look = warmed("target=/c", "stat -c '%u:%g' /c/d/f > /owner")
+        c.build(look, "--cache-from", f"type=local,src={tmp_path / 'again'}")
+        assert c.image().text("owner") == "12:34\n"
 
 
 def test_another_owner_is_another_cache(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
@@ -245,8 +253,6 @@ def hostile(place: Path, *, entry: str, total_bytes: int = 0, damage: bool = Fal
         out.addfile(link)
         out.addfile(tarfile.TarInfo(entry))
     frame = subprocess.run(["zstd", "-c", archive], check=True, capture_output=True).stdout
-    import hashlib
-
     name = hashlib.sha256(frame).hexdigest()
     (place / "blobs/sha256").mkdir(parents=True)
     (place / "blobs/sha256" / name).write_bytes(frame[:-1] + b"x" if damage else frame)
@@ -480,3 +486,44 @@ def test_the_library_does_the_same(warmed: Make, make_img: MakeImg, tmp_path: Pa
         assert two.import_cache_mount("/c", source=f"type=local,src={tmp_path / 'cache'}") == mount.name
         assert [gone.id for gone in two.remove_cache_mounts("/c")] == ["/c"]
         assert two.cache_mounts() == []
+
+
+# ---- real tools ------------------------------------------------------------------------------------
+
+
+def wheel() -> bytes:
+    """A package without dependencies, as pip installs it."""
+    archive = io.BytesIO()
+    meta = "greeting-1.0.dist-info"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("greeting.py", f"WORD = {os.urandom(100_000).hex()!r}\n")
+        out.writestr(f"{meta}/METADATA", "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
+        out.writestr(f"{meta}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        out.writestr(f"{meta}/RECORD", "".join(f"{name},,\n" for name in (*out.namelist(), f"{meta}/RECORD")))
+    return archive.getvalue()
+
+
+def test_pip_downloads_nothing_on_the_second_machine(
+    make_img: MakeImg, make_context: Context, debian_image: str, registry: Registry
+) -> None:
+    a, b = make_img(), make_img()
+    image = f"{registry.host}/python-{os.getpid()}"
+    install = "apt-get update && apt-get install -y --no-install-recommends python3-pip"
+    base = make_context({"Dockerfile": f"FROM {debian_image}\nRUN {install}\n"})
+    a.ok("build", "-t", image, "--push", base, timeout=590)
+    where = f"type=registry,ref={registry.host}/pip-{os.getpid()}"
+    name = "greeting-1.0-py3-none-any.whl"
+    with Web() as web:
+        # Says of its files what the world's index says: that they never change.
+        web.put(f"/{name}", wheel(), headers={"Cache-Control": "max-age=365000000, immutable, public"})
+        link = f'<!DOCTYPE html><a href="/{name}">{name}</a>'
+        web.put("/simple/greeting/", link, headers={"Content-Type": "text/html"})
+        pip = (
+            f"pip install --break-system-packages --trusted-host 127.0.0.1 -i {web.url('/simple/')} greeting"
+        )
+        run = f"RUN --mount=type=cache,target=/root/.cache/pip {pip}\nRUN python3 -c 'import greeting'\n"
+        context = make_context({"Dockerfile": f"FROM {image}\n{run}"})
+        a.build(context, "--cache-to", f"{where},mounts=all")
+        assert web.statuses(f"/{name}") == [200]
+        b.build(context, "--no-cache", "--cache-from", where)
+        assert web.statuses(f"/{name}") == [200], "the second machine fetched the wheel"

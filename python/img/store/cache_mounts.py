@@ -180,9 +180,10 @@ class CacheMounts:
         Raises:
             StoreError: somebody is using one.
         """
-        held = []
+        held: list[tuple[Path, int | None]] = []
         try:
-            held = [(row.path, self._alone(row.path)) for row in rows]
+            for row in rows:
+                held.append((row.path, self._alone(row.path)))
             for path, lock in held:
                 if lock is not None:
                     path.rename(trash.path / f"cache-{path.name}")
