@@ -9,7 +9,7 @@ Every function may raise `OSError` (with its path), `img.errors.DiskFull`, and
 `KeyboardInterrupt`; what else it raises is named beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 from typing_extensions import Self
@@ -17,8 +17,10 @@ from typing_extensions import Self
 __all__ = [
     "ApplyStats",
     "BlobSink",
+    "ChunkedFolder",
     "Container",
     "DigestMemo",
+    "FolderChunk",
     "IgnoreRules",
     "Namespace",
     "Packed",
@@ -27,6 +29,7 @@ __all__ = [
     "TreeRecord",
     "apply_layer",
     "change_mode",
+    "chunk_folder",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
@@ -43,8 +46,11 @@ __all__ = [
     "spawn",
     "start_outside",
     "stop_everything",
+    "stream_folder",
     "unmount",
     "unpack_archive",
+    "unpack_chunks",
+    "unpack_folder",
     "wait_for_lock",
 ]
 
@@ -202,6 +208,69 @@ def pack_layer(
         blob: File to write the (compressed) tar to; written beside it and renamed. None: digest only.
         clamp_mtime: Times later than this (seconds since the epoch) become this.
     Source: OCI image-spec v1.1, layer.md, "Creating".
+    """
+
+# ---- chunks.rs: folders of cache mounts that travel --------------------------------------------
+
+@final
+class FolderChunk:
+    """A part of a folder's tar, as a zstd frame."""
+
+    digest: str
+    """sha256 of the frame."""
+    size: int
+    """Bytes of the frame."""
+    content: str
+    """BLAKE3 of the tar's bytes in it, in hexadecimal."""
+    known: bool
+    """It was known, and no frame was made."""
+
+@final
+class ChunkedFolder:
+    """A folder in chunks: one behind the other, their frames are a `.tar.zst`."""
+
+    chunks: list[FolderChunk]
+    """In the tar's order; one may stand in several places."""
+    total_bytes: int
+    """Length of the tar."""
+    entries: int
+    left_out: list[str]
+    """Files that somebody was writing to whenever they were read: they are not in the tar."""
+    torn: list[str]
+    """Files that were written to while they were read (`stream_folder` only): both states are in it."""
+
+def chunk_folder(source: str, spool: str, *, known: Mapping[str, tuple[str, int]]) -> ChunkedFolder:
+    """Cuts a folder's tar into chunks by their content, so that a small change changes few of them.
+
+    The chunks depend on the folder alone. Others may write to it meanwhile. Sockets, pipes and devices are
+    left out; `.wh.` names are ordinary ones.
+
+    Args:
+        spool: Existing folder; gets a file for each chunk that is not known, by its hexadecimal digest.
+        known: Digest and size of chunks that nobody needs, by `FolderChunk.content`.
+    """
+
+def stream_folder(source: str, output: int) -> ChunkedFolder:
+    """Writes a folder to a file descriptor as the same `.tar.zst`."""
+
+def unpack_chunks(chunks: Sequence[str], dest: str, *, total_bytes: int) -> list[str]:
+    """Extracts chunks, given as files in the tar's order, into an empty folder.
+
+    Args:
+        total_bytes: Length that the tar must have.
+    Returns:
+        `FolderChunk.content` of each.
+    Raises:
+        LayerError: they are no chunks, or an entry is hostile. SizeMismatch. `dest` may hold a part.
+    """
+
+def unpack_folder(archive: str, dest: str) -> bool:
+    """Extracts an archive as `unpack_archive` does, and takes an empty tar for one.
+
+    Returns:
+        False, having done nothing, where it is no archive.
+    Raises:
+        LayerError: it is one, but broken or hostile.
     """
 
 # ---- copies.rs: what COPY and ADD read and write ----------------------------------------------

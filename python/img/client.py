@@ -42,6 +42,7 @@ from img.store import BuildRow, Store
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
 
 
@@ -468,6 +469,74 @@ class Client:
         record = self.build_record(build)
         steps = record.steps if step == "" else record.find_steps(str(step))
         return b"".join(self.store.builds.log(record.id, found.number) for found in steps)
+
+    # ---- cache mounts ------------------------------------------------------------------------
+
+    def cache_mounts(self) -> list[CacheMount]:
+        """Every copy of every cache mount in the store (RUN --mount=type=cache), by id."""
+        from img.engine.mount_verbs import CacheMount
+
+        return [CacheMount(**row) for row in self._call("cache_mounts")]
+
+    def export_cache_mount(
+        self, name: str, output: str | os.PathLike[str] | None = None, *, to: str = ""
+    ) -> None:
+        """Writes a cache mount as a `.tar.zst` file, or into a shared cache.
+
+        Args:
+            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
+            output: The file, replaced when it is whole.
+            to: `type=…,NAME=VALUE` as for `cache_to`, in place of it.
+        Raises:
+            UsageError: it is not here, or several are. CacheError: the shared cache cannot be written.
+        """
+        if (output is None) == (not to):
+            raise UsageError("a cache mount is exported to a file, or with to=")
+        if output is None:
+            self._call("export_cache_mount", name=name, to=to, cwd=os.getcwd())
+        else:
+            self._call("export_cache_mount", name=name, output=str(Path(output).absolute()))
+
+    def import_cache_mount(
+        self,
+        name: str,
+        archive: str | os.PathLike[str] | None = None,
+        *,
+        source: str = "",
+        uid: int = 0,
+        gid: int = 0,
+        mode: int | None = None,
+    ) -> str:
+        """Makes or replaces a cache mount by an archive, or by what a shared cache carries; gives its name.
+
+        Args:
+            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
+            archive: tar; zstd, gzip, bzip2 or xz around it.
+            source: `type=…,NAME=VALUE` as for `cache_from`, in place of it.
+            uid: What the mount's options say, for one that is not here yet; `gid` and `mode` likewise.
+        Raises:
+            UsageError: no such archive or cache, or several are meant. LayerError: it is broken or hostile.
+            StoreError: a build is using the cache mount. What is there stays as it is.
+        """
+        if (archive is None) == (not source):
+            raise UsageError("a cache mount is imported from an archive, or with source=")
+        path = "" if archive is None else str(Path(archive).absolute())
+        args = {"source": source, "cwd": os.getcwd(), "uid": uid, "gid": gid, "mode": mode}
+        return str(self._call("import_cache_mount", name=name, archive=path, **args))
+
+    def remove_cache_mounts(
+        self, names: str | Sequence[str] = (), *, everything: bool = False
+    ) -> list[CacheMount]:
+        """Removes cache mounts: every copy that a name stands for, or all; gives what was removed.
+
+        Raises:
+            UsageError: one of them is not here. StoreError: one is in use. Then none is removed.
+        """
+        from img.engine.mount_verbs import CacheMount
+
+        listed = [names] if isinstance(names, str) else list(names)
+        rows = self._call("remove_cache_mounts", names=listed, everything=everything)
+        return [CacheMount(**row) for row in rows]
 
     # ---- parts -------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from img.progress import Event, to_json
 
 CALLS = frozenset(
     {"build", "pull", "push", "tag", "remove", "save", "export", "load", "unpack", "usage", "prune"}
+    | {"cache_mounts", "export_cache_mount", "import_cache_mount", "remove_cache_mounts"}
 )
 """The operations that a caller may ask for."""
 
@@ -82,7 +83,7 @@ def perform(call: Mapping[str, Any], progress: Any) -> Any:
     with Engine(Settings(**settings), progress) as engine:
         if name == "build":
             return plain(engine.build(BuildRequest.from_data(args["request"])))
-        if name in ("save", "export"):
+        if "output" in args:
             return _written(engine, name, args)
         return plain(getattr(engine, name)(**args))
 
@@ -104,6 +105,8 @@ def _written(engine: Engine, name: str, args: dict[str, Any]) -> None:
 
 def plain(value: Any) -> Any:
     """A result as plain data."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 

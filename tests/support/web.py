@@ -28,6 +28,7 @@ class Page:
         cut: Bytes after which the connection breaks, as often as there are entries.
         secret: The Authorization header without which it answers 401.
         sized: Send Content-Length; else the body ends with the connection.
+        headers: What is sent besides.
     """
 
     data: bytes = b""
@@ -39,6 +40,7 @@ class Page:
     failures: int = 0
     secret: str = ""
     sized: bool = True
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,8 @@ class Web:
         status = 304 if known else 206 if start else page.status
         self.asked.append(Asked(path=path, headers=dict(request.headers), status=status))
         request.send_response(status)
+        for name, value in page.headers.items():
+            request.send_header(name, value)
         if page.location:
             request.send_header("Location", page.location)
         if page.etag:

@@ -183,6 +183,22 @@ class Logs(Protocol):
         """
 
 
+class Travelling(Protocol):
+    """The cache mounts that come from other machines and go to them. Thread-safe."""
+
+    def bring(self, mount_id: str, key: str, folder: Path) -> bool:
+        """Fills the empty folder of a cache with what a shared cache carries of it.
+
+        Returns:
+            False where none does, or what it gives is not sound: the folder is empty then.
+        Raises:
+            CacheError: a cache failed whose errors count.
+        """
+
+    def used(self, mount_id: str, key: str, copy: Path) -> None:
+        """Tells of the copy of a cache that a step is about to use."""
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -206,6 +222,7 @@ class Site:
         roomy: Tells whether there is memory for one more step beside those that run.
         shared: Caches of other machines, or None.
         logs: Keeps the output of steps; None where nobody does.
+        travelling: The cache mounts that are in those, or None.
     """
 
     store: Store
@@ -225,3 +242,4 @@ class Site:
     shared: Shared | None = None
     roomy: Callable[[], bool] = _always
     logs: Logs | None = None
+    travelling: Travelling | None = None

@@ -23,6 +23,9 @@ VERSION = 1
 MEDIA_TYPE = "application/vnd.img.cache.v1+json"
 """Of the document, where a manifest names it."""
 
+CHUNK_MEDIA_TYPE = "application/vnd.img.cache.chunk.v1.tar+zstd"
+"""Of a part of a cache mount."""
+
 ANNOTATION = "vnd.img.cache.v1"
 """Of an image's manifest: the document of an inline cache, whose layers are the image's own."""
 
@@ -68,12 +71,16 @@ class SharedMount:
         key: Names the store's folder (`store.CacheMounts.lease`).
         chunks: Blobs that are one tar.zst when they are put one behind the other.
         total_bytes: Size of the tar.
+        shape: The mount's options that tell it from others of its id, for people.
+        root: `uid:gid:mode` of the folder itself, the mode in octal; a build does not need it.
     """
 
     id: str
     key: str
     chunks: tuple[Descriptor, ...]
     total_bytes: int = 0
+    shape: str = ""
+    root: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -48,8 +48,11 @@ from img.store import LayerRecord, Pruned, Store
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.mount_verbs import CacheMount, MountVerbs
+    from img.engine.mounts import TravellingMounts
     from img.engine.sharing import SharedCaches
     from img.registry import Registry
 
@@ -191,24 +194,25 @@ class Engine:
         puller = self._puller(_barred(request))
         from img.engine.building import Build
 
-        shared = self._shared(request)
-        build = Build(
-            self.store,
-            puller,
-            request,
-            self._progress,
-            jobs=self._jobs,
-            namespace=namespace,
-            backend=self._settings.backend,
-            reach=self._reach(),
-            record=record,
-            shared=shared,
-        )
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
-        number = record.begin()
         pushing = puller if request.pull != "never" else self._puller()
-        with shared or nullcontext():
+        with ExitStack() as held:
+            shared, travelling = self._shared(request, held)
+            build = Build(
+                self.store,
+                puller,
+                request,
+                self._progress,
+                jobs=self._jobs,
+                namespace=namespace,
+                backend=self._settings.backend,
+                reach=self._reach(),
+                record=record,
+                shared=shared,
+                travelling=travelling,
+            )
+            number = record.begin()
             built = build.run()
             pushed = {
                 str(tag): self._push(output.images, tag, pushing, "gzip")
@@ -231,16 +235,27 @@ class Engine:
             bases=built.bases,
         )
 
-    def _shared(self, request: BuildRequest) -> SharedCaches | None:
-        """The caches that a build shares with other machines; None where it shares none."""
+    def _shared(
+        self, request: BuildRequest, held: ExitStack
+    ) -> tuple[SharedCaches | None, TravellingMounts | None]:
+        """The caches that a build shares with other machines, and the cache mounts in them; None for none."""
         inline = "BUILDKIT_INLINE_CACHE" in request.build_args
         if not (request.cache_from or request.cache_to or inline):
-            return None
-        from img import cache
+            return None, None
+        from img.engine.mounts import TravellingMounts
         from img.engine.sharing import shared_caches  # most builds share nothing
 
+        shared = shared_caches(request, self.store, self._cache_reach(), self._progress)
+        # The chunks are at hand until the caches were written, which is when `shared` ends.
+        work = held.enter_context(self.store.work.begin())
+        held.enter_context(shared)
+        return shared, TravellingMounts(self.store, shared, work, self._progress)
+
+    def _cache_reach(self) -> CacheReach:
+        from img import cache
+
         settings = self._settings
-        reach = cache.Reach(
+        return cache.Reach(
             registry=self._cache_registry,
             proxies=settings.proxies,
             no_proxy=settings.no_proxy,
@@ -248,7 +263,6 @@ class Engine:
             sources=self.store.layers.sources_of,
             variables=settings.variables,
         )
-        return shared_caches(request, self.store, reach, self._progress)
 
     # ---- asking about a build ----------------------------------------------------------------
 
@@ -533,6 +547,71 @@ class Engine:
             cache_mounts_bytes=mounts,
             logs_bytes=logs,
         )
+
+    # ---- cache mounts ------------------------------------------------------------------------
+
+    def cache_mounts(self) -> list[CacheMount]:
+        """Every copy of every cache mount, by id."""
+        return self._mount_verbs().all()
+
+    def export_cache_mount(
+        self, name: str, *, out: BinaryIO | None = None, to: str = "", cwd: str = "."
+    ) -> None:
+        """Writes a cache mount as a `.tar.zst`, or into a shared cache.
+
+        Args:
+            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
+            to: `type=…,NAME=VALUE` (`img.cache.parse_spec`), in place of `out`.
+            cwd: Folder that a folder in `to` is relative to.
+        Raises:
+            UsageError: it is not here, or several are. CacheError: the cache cannot be written.
+        """
+        verbs = self._mount_verbs()
+        if out is not None:
+            return verbs.export(name, out)
+        from img.cache import parse_spec
+        from img.engine.sharing import placed_spec
+
+        return verbs.export_to(name, placed_spec(parse_spec(to, "to"), cwd), self._cache_reach())
+
+    def import_cache_mount(
+        self, name: str, *, archive: str = "", source: str = "", cwd: str = ".", uid: int = 0, gid: int = 0,
+        mode: int | None = None,
+    ) -> str:  # fmt: skip
+        """Makes or replaces a cache mount by an archive, or by what a shared cache carries; gives its name.
+
+        Args:
+            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
+            source: `type=…,NAME=VALUE` of a shared cache, in place of an archive's path.
+            uid: What the mount's options say, for one that is not here yet; `gid` and `mode` likewise.
+        Raises:
+            UsageError: no such archive or cache, or several caches are meant. LayerError: it is broken or
+                hostile. StoreError: a build is using the cache mount. What is there stays as it is.
+        """
+        from img.cache import parse_spec
+        from img.engine.sharing import placed_spec
+        from img.store import CacheShape
+
+        if not source and not Path(archive).is_file():
+            raise UsageError(f"no such archive: {archive}")
+        verbs = self._mount_verbs()
+        if source:
+            return verbs.fill_from(name, placed_spec(parse_spec(source, "from"), cwd), self._cache_reach())
+        return verbs.fill(name, Path(archive), CacheShape(id=name, uid=uid, gid=gid, mode=mode))
+
+    def remove_cache_mounts(self, names: Sequence[str] = (), *, everything: bool = False) -> list[CacheMount]:
+        """Removes cache mounts: every copy that a name stands for, or all; gives what was removed.
+
+        Raises:
+            UsageError: one of them is not here. StoreError: one is in use. Then none is removed.
+        """
+        return self._mount_verbs().remove(names, everything=everything)
+
+    def _mount_verbs(self) -> MountVerbs:
+        from img.engine.mount_verbs import MountVerbs
+
+        namespace = self.enter()
+        return MountVerbs(self.store, self._progress, ranged=namespace.kind != "single")
 
     def prune(self, *, everything: bool = False) -> PruneResult:
         """Frees what no image, no cache policy and no running process needs.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from img import _core
 from img.builder import PlanOptions, Site, Solved, needed_bases, plan_together, solve
 from img.builder.fresh import fresh_nodes
-from img.builder.graph import BuildGraph
+from img.builder.graph import BuildGraph, RunOp
 from img.context import Context
 from img.dockerfile import find_stage, parse
 from img.dockerfile.faults import fault
@@ -37,6 +37,7 @@ from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
 
 if TYPE_CHECKING:
+    from img.engine.mounts import TravellingMounts
     from img.engine.named import NamedContexts, Resolve
     from img.engine.recording import Recorder
     from img.engine.sharing import SharedCaches
@@ -72,6 +73,7 @@ class Build:
         reach: Reach | None = None,
         record: Recorder | None = None,
         shared: SharedCaches | None = None,
+        travelling: TravellingMounts | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
@@ -79,6 +81,7 @@ class Build:
             namespace: What the process is in; None for a build that is only asked about (`calls`).
             record: Is told of the plan, and takes what steps write.
             shared: Caches of other machines, or None; whoever made them ends them.
+            travelling: The cache mounts in those.
         """
         self._store = store
         self._puller = puller
@@ -90,6 +93,7 @@ class Build:
         self._backend = backend
         self._reach = reach or Reach()
         self._shared = shared
+        self._travelling = travelling
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
         platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
@@ -118,12 +122,23 @@ class Build:
                 solved = self._solve(graph, dockerfile, context, work)
             except ImgError:
                 self._warn(warnings)
+                self._offer_mounts(graph)
                 raise
-        images = [self._shared.inline(image) for image in solved.images] if self._shared else solved.images
+        self._offer_mounts(graph)
+        images = solved.images
+        if self._shared is not None:
+            images = tuple(self._shared.inline(image) for image in images)
         outputs = name_outputs(self._store, graph, images, tags)
         self._warn(warnings)
         bases = dict(sorted(self.resolver.bases.items()))
         return Built(outputs=outputs, solved=solved, warnings=warnings, bases=bases)
+
+    def _offer_mounts(self, graph: BuildGraph) -> None:
+        """Gives cache mounts to other machines: what a build that failed has fetched helps the next."""
+        if self._travelling is not None:
+            ops = (node.op for node in graph.nodes)
+            mounts = (mount for op in ops if isinstance(op, RunOp) for mount in op.mounts)
+            self._travelling.offer({mount.id for mount in mounts if mount.kind == "cache"})
 
     def _warn(self, warnings: tuple[Finding, ...]) -> None:
         """Shows the warnings: once, when the build is over, whatever came of it."""
@@ -281,6 +296,7 @@ class Build:
             roomy=Room(),
             logs=self._record,
             shared=self._shared,
+            travelling=self._travelling,
         )
         memo = None
         if context.lasting:
@@ -329,11 +345,6 @@ def refused(dockerfile: Dockerfile, fatal: tuple[Finding, ...]) -> DockerfileErr
     if span is None or "error" not in dockerfile.check:
         return DockerfileError(message, path=dockerfile.path, hint=hint)
     return fault(span, message, at="error", hint=hint)
-
-
-def _layers_of(solved: Solved) -> tuple[str, ...]:
-    """The layers (diff IDs) of all images, each once."""
-    return tuple(dict.fromkeys(diff_id for image in solved.images for diff_id in image.config.diff_ids))
 
 
 def _save(memo: _core.DigestMemo, progress: Progress) -> None:

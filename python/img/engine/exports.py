@@ -41,6 +41,7 @@ class Export:
         later: Layers that are sent at the end, since they may still come to this machine until then.
         blobs: Blobs that are there, by diff ID.
         mounts: Cache mounts that are there, by key.
+        chunks: Chunks that its document names, by digest; None where it was not looked at.
         error: Why it was given up, or None.
     """
 
@@ -51,6 +52,7 @@ class Export:
     later: set[str] = field(default_factory=set)
     blobs: dict[str, Descriptor] = field(default_factory=dict)
     mounts: dict[str, SharedMount] = field(default_factory=dict)
+    chunks: frozenset[str] | None = None
     error: CacheError | None = None
 
     def wants(self, mount_id: str) -> bool:
@@ -148,7 +150,7 @@ class Exports:
                 Transfer(action="push", digest=blob.digest, done_bytes=blob.size, total_bytes=blob.size)
             )
 
-    def _give_up(self, cache: Export, error: Exception) -> None:
+    def _give_up(self, cache: Export, error: BaseException) -> None:
         with self._lock:
             if cache.error is None:
                 cache.error = (
@@ -179,21 +181,47 @@ class Exports:
         """Whether a cache mount is to travel with one of the caches."""
         return any(cache.wants(mount_id) for cache in self._caches)
 
+    def wanted_mounts(self) -> frozenset[str]:
+        """What `mounts=` of the caches says: ids, and `all`."""
+        return frozenset(word for cache in self._caches for word in cache.spec.mounts)
+
+    def chunks_there(self, mount_id: str) -> frozenset[str]:
+        """The chunks, by digest, that all caches which want a cache mount name already."""
+        found: frozenset[str] | None = None
+        for cache in self._caches:
+            if cache.wants(mount_id) and cache.error is None:
+                if cache.chunks is None:
+                    index = self._earlier(cache)
+                    mounts = index.mounts if index else ()
+                    cache.chunks = frozenset(chunk.digest for mount in mounts for chunk in mount.chunks)
+                found = cache.chunks if found is None else found & cache.chunks
+        return found or frozenset()
+
     def offer_mount(self, mount: SharedMount, open_chunk: Callable[[Descriptor], BinaryIO]) -> None:
         """Sends a cache mount's chunks to the caches that it travels with, whose documents name it."""
         for cache in self._caches:
             if cache.wants(mount.id):
-                self._background.add(partial(self._send_mount, cache, mount, open_chunk))
+                left = {chunk.digest for chunk in mount.chunks}
+                for chunk in {chunk.digest: chunk for chunk in mount.chunks}.values():
+                    task = partial(self._send_chunk, cache, mount, chunk, left, open_chunk)
+                    self._background.add(task)
 
-    def _send_mount(
-        self, cache: Export, mount: SharedMount, open_chunk: Callable[[Descriptor], BinaryIO]
+    def _send_chunk(
+        self,
+        cache: Export,
+        mount: SharedMount,
+        chunk: Descriptor,
+        left: set[str],
+        open_chunk: Callable[[Descriptor], BinaryIO],
     ) -> None:
+        """One chunk, in a thread of its own; with the last one that was `left`, the mount is there."""
         try:
-            for chunk in mount.chunks:
-                self._put(cache, chunk, partial(open_chunk, chunk))
+            self._put(cache, chunk, partial(open_chunk, chunk))
             with self._lock:
-                cache.mounts[mount.key] = mount
-        except (ImgError, OSError) as error:
+                left.discard(chunk.digest)
+                if not left:
+                    cache.mounts[mount.key] = mount
+        except (ImgError, OSError, KeyboardInterrupt) as error:
             self._give_up(cache, error)
 
     # ---- at the end --------------------------------------------------------------------------
@@ -260,12 +288,17 @@ class Exports:
             records=tuple(replace(r, layer=cache.blobs.get(r.diff_id)) for r in self.records.values()),
             mounts=tuple(cache.mounts.values()),
         )
-        if failed and not index.records:
+        if failed and not (index.records or index.mounts):
             return
         before = self._before(cache)
-        earlier = CacheIndex.from_bytes(before) if failed and before else None
+        earlier = CacheIndex.from_bytes(before) if before and not cache.spec.reset else None
         if earlier is not None:
-            index = CacheIndex.joined((index, earlier))
+            # A step that did not run used no cache mount: what is there of it stays.
+            new = {mount.id for mount in index.mounts}
+            kept = tuple(mount for mount in earlier.mounts if mount.id not in new)
+            index = replace(index, mounts=(*index.mounts, *kept))
+            if failed:
+                index = CacheIndex.joined((index, replace(earlier, mounts=())))
         document = index.to_bytes()
         if document == before and not (cache.spec.reset or cache.spec.ages):
             self._note("info", f"the cache is as it was: {cache.spec}")
@@ -274,6 +307,11 @@ class Exports:
         size = sum(blob.size for blob in index.blobs) / (1 << 20)
         counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size:.1f} MiB"
         self._note("info", f"exported cache to {cache.spec}: {counts}")
+
+    def _earlier(self, cache: Export) -> CacheIndex | None:
+        """What the cache says now, if that can be read."""
+        before = self._before(cache)
+        return CacheIndex.from_bytes(before) if before else None
 
     def _before(self, cache: Export) -> bytes | None:
         """What the cache says now; what cannot be read is replaced."""

@@ -318,11 +318,12 @@ class Imports:
     # ---- cache mounts ------------------------------------------------------------------------
 
     def mounts(self) -> tuple[SharedMount, ...]:
-        """The cache mounts that travel with the caches, each once, as far as the caller wants them."""
+        """The cache mounts in the caches, each once: all of them, or those that `mounts=` names."""
         found: dict[str, SharedMount] = {}
         for cache in self.present():
             for mount in cache.mounts:
-                if "all" in cache.spec.mounts or mount.id in cache.spec.mounts:
+                wanted = cache.spec.mounts or ("all",)
+                if "all" in wanted or mount.id in wanted:
                     found.setdefault(mount.key, mount)
         return tuple(found.values())
 

@@ -39,8 +39,8 @@ def shared_caches(request: BuildRequest, store: Store, reach: Reach, progress: P
     Raises:
         UsageError: a cache is named that makes no sense.
     """
-    asked = [_placed(parse_spec(text, "from"), request.cwd) for text in request.cache_from]
-    written = [_placed(parse_spec(text, "to"), request.cwd) for text in request.cache_to]
+    asked = [placed_spec(parse_spec(text, "from"), request.cwd) for text in request.cache_from]
+    written = [placed_spec(parse_spec(text, "to"), request.cwd) for text in request.cache_to]
     inline = [spec for spec in written if spec.kind == "inline"]
     if request.build_args.get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true"):
         inline.append(CacheSpec(kind="inline", use="to"))
@@ -59,7 +59,7 @@ def shared_caches(request: BuildRequest, store: Store, reach: Reach, progress: P
     )
 
 
-def _placed(spec: CacheSpec, cwd: str) -> CacheSpec:
+def placed_spec(spec: CacheSpec, cwd: str) -> CacheSpec:
     """A folder is relative to where the caller stands."""
     places = {
         name: str(Path(cwd, spec.attributes[name])) for name in ("src", "dest") if name in spec.attributes
@@ -245,6 +245,14 @@ class SharedCaches:
     def wants_mount(self, mount_id: str) -> bool:
         """Tells whether a cache mount, by its id, is to be written to one of the caches."""
         return self._exports.wants_mount(mount_id)
+
+    def wanted_mounts(self) -> frozenset[str]:
+        """What `mounts=` of the caches that are written says: ids, and `all`."""
+        return self._exports.wanted_mounts()
+
+    def chunks_there(self, mount_id: str) -> frozenset[str]:
+        """The chunks, by digest, that all caches which want a cache mount name already."""
+        return self._exports.chunks_there(mount_id)
 
     def offer_mount(self, mount: SharedMount, open_chunk: Callable[[Descriptor], BinaryIO]) -> None:
         """Writes a cache mount to the caches that want it, beside the build.

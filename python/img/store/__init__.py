@@ -25,7 +25,8 @@ from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.builds import BuildRow, BuildStore, new_build_id
-from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
+from img.store.cache_copy import CacheRow, CacheShape
+from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
@@ -42,6 +43,7 @@ __all__ = [
     "CacheMounts",
     "CacheRecord",
     "CacheRow",
+    "CacheShape",
     "Claim",
     "Claims",
     "ImageName",

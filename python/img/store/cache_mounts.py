@@ -1,8 +1,9 @@
 """`CacheMounts`: the folders of RUN --mount=type=cache, each held by a lock that dies with its process.
 
 A cache is named by a key; `cache-mounts/<key>.<number>/` is one copy of it: `data/`, what it is
-called in `about.json`, and `lock`. Whoever uses a copy holds the flock of its `lock` file, shared
-or alone, whose time says when it was used last. A copy appears and leaves by one rename.
+called in `about.json`, perhaps what is known of its chunks in `chunks.json`, and `lock`. Whoever uses a
+copy holds the flock of its `lock` file, shared or alone, whose time says when it was used last. A copy
+appears and leaves by one rename.
 Source: Dockerfile reference, "RUN --mount=type=cache".
 """
 
@@ -13,44 +14,47 @@ import fcntl
 import itertools
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from img import _core
+from img.errors import StoreError
+from img.store.cache_copy import CacheRow, Chunks, about_of, read_chunks
 from img.store.work import WorkFolder
 
 Sharing = Literal["shared", "private", "locked"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRow:
-    """One copy of a cache, for people. `used` is in seconds since 1970; `busy`: somebody holds it."""
-
-    id: str
-    path: Path
-    used: float
-    busy: bool
-
-
 class CacheLease:
     """A copy of a cache that is ours to use until `close`, or the end of the process."""
 
-    def __init__(self, path: Path, lock: int) -> None:
-        """Takes over a locked descriptor; `CacheMounts.lease` is the way to one."""
+    def __init__(self, path: Path, lock: int, *, used: bool = True) -> None:
+        """Takes over a locked descriptor; `CacheMounts.lease` and `hold` are the ways to one."""
         self.path = path
         self._lock = lock
+        self._used = used
 
     @property
     def data(self) -> Path:
         """The folder that is mounted."""
         return self.path / "data"
 
+    @property
+    def shape(self) -> str:
+        """What tells the cache from others of its id."""
+        return about_of(self.path).get("shape", "")
+
+    def chunks(self) -> Chunks:
+        """What was known of its chunks when it travelled last; empty where nothing is."""
+        return read_chunks(self.path)
+
     def close(self) -> None:
-        """Gives it up and notes the time; safe to call twice."""
+        """Gives it up and notes the time of its use; safe to call twice."""
         if self._lock >= 0:
-            os.utime(self._lock)
+            if self._used:
+                os.utime(self._lock)
             os.close(self._lock)
             self._lock = -1
 
@@ -67,6 +71,8 @@ class CacheMounts:
     def __init__(self, root: Path) -> None:
         """Uses `root`, which exists, on the file system of the store's work folders."""
         self.root = root
+        self._making: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
 
     def lease(
         self,
@@ -77,27 +83,35 @@ class CacheMounts:
         work: Path,
         fill: Callable[[Path], None],
         waiting: Callable[[], None],
+        shape: str = "",
+        refill: Callable[[Path], bool] | None = None,
     ) -> CacheLease:
         """Gives a copy of a cache, made where there is none.
 
         Args:
-            key: Hexadecimal; all that the folder's beginning depends on.
+            key: Hexadecimal; all that the folder's beginning depends on (`CacheShape.key`).
             sharing: `shared` and `locked` take the first copy, with others or alone, and wait for who
                 has it otherwise; `private` takes a free copy, or makes one more, and never waits.
             id: What people call it.
             work: Folder of this process in which a new copy is made, and appears here when it is whole.
             fill: Makes the new copy's contents, in the folder that it is given.
             waiting: Called once where the cache is in other hands and has to be waited for.
+            shape: What tells it from others of its id, for people.
+            refill: Makes contents for a copy that is empty and that nobody holds; False where there are
+                none to be had.
         """
         for number in itertools.count():
             path = self.root / f"{key}.{number}"
             busy = False
             while not busy:
                 if path.exists():
+                    if refill is not None and _is_empty(path / "data"):
+                        self._refill(path, work, refill)
+                        refill = None
                     lease = self._open(path, sharing, waiting)
                     busy = lease is None and sharing == "private" and path.exists()
                 else:
-                    lease = self._make(path, sharing, id, work, fill)
+                    lease = self._make(path, sharing, {"id": id, "shape": shape}, work, fill)
                 if lease is not None:
                     return lease
         raise AssertionError("numbers do not end")
@@ -114,13 +128,69 @@ class CacheMounts:
                 continue
             rows.append(
                 CacheRow(
-                    id=_called(path),
+                    id=about_of(path).get("id", path.name),
                     path=path,
                     used=os.fstat(lock).st_mtime,
                     busy=not _try(lock, shared=False),
+                    shape=about_of(path).get("shape", ""),
                 )
             )
         return rows
+
+    def hold(self, path: Path, waiting: Callable[[], None]) -> CacheLease | None:
+        """Gives a copy to read: nobody has it alone meanwhile. None where it left.
+
+        Args:
+            waiting: Called once where somebody has it alone and has to be waited for.
+        """
+        while path.exists():
+            lease = self._open(path, "shared", waiting, used=False)
+            if lease is not None:
+                return lease
+        return None
+
+    def put(
+        self, key: str, *, id: str, shape: str, work: WorkFolder, fill: Callable[[Path], None],
+        name: str = "",
+    ) -> Path:  # fmt: skip
+        """Makes a copy anew, in place of the one that is there; gives its folder.
+
+        Args:
+            name: The copy that is replaced; by default the first one.
+            work: The new copy is made in it, and the old one left to it.
+            fill: Makes the contents, in the folder that it is given.
+        Raises:
+            StoreError: somebody is using it. It is as it was.
+        """
+        path = self.root / (name or f"{key}.0")
+        while True:
+            old = self._alone(path)
+            try:
+                lease = self._make_new(path, {"id": id, "shape": shape}, work.path, fill, old, work)
+            finally:
+                if old is not None:
+                    os.close(old)
+            if lease is not None:
+                lease.close()
+                return path
+
+    def remove(self, rows: list[CacheRow], trash: WorkFolder) -> None:
+        """Moves copies into `trash`: all of them or, where one is in use, none.
+
+        Raises:
+            StoreError: somebody is using one.
+        """
+        held: list[tuple[Path, int | None]] = []
+        try:
+            for row in rows:
+                held.append((row.path, self._alone(row.path)))
+            for path, lock in held:
+                if lock is not None:
+                    path.rename(trash.path / f"cache-{path.name}")
+        finally:
+            for _, lock in held:
+                if lock is not None:
+                    os.close(lock)
 
     def prune(self, *, unused_since: float, trash: WorkFolder) -> int:
         """Moves copies that nobody holds, and nobody used since a time, into `trash`; counts them."""
@@ -132,7 +202,47 @@ class CacheMounts:
                 count += 1
         return count
 
-    def _open(self, path: Path, sharing: Sharing, waiting: Callable[[], None]) -> CacheLease | None:
+    def _alone(self, path: Path) -> int | None:
+        """The lock of a copy, held alone; None where there is no such copy.
+
+        Raises:
+            StoreError: somebody is using it.
+        """
+        try:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        if _try(lock, shared=False):
+            return lock
+        os.close(lock)
+        raise StoreError(
+            f"the cache mount {about_of(path).get('id', path.name)} is in use by a build",
+            hint="try again when that build has ended",
+        )
+
+    def _refill(self, path: Path, work: Path, refill: Callable[[Path], bool]) -> None:
+        """Gives contents to a copy that has none, if nobody holds it: all of them at once."""
+        try:
+            lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        new = work / f"refill-{path.name}-{os.urandom(4).hex()}"
+        try:
+            if not (_try(lock, shared=False) and _is(path / "lock", lock) and _is_empty(path / "data")):
+                return
+            (new / "data").mkdir(parents=True)
+            if refill(new / "data"):
+                # A folder that is renamed onto an empty one takes its place in one step.
+                (new / "data").rename(path / "data")
+                if (new / "chunks.json").exists():
+                    (new / "chunks.json").rename(path / "chunks.json")
+        finally:
+            os.close(lock)
+            _core.remove_tree(str(new))
+
+    def _open(
+        self, path: Path, sharing: Sharing, waiting: Callable[[], None], *, used: bool = True
+    ) -> CacheLease | None:
         """Locks a copy that is there; None where it left meanwhile, or is another's and not waited for."""
         try:
             lock = os.open(path / "lock", os.O_RDWR | os.O_CLOEXEC)
@@ -146,8 +256,9 @@ class CacheMounts:
                 _core.wait_for_lock(lock, shared=shared)
                 held = True
             if held and _is(path / "lock", lock):
-                os.utime(lock)
-                lease = CacheLease(path, lock)
+                if used:
+                    os.utime(lock)
+                lease = CacheLease(path, lock, used=used)
                 lock = -1
                 return lease
             return None
@@ -156,16 +267,38 @@ class CacheMounts:
                 os.close(lock)
 
     def _make(
-        self, path: Path, sharing: Sharing, id: str, work: Path, fill: Callable[[Path], None]
+        self, path: Path, sharing: Sharing, about: dict[str, str], work: Path, fill: Callable[[Path], None]
     ) -> CacheLease | None:
         """Makes a copy, locked before anybody can see it; None where another was first."""
+        with self._lock:
+            making = self._making.setdefault(path.name, threading.Lock())
+        # What a copy begins as may be long in coming: two steps of a build do not both fetch it.
+        with making:
+            if path.exists():
+                return None
+            return self._make_new(path, about, work, fill, sharing=sharing)
+
+    def _make_new(
+        self,
+        path: Path,
+        about: dict[str, str],
+        work: Path,
+        fill: Callable[[Path], None],
+        old: int | None = None,
+        trash: WorkFolder | None = None,
+        *,
+        sharing: Sharing = "locked",
+    ) -> CacheLease | None:
+        """Makes a copy beside its place, moves an `old` one that is held out of it, and then this one in."""
         new = work / f"cache-{path.name}-{os.urandom(4).hex()}"
         (new / "data").mkdir(parents=True)
         lock = os.open(new / "lock", os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            (new / "about.json").write_text(json.dumps({"v": 1, "id": id}), encoding="utf-8")
+            (new / "about.json").write_text(json.dumps({"v": 1, **about}), encoding="utf-8")
             fill(new / "data")
             _try(lock, shared=sharing == "shared")
+            if old is not None and trash is not None and _is(path / "lock", old):
+                path.rename(trash.path / f"old-{new.name}")
             new.rename(path)
             lease = CacheLease(path, lock)
             lock = -1
@@ -211,9 +344,10 @@ def _is(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _called(path: Path) -> str:
-    """What a copy is called; its folder's name where that cannot be read."""
+def _is_empty(folder: Path) -> bool:
+    """Tells whether nothing is in a folder; one that left holds something."""
     try:
-        return str(json.loads((path / "about.json").read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError):
-        return path.name
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False

@@ -43,8 +43,12 @@ impl ChunkedFolder {
             };
             Py::new(py, chunk)
         });
-        let paths =
-            |found: Vec<Vec<u8>>| found.into_iter().map(OsString::from_vec).collect::<Vec<_>>();
+        let paths = |found: Vec<Vec<u8>>| {
+            found
+                .into_iter()
+                .map(OsString::from_vec)
+                .collect::<Vec<_>>()
+        };
         Ok(Self {
             chunks: chunks.collect::<PyResult<_>>()?,
             total_bytes: made.total_bytes,

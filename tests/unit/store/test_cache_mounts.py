@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from img.errors import StoreVersionError
-from img.store import CacheLease, Store
+from img.errors import StoreError, StoreVersionError
+from img.store import CacheLease, CacheShape, Store
+from img.store.cache_copy import write_chunks
 from img.store.cache_mounts import Sharing
 
 from .conftest import Start, hear, say
@@ -136,3 +138,138 @@ def test_caches_of_another_id_mapping_are_not_mixed(root: Path) -> None:
         lease(store, "shared").close()
     with pytest.raises(StoreVersionError):
         Store(root, mapping="root")
+
+
+# ---- copies that come from elsewhere ---------------------------------------------------------------
+
+
+def refilled(store: Store, text: str | None) -> str:
+    """Leases a cache that may be refilled; gives what is in it."""
+
+    def refill(folder: Path) -> bool:
+        if text is not None:
+            (folder / "f").write_text(text)
+        return text is not None
+
+    def fill(folder: Path) -> None:
+        raise AssertionError("there is one")
+
+    with store.cache_mounts.lease(
+        "k", "shared", id="/c", work=store.lease().path, fill=fill, waiting=lambda: None, refill=refill
+    ) as leased:
+        found = leased.data / "f"
+        return found.read_text() if found.exists() else ""
+
+
+def test_a_copy_that_is_empty_is_filled_from_elsewhere(store: Store) -> None:
+    with lease(store, "shared") as first:
+        (first.data / "f").unlink()
+    assert refilled(store, None) == ""
+    assert refilled(store, "new") == "new"
+    assert refilled(store, "newer") == "new", "it is not empty any more"
+    assert not any(store.lease().path.iterdir())
+
+
+def test_an_empty_copy_that_is_in_use_stays_as_it_is(store: Store) -> None:
+    with lease(store, "shared") as first:
+        (first.data / "f").unlink()
+        assert refilled(store, "new") == ""
+
+
+def test_two_threads_do_not_both_make_a_copy(store: Store) -> None:
+    made = []
+    first_is_making, go_on = threading.Event(), threading.Event()
+
+    def fill(folder: Path) -> None:
+        made.append(folder)
+        first_is_making.set()
+        assert go_on.wait(10)
+
+    def use() -> None:
+        work = store.lease().path
+        store.cache_mounts.lease("k", "shared", id="", work=work, fill=fill, waiting=lambda: None).close()
+
+    store.lease()
+    threads = [threading.Thread(target=use) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert first_is_making.wait(10)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+
+
+def test_a_copy_is_put_in_the_place_of_another_unless_that_is_in_use(store: Store) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "f").write_text("put")
+
+    def put() -> Path:
+        with store.work.begin() as work:
+            return store.cache_mounts.put("k", id="/c", shape="mode=700", work=work, fill=fill)
+
+    with lease(store, "shared"), pytest.raises(StoreError, match="the cache mount /c is in use"):
+        put()
+    assert (put() / "data/f").read_text() == "put"
+    (row,) = store.cache_mounts.all()
+    assert (row.name, row.key, row.shape, row.busy) == ("k.0", "k", "mode=700", False)
+    with lease(store, "shared") as held:
+        assert (held.data / "f").read_text() == "put"
+
+
+def test_a_put_that_fails_leaves_what_was_there(store: Store) -> None:
+    def fill(folder: Path) -> None:
+        raise OSError("broken")
+
+    lease(store, "shared").close()
+    with store.work.begin() as work, pytest.raises(OSError, match="broken"):
+        store.cache_mounts.put("k", id="/c", shape="", work=work, fill=fill)
+    with lease(store, "shared") as held:
+        assert (held.data / "f").read_text() == "seed"
+
+
+def test_copies_are_removed_all_or_none(store: Store) -> None:
+    lease(store, "shared", key="a").close()
+    with store.work.begin() as trash:
+        with lease(store, "shared", key="b"), pytest.raises(StoreError, match="in use"):
+            store.cache_mounts.remove(store.cache_mounts.all(), trash)
+        assert len(store.cache_mounts.all()) == 2
+        store.cache_mounts.remove(store.cache_mounts.all(), trash)
+    assert not store.cache_mounts.any()
+
+
+def test_a_copy_is_held_for_reading_beside_others_and_that_is_no_use_of_it(store: Store) -> None:
+    with lease(store, "shared") as used:
+        path = used.path
+    os.utime(path / "lock", (1000, 1000))
+    held = store.cache_mounts.hold(path, lambda: None)
+    assert held is not None
+    with held, lease(store, "shared"):
+        pass
+    os.utime(path / "lock", (1000, 1000))
+    again = store.cache_mounts.hold(path, lambda: None)
+    assert again is not None
+    again.close()
+    assert store.cache_mounts.all()[0].used == 1000
+    assert store.cache_mounts.hold(store.cache_mounts.root / "gone.0", lambda: None) is None
+
+
+def test_what_is_known_of_chunks_is_no_trouble_where_it_cannot_be_read(store: Store) -> None:
+    with lease(store, "shared") as held:
+        assert held.chunks() == {}
+        write_chunks(held.path, {"content": ("sha256:d", 7)})
+        assert held.chunks() == {"content": ("sha256:d", 7)}
+        for broken in ("", "[]", '{"a": 1}', '{"a": ["b", "c"]}'):
+            (held.path / "chunks.json").write_text(broken)
+            assert held.chunks() == {}
+
+
+def test_a_cache_is_named_by_all_that_its_beginning_depends_on() -> None:
+    plain = CacheShape(id="/c")
+    others = [
+        CacheShape(id="/d"), CacheShape(id="/c", uid=1), CacheShape(id="/c", gid=1),
+        CacheShape(id="/c", mode=0o755), CacheShape(id="/c", seed="x"), CacheShape(id="/c", seed="x", source="/s"),
+    ]  # fmt: skip
+    assert len({shape.key for shape in (plain, *others)}) == 7
+    assert plain.key == "8262cec735567a44fa2a0d6490973bd3"
+    assert [str(shape) for shape in others] == ["", "uid=1", "gid=1", "mode=755", "source=/", "source=/s"]

@@ -8,8 +8,6 @@ Source: Dockerfile reference, "RUN --mount".
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +23,7 @@ from img.dockerfile.near import did_you_mean
 from img.errors import ImgError
 from img.executor import Mount
 from img.progress import Note
-from img.store import CacheLease
+from img.store import CacheLease, CacheShape
 
 _SAFE = ("nosuid", "nodev", "noexec")
 _SECRET_MODE, _AGENT_MODE, _CACHE_MODE = 0o400, 0o600, 0o755
@@ -110,7 +108,8 @@ class _Furnishing:
 
         Those that never wait come last. A cache that one step mounts twice is held once.
         """
-        keys = {place: self._key(m) for place, m in enumerate(op.mounts) if m.kind == "cache"}
+        shapes = {place: self._shape(m) for place, m in enumerate(op.mounts) if m.kind == "cache"}
+        keys = {place: shape.key for place, shape in shapes.items()}
         leases: dict[int, CacheLease] = {}
         shared: dict[str, CacheLease] = {}
         for place, key in sorted(keys.items(), key=lambda pair: (pair[1], pair[0])):
@@ -120,56 +119,80 @@ class _Furnishing:
             if key not in shared:
                 same = [op.mounts[other] for other in keys if keys[other] == key]
                 locked = any(other.sharing == "locked" for other in same)
-                shared[key] = self._lease(key, mount, "locked" if locked else "shared")
+                shared[key] = self._lease(shapes[place], mount, "locked" if locked else "shared")
             leases[place] = shared[key]
-        for place, key in keys.items():
+        for place, shape in shapes.items():
             if place not in leases:
-                leases[place] = self._lease(key, op.mounts[place], "private")
+                leases[place] = self._lease(shape, op.mounts[place], "private")
         return leases
 
-    def _key(self, mount: RunMount) -> str:
+    def _shape(self, mount: RunMount) -> CacheShape:
         """All that the beginning of a cache depends on: another seed or owner is another cache."""
         seed = ""
         if mount.input:
             seed = self._step.inputs[mount.input].content or self._seed(mount).digest(None)
-        facts = [mount.id, mount.uid, mount.gid, mount.mode, seed, mount.source]
-        return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return CacheShape(
+            id=mount.id, uid=mount.uid, gid=mount.gid, mode=mount.mode, seed=seed, source=mount.source
+        )
 
-    def _lease(self, key: str, mount: RunMount, sharing: Sharing) -> CacheLease:
+    def _lease(self, shape: CacheShape, mount: RunMount, sharing: Sharing) -> CacheLease:
         step = self._step
 
         def waiting() -> None:
             text = f"{step.node.where}: waiting for the cache {mount.id}, which another step is using"
             step.site.progress(Note(level="info", text=text))
 
+        travelling = step.site.travelling
         lease = step.site.store.cache_mounts.lease(
-            key,
+            shape.key,
             sharing,
             id=mount.id,
+            shape=str(shape),
             work=step.site.scratch,
-            fill=lambda folder: self._fill(mount, folder),
+            fill=lambda folder: self._fill(mount, shape, folder),
             waiting=waiting,
+            refill=(lambda folder: self._bring(mount, shape, folder)) if travelling else None,
         )
+        if travelling:
+            travelling.used(mount.id, shape.key, lease.path)
         return self._held.enter_context(lease)
 
-    def _fill(self, mount: RunMount, folder: Path) -> None:
-        """Gives a new cache its seed, and its owner and mode."""
-        mode = mount.mode
-        owner = (mount.uid, mount.gid)
+    def _fill(self, mount: RunMount, shape: CacheShape, folder: Path) -> None:
+        """Gives a new cache what another machine had in it, or its seed; and its owner and mode."""
+        if self._bring(mount, shape, folder):
+            return
         if mount.input:
-            seed = self._seed(mount)
-            if not seed.is_folder:
-                raise self._fault(
-                    mount.source, f"a cache cannot begin as {mount.source}, which is a file", ""
-                )
+            seed = self._folder_seed(mount)
             _core.copy_layer(
                 [seed.selection], parents=[], upper=str(folder), dest="/", owner=None, keep_owner=True
             )
+        self._finish(mount, folder)
+
+    def _bring(self, mount: RunMount, shape: CacheShape, folder: Path) -> bool:
+        """Fills a cache from another machine's, where a shared cache carries it."""
+        travelling = self._step.site.travelling
+        if travelling is None or not travelling.bring(mount.id, shape.key, folder):
+            return False
+        self._finish(mount, folder)
+        return True
+
+    def _finish(self, mount: RunMount, folder: Path) -> None:
+        """Gives a cache's folder the owner and mode that the mount says, or else its seed's."""
+        mode = mount.mode
+        owner = (mount.uid, mount.gid)
+        if mount.input:
+            seed = self._folder_seed(mount)
             status = (seed.root / seed.path).stat()
             mode = status.st_mode & 0o7777 if mode is None else mode
             owner = owner if owner != (0, 0) or seed.tree else (status.st_uid, status.st_gid)
         self._own(folder, owner)
         folder.chmod(_CACHE_MODE if mode is None else mode)
+
+    def _folder_seed(self, mount: RunMount) -> Bind:
+        seed = self._seed(mount)
+        if not seed.is_folder:
+            raise self._fault(mount.source, f"a cache cannot begin as {mount.source}, which is a file", "")
+        return seed
 
     def _seed(self, mount: RunMount) -> Bind:
         return self._binds.look_up(mount)

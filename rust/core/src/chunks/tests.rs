@@ -403,7 +403,10 @@ fn chunks_that_are_none_are_refused() {
         unpack(&frame, 1),
         Err(Error::Size { expected: 1, .. })
     ));
-    assert!(matches!(unpack(b"", 1024), Err(Error::Size { actual: 0, .. })));
+    assert!(matches!(
+        unpack(b"", 1024),
+        Err(Error::Size { actual: 0, .. })
+    ));
     assert!(unpack(&frame, short.len() as u64).is_ok());
 }
 

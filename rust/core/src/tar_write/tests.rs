@@ -184,3 +184,28 @@ fn record_lengths_count_their_own_digits() {
         assert_eq!(number, out.len());
     }
 }
+
+#[test]
+fn an_exact_time_is_said_to_the_nanosecond() {
+    for (mtime, nanos, said) in [
+        (1_700_000_000, 123_456_789, Some("1700000000.123456789")),
+        (1_700_000_000, 500_000_000, Some("1700000000.5")),
+        (-1, 500_000_000, Some("-0.5")),
+        (-1_000, 250_000_000, Some("-999.75")),
+        (1_700_000_000, 0, None),
+    ] {
+        let mut timed = entry("f", Kind::File);
+        (timed.mtime, timed.mtime_nanos) = (mtime, nanos);
+        let mut out = Vec::new();
+        append_exact_header(&mut out, &timed);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        match said {
+            Some(said) => assert!(text.contains(&format!("mtime={said}\n")), "{text}"),
+            None => assert_eq!(out.len(), BLOCK),
+        }
+        out.extend_from_slice(&END);
+        let mut read = crate::tar_read::Archive::new(&out[..]);
+        let found = read.next_entry().unwrap().unwrap();
+        assert_eq!((found.mtime, found.mtime_nanos), (mtime, nanos));
+    }
+}
