@@ -172,11 +172,11 @@ def test_a_locked_build_keeps_what_a_tag_meant(
     _, new = push_index(registry, tmp_path, "locked-two")
     result = img.ok("build", "--locked", "--pull", "--json", "-t", "t", context).json()
     assert result["bases"] == {base: digest}
-    assert b"locked-one" in img.image().files["version"].data
+    assert "locked-one" in img.image().text("version")
     for architecture in OTHER:
         platform = f"linux/{architecture}"
         img.ok("build", "--locked", "--platform", platform, "-t", "t", context)
-        assert img.image().files["version"].data.decode() == f"locked-one {architecture}"
+        assert img.image().text("version") == f"locked-one {architecture}"
 
     assert "up to date" in img.ok("lock", context).stdout
     moved = img.fails(1, "lock", "--check", context)
@@ -185,7 +185,7 @@ def test_a_locked_build_keeps_what_a_tag_meant(
     assert f"renewed  {base} {digest} -> {new}" in img.ok("lock", "--update", context).stdout
     img.ok("lock", "--check", context)
     img.build(context, "--locked")
-    assert b"locked-two" in img.image().files["version"].data
+    assert "locked-two" in img.image().text("version")
 
 
 def test_drift_is_an_error_with_its_place(
@@ -285,7 +285,7 @@ def test_what_add_fetches_is_pinned(img: Img, make_context: Context, web: GitWeb
     assert lock["http"][name] == digest_of(b"one")
     second = repository.commit({"a": "two"})
     img.build(context, "--locked")
-    assert img.image().files["app/a"].data == b"one"
+    assert img.image().text("app/a") == "one"
     assert f"moved    {remote}#main {first} -> {second}" in img.fails(1, "lock", "--check", context).stdout
 
     web.put("/file", "two")
@@ -298,8 +298,8 @@ def test_what_add_fetches_is_pinned(img: Img, make_context: Context, web: GitWeb
     img.ok("lock", f"--update={name}", context)
     assert lock_of(context)["http"][name] == digest_of(b"two")
     img.build(context, "--locked")
-    assert img.image().files["file"].data == b"two"
-    assert img.image().files["app/a"].data == b"one"
+    assert img.image().text("file") == "two"
+    assert img.image().text("app/a") == "one"
 
 
 def test_images_of_triggers_and_named_contexts_are_pinned(

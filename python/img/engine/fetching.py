@@ -89,7 +89,9 @@ class Fetcher:
             FetchError.
         """
         if self._offline:
-            file = self._web().kept(url, self.folder(), name=name, checksum=checksum)
+            from img.remote import kept_file
+
+            file = kept_file(self._store.remotes, url, self.folder(), name=name, checksum=checksum)
             if not checksum:
                 self._say_stale(shown(url))
             return file
@@ -112,7 +114,7 @@ class Fetcher:
         if not self._offline:
             return self._git().resolve(url)
         found = self._git().kept(url)
-        if found.ref != found.commit:
+        if found.ref != found.commit and found.commit != url.checksum:
             self._say_stale(f"{url.ref or 'HEAD'} of {shown(url.remote)}, the commit {found.commit[:12]},")
         return found
 

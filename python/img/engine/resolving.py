@@ -21,8 +21,9 @@ from img.progress import Note, Progress
 
 if TYPE_CHECKING:
     from img.builder import PlanOptions
+    from img.engine.locating import Located
     from img.engine.lockfile import LockFile, Name
-    from img.engine.pulling import Located, Puller
+    from img.engine.pulling import Puller
     from img.engine.requests import BuildRequest
 
 Place = tuple[Span, str]

@@ -17,7 +17,8 @@ from img.remote.tokens import Tokens
 
 if TYPE_CHECKING:
     from img.remote.git import Git, GitTree
-    from img.remote.http import Web, WebFile
+    from img.remote.http import Web
+    from img.remote.kept import WebFile, kept_file
     from img.remote.program import GitProgram
 
 __all__ = [
@@ -32,11 +33,17 @@ __all__ = [
     "WebFile",
     "checked_hash",
     "checked_ref",
+    "kept_file",
     "parse_git",
     "shown",
 ]
 
-_HOMES = {"git": ("Git", "GitTree"), "http": ("Web", "WebFile"), "program": ("GitProgram",)}
+_HOMES = {
+    "git": ("Git", "GitTree"),
+    "http": ("Web",),
+    "kept": ("WebFile", "kept_file"),
+    "program": ("GitProgram",),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,12 +19,12 @@ from img import _core
 from img.errors import FetchError
 from img.progress import Note, Progress, silent
 from img.remote.giturl import GitUrl, GitUrlError, parse_git, shown
+from img.remote.kept import ONLINE
 from img.remote.program import GitFailed, GitProgram, refused
 from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_ONLINE = "a build without --offline fetches it, and keeps it"
 _DEEPEST = 8
 """Submodules of submodules of…: deeper than this is a loop."""
 
@@ -103,7 +103,7 @@ class Git:
             if not commit or not self._has(here, commit):
                 what = f"{what}, the commit {commit}," if commit else what
                 raise FetchError(
-                    shown(url.remote), f"{what} was never fetched, and the build is offline", _ONLINE
+                    shown(url.remote), f"{what} was never fetched, and the build is offline", ONLINE
                 )
             return self._found(here, url, ref, commit)
 
