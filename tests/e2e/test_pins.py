@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from img import Client, LockError, StoreError
 
 from tests.conftest import Context
 from tests.support.command import Img, Outcome
@@ -366,6 +367,35 @@ def test_the_lock_file_may_be_elsewhere_and_a_context_may_bring_its_own(
     assert version(img) == "one"
     refused = img.fails(2, "lock", web.repository("locked"))
     assert "--lock-file FILE" in refused.stderr
+
+
+def test_a_lock_file_that_was_named_has_to_be_there(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "FROM scratch\n"})
+    refused = img.fails(2, "build", "--lock-file=no.lock", context)
+    assert "no.lock: there is no such lock file" in refused.stderr
+    img.ok("lock", "--lock-file=no.lock", context)
+    img.ok("build", "--lock-file=no.lock", "--locked", context)
+
+
+def test_the_library_locks_and_tells_what_names_meant(
+    img: Img, make_context: Context, registry: Registry, tmp_path: Path
+) -> None:
+    base = push(registry, tmp_path, "one", "library:1")
+    context = make_context({"Dockerfile": f"FROM {base}\n"})
+    with Client(img.state) as client:
+        with pytest.raises(LockError, match="there is no lock file"):
+            client.build(context, locked=True)
+        result = client.lock(context)
+        assert [(e.name, e.state) for e in result.entries] == [(base, "missing")]
+        assert result.written
+        (pin,) = (entry.pin for entry in result.entries)
+        push(registry, tmp_path, "two", "library:1")
+        built = client.build(context, tag="t", locked=True, pull="always")
+        assert built.bases == {base: pin}
+        assert client.lock(context, mode="check").drifted
+        assert client.lock(context, mode="update", names=base).entries[0].was == pin
+    with Client(img.state) as client, pytest.raises(StoreError, match="pulling is off"):
+        client.build(context, pull="never")
 
 
 def test_lock_prints_its_entries_as_json(

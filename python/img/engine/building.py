@@ -92,6 +92,7 @@ class Build:
         self._store.lease()
         with self._store.work.begin() as work:
             context, dockerfile = self.read(work)
+            self.resolver.require()
             graph = self._plan(dockerfile, context)
             warnings = _warnings(graph)
             if graph.fatal:

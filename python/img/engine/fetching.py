@@ -111,10 +111,8 @@ class Fetcher:
         Raises:
             FetchError.
         """
-        if not self._offline:
-            return self._git().resolve(url)
-        found = self._git().kept(url)
-        if found.ref != found.commit and found.commit != url.checksum:
+        found = self._git().resolve(url)
+        if self._offline and found.ref != found.commit and found.commit != url.checksum:
             self._say_stale(f"{url.ref or 'HEAD'} of {shown(url.remote)}, the commit {found.commit[:12]},")
         return found
 
@@ -161,10 +159,11 @@ class Fetcher:
     def _git(self) -> Git:
         with self._lock:
             if self._made_git is None:
-                from img.remote import Git, GitProgram
+                from img.remote import Git, GitProgram, KeptGit
 
                 program = GitProgram(reach=self._reach, tokens=self._tokens, agents=self._agents)
-                self._made_git = Git(self._store.remotes, program, self._progress)
+                kind = KeptGit if self._offline else Git
+                self._made_git = kind(self._store.remotes, program, self._progress)
             return self._made_git
 
 

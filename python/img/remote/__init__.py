@@ -16,7 +16,7 @@ from img.remote.reach import Reach
 from img.remote.tokens import Tokens
 
 if TYPE_CHECKING:
-    from img.remote.git import Git, GitTree
+    from img.remote.git import Git, GitTree, KeptGit
     from img.remote.http import Web
     from img.remote.kept import WebFile, kept_file
     from img.remote.program import GitProgram
@@ -27,6 +27,7 @@ __all__ = [
     "GitTree",
     "GitUrl",
     "GitUrlError",
+    "KeptGit",
     "Reach",
     "Tokens",
     "Web",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "git": ("Git", "GitTree"),
+    "git": ("Git", "GitTree", "KeptGit"),
     "http": ("Web",),
     "kept": ("WebFile", "kept_file"),
     "program": ("GitProgram",),

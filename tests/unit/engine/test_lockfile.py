@@ -52,7 +52,7 @@ def test_what_is_written_is_read_again(lock: LockFile) -> None:
 
 @given(locks())
 def test_the_order_of_the_entries_does_not_show(lock: LockFile) -> None:
-    turned = LockFile(pins=dict(reversed(lock.pins.items())))
+    turned = LockFile(pins=dict(reversed(list(lock.pins.items()))))
     assert turned.text() == lock.text()
 
 
