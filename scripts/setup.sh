@@ -27,6 +27,7 @@ missing_packages() {
     [ "$wanted" = test ] || return 0
     has mmdebstrap || echo mmdebstrap
     has git || echo git
+    has strace || echo strace
     has umoci || echo umoci
     has buildah || echo buildah
     has podman || echo podman

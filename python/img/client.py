@@ -303,6 +303,7 @@ class Client:
         target: str | Sequence[str] = (),
         platform: str | Sequence[str] = (),
         contexts: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str | os.PathLike[str]] | None = None,
         secret_values: Mapping[str, str] | None = None,
         lock_file: str | os.PathLike[str] = "",
         offline: bool = False,
@@ -315,7 +316,8 @@ class Client:
             names: What `update` is for, as written or as the file has it; none for all.
             target: Stages that are looked at, with what they need. Default: all.
             contexts: Named contexts; images among them are pinned too.
-            secret_values: Tokens that repositories and URLs ask for, by id.
+            secrets: Tokens that repositories and URLs ask for, by id: the file that holds each.
+            secret_values: Likewise: the token itself.
             lock_file: The lock file. Default: `img.lock` beside the Dockerfile.
             offline: Nobody is asked: names mean what the store has.
         Raises:
@@ -325,6 +327,7 @@ class Client:
         request = replace(
             _question(context, dockerfile, build_args, target, platform),
             contexts=dict(contexts or {}),
+            secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
             secret_values=dict(secret_values or {}),
             lock_file=str(lock_file),
             offline=offline,

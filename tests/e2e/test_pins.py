@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from img import Client, LockError, StoreError
 
 from tests.conftest import Context
 from tests.support.command import Img, Outcome
@@ -172,11 +173,11 @@ def test_a_locked_build_keeps_what_a_tag_meant(
     _, new = push_index(registry, tmp_path, "locked-two")
     result = img.ok("build", "--locked", "--pull", "--json", "-t", "t", context).json()
     assert result["bases"] == {base: digest}
-    assert b"locked-one" in img.image().files["version"].data
+    assert "locked-one" in img.image().text("version")
     for architecture in OTHER:
         platform = f"linux/{architecture}"
         img.ok("build", "--locked", "--platform", platform, "-t", "t", context)
-        assert img.image().files["version"].data.decode() == f"locked-one {architecture}"
+        assert img.image().text("version") == f"locked-one {architecture}"
 
     assert "up to date" in img.ok("lock", context).stdout
     moved = img.fails(1, "lock", "--check", context)
@@ -185,7 +186,7 @@ def test_a_locked_build_keeps_what_a_tag_meant(
     assert f"renewed  {base} {digest} -> {new}" in img.ok("lock", "--update", context).stdout
     img.ok("lock", "--check", context)
     img.build(context, "--locked")
-    assert b"locked-two" in img.image().files["version"].data
+    assert "locked-two" in img.image().text("version")
 
 
 def test_drift_is_an_error_with_its_place(
@@ -285,7 +286,7 @@ def test_what_add_fetches_is_pinned(img: Img, make_context: Context, web: GitWeb
     assert lock["http"][name] == digest_of(b"one")
     second = repository.commit({"a": "two"})
     img.build(context, "--locked")
-    assert img.image().files["app/a"].data == b"one"
+    assert img.image().text("app/a") == "one"
     assert f"moved    {remote}#main {first} -> {second}" in img.fails(1, "lock", "--check", context).stdout
 
     web.put("/file", "two")
@@ -298,8 +299,8 @@ def test_what_add_fetches_is_pinned(img: Img, make_context: Context, web: GitWeb
     img.ok("lock", f"--update={name}", context)
     assert lock_of(context)["http"][name] == digest_of(b"two")
     img.build(context, "--locked")
-    assert img.image().files["file"].data == b"two"
-    assert img.image().files["app/a"].data == b"one"
+    assert img.image().text("file") == "two"
+    assert img.image().text("app/a") == "one"
 
 
 def test_images_of_triggers_and_named_contexts_are_pinned(
@@ -366,6 +367,35 @@ def test_the_lock_file_may_be_elsewhere_and_a_context_may_bring_its_own(
     assert version(img) == "one"
     refused = img.fails(2, "lock", web.repository("locked"))
     assert "--lock-file FILE" in refused.stderr
+
+
+def test_a_lock_file_that_was_named_has_to_be_there(img: Img, make_context: Context) -> None:
+    context = make_context({"Dockerfile": "FROM scratch\n"})
+    refused = img.fails(2, "build", "--lock-file=no.lock", context)
+    assert "no.lock: there is no such lock file" in refused.stderr
+    img.ok("lock", "--lock-file=no.lock", context)
+    img.ok("build", "--lock-file=no.lock", "--locked", context)
+
+
+def test_the_library_locks_and_tells_what_names_meant(
+    img: Img, make_context: Context, registry: Registry, tmp_path: Path
+) -> None:
+    base = push(registry, tmp_path, "one", "library:1")
+    context = make_context({"Dockerfile": f"FROM {base}\n"})
+    with Client(img.state) as client:
+        with pytest.raises(LockError, match="there is no lock file"):
+            client.build(context, locked=True)
+        result = client.lock(context)
+        assert [(e.name, e.state) for e in result.entries] == [(base, "missing")]
+        assert result.written
+        (pin,) = (entry.pin for entry in result.entries)
+        push(registry, tmp_path, "two", "library:1")
+        built = client.build(context, tag="t", locked=True, pull="always")
+        assert built.bases == {base: pin}
+        assert client.lock(context, mode="check").drifted
+        assert client.lock(context, mode="update", names=base).entries[0].was == pin
+    with Client(img.state) as client, pytest.raises(StoreError, match="pulling is off"):
+        client.build(context, pull="never")
 
 
 def test_lock_prints_its_entries_as_json(

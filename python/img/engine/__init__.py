@@ -18,8 +18,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
+from img.engine.locating import NO_PULLING, OFFLINE
 from img.engine.outside import needs_outside
-from img.engine.pulling import NO_PULLING, OFFLINE, Puller, plain_layer, warn_single
+from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image, push_index
 from img.engine.recording import Recorder, Relay
 from img.engine.requests import (

@@ -108,6 +108,7 @@ class Build:
         self._store.lease()
         with self._store.work.begin() as work:
             context, dockerfile = self.read(work)
+            self.resolver.require()
             graph = self.plan(dockerfile, context)
             if self._record is not None:
                 self._record.planned(graph.nodes)

@@ -89,7 +89,9 @@ class Fetcher:
             FetchError.
         """
         if self._offline:
-            file = self._web().kept(url, self.folder(), name=name, checksum=checksum)
+            from img.remote import kept_file
+
+            file = kept_file(self._store.remotes, url, self.folder(), name=name, checksum=checksum)
             if not checksum:
                 self._say_stale(shown(url))
             return file
@@ -109,10 +111,8 @@ class Fetcher:
         Raises:
             FetchError.
         """
-        if not self._offline:
-            return self._git().resolve(url)
-        found = self._git().kept(url)
-        if found.ref != found.commit:
+        found = self._git().resolve(url)
+        if self._offline and found.ref != found.commit and found.commit != url.checksum:
             self._say_stale(f"{url.ref or 'HEAD'} of {shown(url.remote)}, the commit {found.commit[:12]},")
         return found
 
@@ -164,10 +164,11 @@ class Fetcher:
     def _git(self) -> Git:
         with self._lock:
             if self._made_git is None:
-                from img.remote import Git, GitProgram
+                from img.remote import Git, GitProgram, KeptGit
 
                 program = GitProgram(reach=self._reach, tokens=self._tokens, agents=self._agents)
-                self._made_git = Git(self._store.remotes, program, self._progress)
+                kind = KeptGit if self._offline else Git
+                self._made_git = kind(self._store.remotes, program, self._progress)
             return self._made_git
 
 

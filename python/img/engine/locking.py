@@ -19,8 +19,9 @@ from img.dockerfile.instructions import Dockerfile
 from img.dockerfile.near import did_you_mean
 from img.engine.building import Build
 from img.engine.fetching import Fetcher, git_url
+from img.engine.locating import Located
 from img.engine.lockfile import LockFile, Name, matching, stale
-from img.engine.pulling import Located, Puller
+from img.engine.pulling import Puller
 from img.engine.requests import BuildRequest, LockEntry, LockMode, LockResult
 from img.engine.resolving import fetch_name, gone, named_images
 from img.errors import NotFound, Unauthorized, UsageError
@@ -91,6 +92,8 @@ class Locker:
 
     def _chosen(self) -> set[Name]:
         """The entries whose meaning is asked for anew."""
+        if self._mode == "check" and self._request.offline:
+            return set()  # nobody can be asked whether a name has moved
         if self._mode == "check" or (self._mode == "update" and not self._names):
             return set(self._old.pins)
         found: set[Name] = set()

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
+from img.engine.locating import Located, Locator, OpenRegistry, how_to_fetch
 from img.engine.requests import PullPolicy
-from img.errors import ImgError, InvalidDocument, NotFound, RegistryError, StoreError, Unsupported
-from img.oci import Descriptor, Image, ImageConfig, Index, Layer, Platform, Reference
+from img.errors import ImgError, StoreError, Unsupported
+from img.oci import Descriptor, Image, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
 from img.registry import Stop, Stopped
@@ -24,31 +24,6 @@ from img.store import LayerRecord, Store, WorkFolder, ground
 
 if TYPE_CHECKING:
     from img.registry import Registry
-
-OpenRegistry = Callable[[], "Registry"]
-"""Gives the client; called only when the network is needed."""
-
-
-OFFLINE = "the build is offline"
-NO_PULLING = "pulling is off"
-"""Why a puller may not ask: `--offline`, `--pull=never`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
-    """What a name means.
-
-    Attributes:
-        image: The image, of one platform.
-        digest: What the name stands for, whatever the platform: an index, or the image's manifest.
-        index: The index, where a registry gave one just now.
-        fresh: A registry gave it just now, and the store may not know it under the name.
-    """
-
-    image: Image
-    digest: str
-    index: bytes = b""
-    fresh: bool = False
 
 
 class Puller:
@@ -65,6 +40,7 @@ class Puller:
         self._store = store
         self._open_registry = registry
         self._barred = barred
+        self._locator = Locator(store, self._registry, progress, barred=barred)
         self._progress = progress
         self._jobs = jobs
         self._origins: dict[str, Reference] = {}
@@ -85,6 +61,7 @@ class Puller:
     def resume(self) -> None:
         """Takes `stop` back, once all that it ended has ended."""
         self._stop = Stop()
+        self._early = Stop()
 
     # ---- images ------------------------------------------------------------------------------
 
@@ -99,26 +76,13 @@ class Puller:
         return located.image
 
     def locate(self, reference: Reference, platform: Platform, *, policy: PullPolicy = "missing") -> Located:
-        """Finds what a name means, in the store or at its registry; the store's names stay as they are.
-
-        Args:
-            policy: `missing` asks the registry only for what is not here. `always` asks it first. `newer`
-                takes what the registry has where that differs, and what is here where it cannot be
-                had. `never` does not ask. What a digest names cannot change: where it is here, no
-                policy asks.
-        Raises:
-            RegistryError: it cannot be had. StoreError: nobody is asked, and it is not here.
-        """
-        found = self._find(reference, platform)
-        if self._barred or policy == "never":
-            if found is None:
-                raise self._absent(reference, platform)
-            return found
-        if found is None or (policy == "always" and not reference.digest):
-            return self._ask(reference, platform)
-        if policy == "newer" and not reference.digest:
-            return self._newer(reference, platform, found)
-        return found
+        """Finds what a name means; the store's names stay as they are. See `Locator.locate`."""
+        located = self._locator.locate(reference, platform, policy=policy)
+        if located.fresh:
+            self._origins[located.image.id] = reference
+        else:
+            self._origins.setdefault(located.image.id, reference)
+        return located
 
     def here(self, wanted: Iterable[tuple[Reference, Platform]]) -> bool:
         """Tells whether the store has an image for each of these names."""
@@ -135,72 +99,6 @@ class Puller:
         if not index and located.digest != located.image.digest and self._store.blobs.has(located.digest):
             index = self._store.blobs.read(located.digest)
         self._store.names.put(located.image, reference, index=index)
-
-    def ask(self, reference: Reference, platform: Platform) -> Image:
-        """Gives the image that the registry has under a name now; the store's own names stay as they are.
-
-        Raises:
-            RegistryError: it cannot be had.
-        """
-        return self._ask(reference, platform).image
-
-    def _find(self, reference: Reference, platform: Platform) -> Located | None:
-        found = self._store.names.find_for(reference, platform)
-        if found is None:
-            return None
-        image, digest = found
-        self._origins.setdefault(image.id, reference)
-        return Located(image=image, digest=digest)
-
-    def _newer(self, reference: Reference, platform: Platform, found: Located) -> Located:
-        """What the registry has, where it has another image than the one that is here."""
-        try:
-            stated = self._registry().head(reference)
-            if stated is None:
-                raise NotFound(f"{reference.familiar} is not in its registry")
-            return found if stated.digest == found.digest else self._ask(reference, platform)
-        except RegistryError as error:
-            text = f"{reference.familiar} is used as it is here, since its registry does not give it: {error}"
-            self._progress(Note(level="warning", text=text))
-            return found
-
-    def _ask(self, reference: Reference, platform: Platform) -> Located:
-        registry = self._registry()
-        try:
-            document = registry.manifest(reference)
-            manifest = registry.choose(reference, document, platform)
-        except RegistryError as error:
-            error.hint = error.hint or self._elsewhere(reference)
-            raise
-        raw = registry.document(reference, manifest.config)
-        config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
-        if len(config.diff_ids) != len(manifest.layers):
-            raise InvalidDocument(
-                str(reference),
-                f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
-            )
-        image = Image(manifest=manifest, config=config, config_raw=raw)
-        self._origins[image.id] = reference
-        for layer in image.layers:
-            self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
-        index = document.raw if isinstance(document, Index) else b""
-        return Located(image=image, digest=document.digest, index=index, fresh=True)
-
-    def _absent(self, reference: Reference, platform: Platform) -> StoreError:
-        """The error for an image that is not here, where nobody may be asked for it."""
-        why = self._barred or NO_PULLING
-        name = reference.familiar
-        given = "" if platform == Platform.host() else f"--platform {platform} "
-        other = self._elsewhere(reference)
-        return StoreError(
-            f"{name} is not in the store{f' for {platform}' if other else ''}, and {why}",
-            hint=f"{f'{other}; ' if other else ''}{_fetches(f'{given}{name}', why)}",
-        )
-
-    def _elsewhere(self, reference: Reference) -> str:
-        """Says for which platform a name is here, where that is not the one which is wanted."""
-        image = self._store.names.find(reference)
-        return f"the store has {reference.familiar} for {image.platform}" if image else ""
 
     def extract(self, image: Image) -> list[Path]:
         """Gives the folders of an image's layers, base first; fetches and extracts what is missing."""
@@ -326,7 +224,7 @@ class Puller:
         size = sum(layer.size for layer in missing) / (1 << 20)
         return StoreError(
             f"the store lacks {count} of {name} ({size:.1f} MiB), and {self._barred}",
-            hint=_fetches(name, self._barred),
+            hint=how_to_fetch(name, self._barred),
         )
 
     def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
@@ -358,11 +256,6 @@ def _wait(events: Iterable[threading.Event], stop: Stop) -> None:
     for event in events:
         while not event.wait(0.1):
             stop.check()
-
-
-def _fetches(words: str, why: str) -> str:
-    """The hint how to get an image that is missing."""
-    return f"img pull {words} fetches it{', while there is a network' if why == OFFLINE else ''}"
 
 
 class _LayerSink:

@@ -21,8 +21,9 @@ from img.progress import Note, Progress
 
 if TYPE_CHECKING:
     from img.builder import PlanOptions
+    from img.engine.locating import Located
     from img.engine.lockfile import LockFile, Name
-    from img.engine.pulling import Located, Puller
+    from img.engine.pulling import Puller
     from img.engine.requests import BuildRequest
 
 Place = tuple[Span, str]
@@ -98,14 +99,21 @@ class Resolver:
         self._said: set[str] = set()
 
     def begin(self, dockerfile: Dockerfile, lock: Lock) -> None:
-        """Takes the Dockerfile and the lock file that names are resolved for.
-
-        Raises:
-            LockError: the build is to be locked, and there is no lock file.
-        """
+        """Takes the Dockerfile and the lock file that names are resolved for."""
         self._dockerfile = dockerfile
         self.lock = lock
-        if self._request.locked and lock.file is None:
+
+    def require(self) -> None:
+        """Refuses a build that is to be locked, or whose lock file was named, where there is none.
+
+        Raises:
+            LockError.
+        """
+        lock = self.lock
+        if lock.file is None and self._request.lock_file:
+            hint = f"img lock --lock-file {self._request.lock_file} PATH writes it"
+            raise LockError("there is no such lock file", path=lock.shown, hint=hint)
+        if lock.file is None and self._request.locked:
             hint = "img lock PATH writes it" if lock.path else "name one with --lock-file"
             raise LockError(
                 "there is no lock file, and the build is to be locked", path=lock.shown, hint=hint
@@ -145,9 +153,9 @@ class Resolver:
 
     def at_hand(self, wanted: Sequence[tuple[Reference, Platform]]) -> bool:
         """Tells whether the store alone can say what all these names mean."""
-        if self._request.pull in ("always", "newer"):
-            return all(self._wanted(reference).digest for reference, _ in wanted)
-        return self._puller.here([(self._wanted(reference), platform) for reference, platform in wanted])
+        meant = [(self._wanted(reference), platform) for reference, platform in wanted]
+        asks = self._request.pull in ("always", "newer")
+        return not (asks and any(not name.digest for name, _ in meant)) and self._puller.here(meant)
 
     def _locate(
         self, reference: Reference, platform: Platform, place: Place | None

@@ -16,8 +16,9 @@ from img.remote.reach import Reach
 from img.remote.tokens import Tokens
 
 if TYPE_CHECKING:
-    from img.remote.git import Git, GitTree
-    from img.remote.http import Web, WebFile
+    from img.remote.git import Git, GitTree, KeptGit
+    from img.remote.http import Web
+    from img.remote.kept import WebFile, kept_file
     from img.remote.program import GitProgram
 
 __all__ = [
@@ -26,17 +27,24 @@ __all__ = [
     "GitTree",
     "GitUrl",
     "GitUrlError",
+    "KeptGit",
     "Reach",
     "Tokens",
     "Web",
     "WebFile",
     "checked_hash",
     "checked_ref",
+    "kept_file",
     "parse_git",
     "shown",
 ]
 
-_HOMES = {"git": ("Git", "GitTree"), "http": ("Web", "WebFile"), "program": ("GitProgram",)}
+_HOMES = {
+    "git": ("Git", "GitTree", "KeptGit"),
+    "http": ("Web",),
+    "kept": ("WebFile", "kept_file"),
+    "program": ("GitProgram",),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -19,12 +19,12 @@ from img import _core
 from img.errors import FetchError
 from img.progress import Note, Progress, silent
 from img.remote.giturl import GitUrl, GitUrlError, parse_git, shown
+from img.remote.kept import ONLINE
 from img.remote.program import GitFailed, GitProgram, refused
 from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_ONLINE = "a build without --offline fetches it, and keeps it"
 _DEEPEST = 8
 """Submodules of submodules of…: deeper than this is a loop."""
 
@@ -86,26 +86,6 @@ class Git:
         tree = self._tree(here, url, commit)
         time = self._program.local("show", "-s", "--format=%ct", commit, "--", at=here)
         return GitTree(commit=commit, ref=ref or commit, tree=tree, seconds=int(time.split()[-1]))
-
-    def kept(self, url: GitUrl) -> GitTree:
-        """Like `resolve`, but by what an earlier build found and fetched; asks nobody.
-
-        Raises:
-            FetchError: that is not enough.
-        """
-        with self._repository(url) as held:
-            ref, commit = held.meanings().get(url.ref, ("", ""))
-            for text in (url.checksum.lower(), url.ref.lower()):
-                if _HASH.fullmatch(text):
-                    ref, commit = (ref, text) if text == commit else ("", text)
-            here = held.of(commit)
-            what = f"{url.ref or 'HEAD'} of it"
-            if not commit or not self._has(here, commit):
-                what = f"{what}, the commit {commit}," if commit else what
-                raise FetchError(
-                    shown(url.remote), f"{what} was never fetched, and the build is offline", _ONLINE
-                )
-            return self._found(here, url, ref, commit)
 
     def checkout(self, url: GitUrl, found: GitTree, into: Path) -> Path:
         """Writes the files of a resolved reference out; gives their folder.
@@ -327,6 +307,30 @@ class Git:
         git("update-ref", "--no-deref", "HEAD", found.commit)
         git("remote", "add", "origin", shown(url.remote))
         git("read-tree", "HEAD")
+
+
+class KeptGit(Git):
+    """Commits as earlier builds found and fetched them, those of submodules too: asks nobody."""
+
+    def resolve(self, url: GitUrl) -> GitTree:
+        """Finds the commit that a reference meant when it was last fetched.
+
+        Raises:
+            FetchError: it was never fetched, or is not the one that `checksum` demands.
+        """
+        with self._repository(url) as held:
+            ref, commit = held.meanings().get(url.ref, ("", ""))
+            for text in (url.checksum.lower(), url.ref.lower()):
+                if _HASH.fullmatch(text):
+                    ref, commit = (ref, text) if text == commit else ("", text)
+            here = held.of(commit)
+            what = f"{url.ref or 'HEAD'} of it"
+            if not commit or not self._has(here, commit):
+                what = f"{what}, the commit {commit}," if commit else what
+                raise FetchError(
+                    shown(url.remote), f"{what} was never fetched, and the build is offline", ONLINE
+                )
+            return self._found(here, url, ref, commit)
 
 
 def _submodule_url(parent: str, text: str, path: str) -> GitUrl:

@@ -16,7 +16,7 @@ import random
 import re
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
@@ -24,40 +24,15 @@ from typing import IO, Any
 from img.errors import DiskFull, FetchError
 from img.progress import Progress, Transfer, silent
 from img.remote.giturl import shown
+from img.remote.kept import KeptFile, WebFile, handed_out, read_kept
 from img.remote.reach import Reach
 from img.remote.tokens import Tokens
 from img.remote.wire import PASSING, Answer, Passing, Wire
 from img.store import RemoteArea
 
 PIECE_BYTES = 1 << 20
-_ONLINE = "a build without --offline fetches it, and keeps it"
 _EVERY_SECONDS = 0.1
 _CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebFile:
-    """A file that was fetched.
-
-    Attributes:
-        path: Where it lies: in the caller's folder, under the caller's name.
-        digest: sha256 of its bytes, `sha256:<hex>`.
-        size: Its bytes.
-    """
-
-    path: Path
-    digest: str
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Known:
-    """What an entry's file is, and what its server said of it. Written as JSON beside it."""
-
-    digest: str = ""
-    size: int = 0
-    etag: str = ""
-    modified: str = ""
 
 
 class Web:
@@ -78,23 +53,6 @@ class Web:
         self._stopped.set()
         self._wire.stop()
 
-    def kept(self, url: str, into: Path, *, name: str, checksum: str = "") -> WebFile:
-        """Like `fetch`, but takes what an earlier build left, whatever the server has now; asks nobody.
-
-        Raises:
-            FetchError: there is nothing, or it has another digest.
-        """
-        with self._area.entry("http", url, self._check) as folder:
-            known = _read(folder)
-            if not known.digest:
-                raise FetchError(shown(url), "it was never fetched, and the build is offline", _ONLINE)
-            if checksum and known.digest != checksum:
-                text = (
-                    f"what is kept of it has the digest {known.digest}, not {checksum}; the build is offline"
-                )
-                raise FetchError(shown(url), text, _ONLINE)
-            return _given(folder, known, into / name)
-
     def fetch(self, url: str, into: Path, *, name: str, checksum: str = "") -> WebFile:
         """Brings a file to `into/name`: mode 0600, and the time that the server gives it (1970 if none).
 
@@ -106,12 +64,12 @@ class Web:
             FetchError: it cannot be had, or has another digest; then an earlier file stays known.
         """
         with self._area.entry("http", url, self._check) as folder:
-            known = _read(folder)
+            known = read_kept(folder)
             if not (checksum and known.digest == checksum):
                 known = self._refresh(url, folder, known, checksum)
-            return _given(folder, known, into / name)
+            return handed_out(folder, known, into / name)
 
-    def _refresh(self, url: str, folder: Path, known: _Known, checksum: str) -> _Known:
+    def _refresh(self, url: str, folder: Path, known: KeptFile, checksum: str) -> KeptFile:
         """Asks the server, and takes what it has if that is new."""
         transfer = _Transfer(self, url, folder / "part", known)
         failures = 0
@@ -154,15 +112,15 @@ class Web:
 class _Transfer:
     """One file on its way to `path`; what an attempt brought is kept for the next one."""
 
-    def __init__(self, web: Web, url: str, path: Path, known: _Known) -> None:
+    def __init__(self, web: Web, url: str, path: Path, known: KeptFile) -> None:
         self._web = web
         self._url = url
         self._path = path
         self._known = known
-        self._so_far = _Known()
+        self._so_far = KeptFile()
         self.size = 0
 
-    def attempt(self, wire: Wire) -> _Known | None:
+    def attempt(self, wire: Wire) -> KeptFile | None:
         """Gives what the file is; None where the server says that it is the known one.
 
         Raises:
@@ -178,7 +136,7 @@ class _Transfer:
             if resuming and answer.status == 206 and _starts(answer) == self.size:
                 self._pour(answer, "ab", self.size)
             elif answer.status == 200:
-                self._so_far = _Known(
+                self._so_far = KeptFile(
                     etag=answer.headers.get("ETag", ""), modified=answer.headers.get("Last-Modified", "")
                 )
                 self._pour(answer, "wb", 0)
@@ -186,7 +144,7 @@ class _Transfer:
                 raise _refused(answer, self._url)
         digest = _digest_of(self._path)
         self._web.moved(self._url, self.size, self.size)
-        return _Known(digest=digest, size=self.size, etag=self._so_far.etag, modified=self._so_far.modified)
+        return KeptFile(digest=digest, size=self.size, etag=self._so_far.etag, modified=self._so_far.modified)
 
     def _questions(self) -> dict[str, str]:
         """The headers that ask whether the known file is still the one."""
@@ -238,24 +196,7 @@ def _refused(answer: Answer, url: str) -> Exception:
 # ---- entries ---------------------------------------------------------------------------------------
 
 
-def _given(folder: Path, known: _Known, target: Path) -> WebFile:
-    """An entry's file at the caller's place."""
-    os.link(folder / "data", target)
-    return WebFile(path=target, digest=known.digest, size=known.size)
-
-
-def _read(folder: Path) -> _Known:
-    """What an entry holds; nothing where it is empty, or not whole."""
-    try:
-        known = _Known(**json.loads((folder / "meta.json").read_bytes()))
-        if (folder / "data").stat().st_size == known.size:
-            return known
-    except (OSError, ValueError, TypeError):
-        pass  # an entry that is new, or whose writer was killed
-    return _Known()
-
-
-def _keep(folder: Path, fresh: _Known) -> None:
+def _keep(folder: Path, fresh: KeptFile) -> None:
     """Makes what was fetched the entry's file: without its `meta.json`, a file counts as none."""
     meta = folder / "meta.json"
     meta.unlink(missing_ok=True)

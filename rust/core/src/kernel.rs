@@ -333,9 +333,11 @@ pub fn install_filter(program: &[Instruction]) -> io::Result<()> {
 }
 
 /// Brings up `lo` in this network namespace.
+///
+/// Any socket carries the request; one of UNIX's makes "no other socket was opened" plain to see.
 pub fn loopback_up() -> io::Result<()> {
     use rustix::net::{socket, AddressFamily, SocketType};
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let socket = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
     // SAFETY: all-zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;

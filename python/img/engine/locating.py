@@ -1,0 +1,144 @@
+"""`Locator`: finds what an image's name means: by a pull policy, in the store or at the name's registry.
+
+`Puller` asks it, and brings what it found. It reads manifests and configs, fetches no layer, and gives no
+name. Source: podman-pull(1), "--policy", for what the policies are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from img.engine.requests import PullPolicy
+from img.errors import InvalidDocument, NotFound, RegistryError, StoreError
+from img.oci import Image, ImageConfig, Index, Platform, Reference
+from img.progress import Note, Progress
+from img.store import Store
+
+if TYPE_CHECKING:
+    from img.registry import Registry
+
+OpenRegistry = Callable[[], "Registry"]
+"""Gives the client; called only when the network is needed."""
+
+OFFLINE = "the build is offline"
+NO_PULLING = "pulling is off"
+"""Why no registry may be asked: `--offline`, `--pull=never`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """What a name means.
+
+    Attributes:
+        image: The image, of one platform.
+        digest: What the name stands for, whatever the platform: an index, or the image's manifest.
+        index: The index, where a registry gave one just now.
+        fresh: A registry gave it just now, and the store may not know it under the name.
+    """
+
+    image: Image
+    digest: str
+    index: bytes = b""
+    fresh: bool = False
+
+
+class Locator:
+    """Finds images for one store. Safe for several threads."""
+
+    def __init__(self, store: Store, registry: OpenRegistry, progress: Progress, *, barred: str = "") -> None:
+        """Touches neither disk nor network yet.
+
+        Args:
+            barred: Why no registry may be asked, such as `OFFLINE`; empty where one may.
+        """
+        self._store = store
+        self._registry = registry
+        self._progress = progress
+        self._barred = barred
+
+    def locate(self, reference: Reference, platform: Platform, *, policy: PullPolicy = "missing") -> Located:
+        """Finds what a name means; the store's names stay as they are.
+
+        Args:
+            policy: `missing` asks the registry only for what is not here. `always` asks it first. `newer`
+                takes what the registry has where that differs, and what is here where it cannot be
+                had. `never` does not ask. What a digest names cannot change: where it is here, no
+                policy asks.
+        Raises:
+            RegistryError: it cannot be had. StoreError: nobody is asked, and it is not here.
+        """
+        found = self._find(reference, platform)
+        if self._barred or policy == "never":
+            if found is None:
+                raise self._absent(reference, platform)
+            return found
+        if found is None or (policy == "always" and not reference.digest):
+            return self._ask(reference, platform)
+        if policy == "newer" and not reference.digest:
+            return self._newer(reference, platform, found)
+        return found
+
+    def _find(self, reference: Reference, platform: Platform) -> Located | None:
+        found = self._store.names.find_for(reference, platform)
+        return Located(image=found[0], digest=found[1]) if found else None
+
+    def _newer(self, reference: Reference, platform: Platform, found: Located) -> Located:
+        """What the registry has, where that is not what is here."""
+        try:
+            stated = self._registry().head(reference)
+            if stated is None:
+                raise NotFound(f"{reference.familiar} is not in its registry")
+            return found if stated.digest == found.digest else self._ask(reference, platform)
+        except RegistryError as error:
+            text = f"{reference.familiar} is used as it is here, since its registry does not give it: {error}"
+            self._progress(Note(level="warning", text=text))
+            return found
+
+    def _ask(self, reference: Reference, platform: Platform) -> Located:
+        registry = self._registry()
+        try:
+            document = registry.manifest(reference)
+            manifest = registry.choose(reference, document, platform)
+        except RegistryError as error:
+            error.hint = error.hint or self._elsewhere(reference)
+            raise
+        raw = registry.document(reference, manifest.config)
+        config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidDocument(
+                str(reference),
+                f"{len(manifest.layers)} layers in the manifest, {len(config.diff_ids)} in the config",
+            )
+        image = Image(manifest=manifest, config=config, config_raw=raw)
+        for layer in image.layers:
+            self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
+        index = document.raw if isinstance(document, Index) else b""
+        return Located(image=image, digest=document.digest, index=index, fresh=True)
+
+    def _absent(self, reference: Reference, platform: Platform) -> StoreError:
+        """The error for an image that is not here, where nobody may be asked for it."""
+        why = self._barred or NO_PULLING
+        name = reference.familiar
+        given = "" if platform == Platform.host() else f"--platform {platform} "
+        other = self._elsewhere(reference)
+        return StoreError(
+            f"{name} is not in the store{f' for {platform}' if other else ''}, and {why}",
+            hint=f"{f'{other}; ' if other else ''}{how_to_fetch(given + name, why)}",
+        )
+
+    def _elsewhere(self, reference: Reference) -> str:
+        """Says for which platform a name is here, where that is not the one which is wanted."""
+        image = self._store.names.find(reference)
+        return f"the store has {reference.familiar} for {image.platform}" if image else ""
+
+
+def how_to_fetch(words: str, why: str) -> str:
+    """The hint how to get an image that is missing.
+
+    Args:
+        words: Its name, and the flags before it.
+        why: Why it was not fetched.
+    """
+    return f"img pull {words} fetches it{', while there is a network' if why == OFFLINE else ''}"
