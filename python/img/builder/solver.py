@@ -37,7 +37,7 @@ from img.builder.site import BuiltLayer, Result, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
-from img.progress import StepDone
+from img.progress import ENDED, StepDone
 
 
 class _NotBegun(Exception):
@@ -155,7 +155,7 @@ class Solver:
         code = error.exit_code_of_step if isinstance(error, BuildError) else 1
         text = f"exit code {code}" if isinstance(error, BuildError) else str(error).partition("\n")[0]
         if ended:
-            code, text = 130, "ended before it was done"
+            code, text = 130, ENDED
         self.site.progress(
             StepDone(
                 step=node.number, title=node.shown, exit_code=code, error=text, where=node.where,
