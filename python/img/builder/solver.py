@@ -137,10 +137,13 @@ class Solver:
             with self._changed:
                 first = self._failure is None
                 self._failure = self._failure or error
-            self._report(node, error, first=first)
-            with self._changed:
-                self._running.discard(node.number)
-                self._changed.notify()
+            try:
+                self._report(node, error, first=first)
+            finally:
+                # Whoever is told may be gone (a pipe that broke), and must not be waited for.
+                with self._changed:
+                    self._running.discard(node.number)
+                    self._changed.notify()
             return
         with self._changed:
             self._solved(node, result)
