@@ -52,6 +52,10 @@ class StepOutput(Event):
     text: str
 
 
+ENDED = "ended before it was done"
+"""`StepDone.error` of a step that did not fail itself: the end of the build ended it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone(Event):
     """A step ended.
@@ -60,7 +64,7 @@ class StepDone(Event):
         cached: Nothing ran; no `StepStarted` came before.
         snapshot: Identity of the step's result as `img ls` shows it; empty for one without a layer.
         exit_code: 0, or what the step's process returned.
-        error: Empty, or what went wrong.
+        error: Empty, or what went wrong; `ENDED` where that was something else.
         seconds: Wall-clock time.
         size_bytes: Content bytes of the layer that it made.
         key: Digest of the cache key that was known, or of the last that it was asked for by; empty for a

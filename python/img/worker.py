@@ -123,7 +123,10 @@ class _Lines:
             self._out.flush()
 
     def event(self, event: Event) -> None:
-        self.write(to_json(event))
+        try:
+            self.write(to_json(event))
+        except BrokenPipeError:
+            pass  # the caller is gone: its end of our input ends us, and an event must not raise
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -447,3 +448,27 @@ def test_the_library_reads_the_same(make_img: MakeImg, make_context: Context, bu
         assert client.logs(step=":3") == client.logs(row.id, found.steps[2].number) == b"two\n"
         with pytest.raises(UsageError):
             client.logs(step="three")
+
+
+def test_a_build_whose_caller_dies_ends_and_says_that_it_was_interrupted(
+    make_img: MakeImg, make_context: Context, busybox_image: str
+) -> None:
+    img = make_img()
+    context = make_context(
+        {"Dockerfile": f"FROM {busybox_image}\nRUN echo begun; while true; do usleep 50000; done\n"}
+    )
+    script = (
+        "import img, sys\n"
+        "def show(event):\n"
+        "    if type(event).__name__ == 'StepOutput': print(event.text, flush=True)\n"
+        "img.Client(state=sys.argv[1], progress=show).build(sys.argv[2])\n"
+    )
+    caller = subprocess.Popen(
+        [sys.executable, "-c", script, str(img.state), str(context)],
+        env=img.environment(), stdout=subprocess.PIPE,
+    )  # fmt: skip
+    wait_for_line(caller, b"begun\n")
+    caller.kill()
+    caller.communicate(timeout=DEADLINE)
+    wait_for_end(img.state)
+    assert record(img)["status"] == "interrupted"

@@ -37,7 +37,7 @@ from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
-from img.progress import StepDone
+from img.progress import ENDED, StepDone
 
 
 class _NotBegun(Exception):
@@ -138,11 +138,14 @@ class Solver:
             with self._changed:
                 first = self._failure is None
                 self._failure = self._failure or error
-            if not isinstance(error, SharedLost):
-                self._report(node, error, first=first)
-            with self._changed:
-                self._running.discard(node.number)
-                self._changed.notify()
+            try:
+                if not isinstance(error, SharedLost):
+                    self._report(node, error, first=first)
+            finally:
+                # Whoever is told may be gone (a pipe that broke), and must not be waited for.
+                with self._changed:
+                    self._running.discard(node.number)
+                    self._changed.notify()
             return
         with self._changed:
             self._solved(node, result)
@@ -157,7 +160,7 @@ class Solver:
         code = error.exit_code_of_step if isinstance(error, BuildError) else 1
         text = f"exit code {code}" if isinstance(error, BuildError) else str(error).partition("\n")[0]
         if ended:
-            code, text = 130, "ended before it was done"
+            code, text = 130, ENDED
         self.site.progress(
             StepDone(
                 step=node.number, title=node.shown, exit_code=code, error=text, where=node.where,

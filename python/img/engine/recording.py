@@ -20,7 +20,7 @@ from img.builder.graph import Node
 from img.engine.requests import BuildRequest, BuildResult
 from img.errors import BuildError, ImgError, StoreError, to_fields
 from img.oci import Reference
-from img.progress import Event, Note, Progress, StepDone, StepOutput, StepStarted, Transfer
+from img.progress import ENDED, Event, Note, Progress, StepDone, StepOutput, StepStarted, Transfer
 from img.store import BuildRow, Store, new_build_id
 from img.store.builds import VERSION, dump_line
 from img.version import __version__
@@ -173,13 +173,15 @@ class Recorder:
 
     def _step_done(self, event: StepDone) -> None:
         step = self._steps.get(event.step, {})
-        failed = bool(event.error or event.exit_code)
+        status = "cached" if event.cached else "done"
+        if event.error or event.exit_code:
+            status = "stopped" if event.error == ENDED else "failed"
         seconds = event.seconds
         if not seconds and "started" in step:
             seconds = time.monotonic() - self._since - step["started"]
         self._change(
             event.step,
-            status="failed" if failed else "cached" if event.cached else "done",
+            status=status,
             seconds=round(seconds, 6),
             key=event.key,
             why=event.why or step.get("why", ""),
