@@ -157,7 +157,7 @@ def matching(names: Iterable[Name], wanted: str) -> list[Name]:
         words.add(str(Reference.parse(wanted)))
     except InvalidReference:
         pass  # a URL, then
-    return [name for name in names if name.text in words or name.text.partition("#")[0] in words]
+    return [name for name in names if words & {name.text, re.split(r"[?#]", name.text, maxsplit=1)[0]}]
 
 
 # ---- parsing ---------------------------------------------------------------------------------------

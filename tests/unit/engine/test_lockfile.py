@@ -130,4 +130,6 @@ def test_an_entry_is_found_by_what_people_write() -> None:
     assert matching(LOCK.pins, "alpine:3.20") == [ALPINE]
     assert matching(LOCK.pins, "https://example.com/app.git") == [GIT]
     assert matching(LOCK.pins, GIT.text) == [GIT]
+    query = Name(kind="http", text=http_name("https://example.com/other?token=x"))
+    assert matching([HTTP, query], "https://example.com/other") == [query]
     assert matching(LOCK.pins, "nothing") == []
