@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from img import Client
 from img.oci import Manifest, parse
+from img.progress import StepDone
 
 from tests.conftest import Context, MakeImg
 from tests.suites.registry.servers import Call, FaultyRegistry
@@ -343,6 +345,19 @@ def test_a_folder_is_named_from_where_one_stands(stages: Path, make_img: MakeImg
     a.ok("build", "--cache-to", "type=local,dest=here", stages, cwd=tmp_path)
     assert (tmp_path / "here" / "index.json").is_file()
     assert steps_run(b.ok("build", "--cache-from", "type=local,src=here", stages, cwd=tmp_path)) == []
+
+
+def test_the_library_shares_as_the_command_does(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    make_img().build(stages, "--cache-to", f"type=local,dest={cache}")
+    done: list[StepDone] = []
+    b = make_img()
+    with Client(
+        state=b.state, progress=lambda event: done.append(event) if isinstance(event, StepDone) else None
+    ) as client:
+        result = client.build(stages, tag="t", cache_from=f"type=local,src={cache}")
+    assert result.cached_steps == result.steps
+    assert all(event.cached for event in done)
 
 
 def test_no_cache_reads_none_and_writes_one(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
