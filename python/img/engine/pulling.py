@@ -59,7 +59,7 @@ class Puller:
         self._early.set()
 
     def resume(self) -> None:
-        """Takes `stop` back, once all that it ended has ended."""
+        """Takes `stop` and `end_early` back, once all that they ended has ended."""
         self._stop = Stop()
         self._early = Stop()
 
