@@ -527,3 +527,20 @@ def test_pip_downloads_nothing_on_the_second_machine(
         assert web.statuses(f"/{name}") == [200]
         b.build(context, "--no-cache", "--cache-from", where)
         assert web.statuses(f"/{name}") == [200], "the second machine fetched the wheel"
+
+
+def test_apt_downloads_nothing_on_the_second_machine(
+    make_img: MakeImg, make_context: Context, debian_image: str, tmp_path: Path
+) -> None:
+    a, b = make_img(), make_img()
+    mounts = "--mount=type=cache,target=/var/cache/apt,sharing=locked"
+    mounts += " --mount=type=cache,target=/var/lib/apt/lists,id=lists"
+    keep = "echo 'Binary::apt::APT::Keep-Downloaded-Packages \"true\";' > /etc/apt/apt.conf.d/99keep"
+    install = "apt-get install -y --no-install-recommends"
+    first = f"FROM {debian_image}\nRUN {mounts} {keep} && apt-get update && {install} make\n"
+    where = tmp_path / "cache"
+    a.ok("build", "--cache-to", f"type=local,dest={where},mounts=all", make_context({"Dockerfile": first}))
+    second = (
+        f"FROM {debian_image}\nRUN --network=none {mounts} {install} --no-download make && make --version\n"
+    )
+    b.build(make_context({"Dockerfile": second}), "--cache-from", f"type=local,src={where}")
