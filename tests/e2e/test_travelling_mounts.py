@@ -399,6 +399,10 @@ def test_an_imported_cache_has_the_owner_and_mode_that_it_is_given(
     b.build(warmed(f"{options}mode=0710,target=/c", "stat -c '%u:%g %a' /c > /whose"))
     assert b.image().text("got") == "warm\n"
     assert b.image().text("whose") == ("5:6 710\n" if owner else "0:0 710\n")
+    # That was another cache than the plain one, which is made beside it.
+    b.ok("cache", "mounts", "import", "/c", archive, "--mode", "0755")
+    assert len(listed(b)) == 2
+    b.fails(2, "cache", "mounts", "import", "/c", "--mode", "0755", "--from", f"type=local,src={tmp_path}")
 
 
 def test_several_caches_of_one_id_are_told_apart(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
