@@ -516,7 +516,7 @@ class Client:
             name: Its id as the Dockerfile has it, or the beginning of a copy's name.
             archive: tar; zstd, gzip, bzip2 or xz around it.
             source: `type=…,NAME=VALUE` as for `cache_from`, in place of it.
-            uid: What the mount's options say, for one that is not here yet; `gid` and `mode` likewise.
+            uid: What the mount's options say; `gid` and `mode` likewise. A shared cache says it itself.
         Raises:
             UsageError: no such archive or cache, or several are meant. LayerError: it is broken or hostile.
             StoreError: a build is using the cache mount. What is there stays as it is.

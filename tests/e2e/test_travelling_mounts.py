@@ -399,6 +399,10 @@ def test_an_imported_cache_has_the_owner_and_mode_that_it_is_given(
     b.build(warmed(f"{options}mode=0710,target=/c", "stat -c '%u:%g %a' /c > /whose"))
     assert b.image().text("got") == "warm\n"
     assert b.image().text("whose") == ("5:6 710\n" if owner else "0:0 710\n")
+    # That was another cache than the plain one, which is made beside it.
+    b.ok("cache", "mounts", "import", "/c", archive, "--mode", "0755")
+    assert len(listed(b)) == 2
+    b.fails(2, "cache", "mounts", "import", "/c", "--mode", "0755", "--from", f"type=local,src={tmp_path}")
 
 
 def test_several_caches_of_one_id_are_told_apart(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
@@ -527,3 +531,20 @@ def test_pip_downloads_nothing_on_the_second_machine(
         assert web.statuses(f"/{name}") == [200]
         b.build(context, "--no-cache", "--cache-from", where)
         assert web.statuses(f"/{name}") == [200], "the second machine fetched the wheel"
+
+
+def test_apt_downloads_nothing_on_the_second_machine(
+    make_img: MakeImg, make_context: Context, debian_image: str, tmp_path: Path
+) -> None:
+    a, b = make_img(), make_img()
+    mounts = "--mount=type=cache,target=/var/cache/apt,sharing=locked"
+    mounts += " --mount=type=cache,target=/var/lib/apt/lists,id=lists"
+    keep = "echo 'Binary::apt::APT::Keep-Downloaded-Packages \"true\";' > /etc/apt/apt.conf.d/99keep"
+    install = "apt-get install -y --no-install-recommends"
+    first = f"FROM {debian_image}\nRUN {mounts} {keep} && apt-get update && {install} make\n"
+    where = tmp_path / "cache"
+    a.ok("build", "--cache-to", f"type=local,dest={where},mounts=all", make_context({"Dockerfile": first}))
+    second = (
+        f"FROM {debian_image}\nRUN --network=none {mounts} {install} --no-download make && make --version\n"
+    )
+    b.build(make_context({"Dockerfile": second}), "--cache-from", f"type=local,src={where}")

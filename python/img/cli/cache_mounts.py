@@ -130,12 +130,14 @@ def export_command(name: str, output: str | None, to: str) -> None:
     "-from", "--from", "source", metavar="SPEC", default="", help="Read a shared cache, as --cache-from."
 )
 @click.option(
-    "-uid", "--uid", type=click.IntRange(0), default=0, help="The mount's uid=, for one that is new."
+    "-uid", "--uid", type=click.IntRange(0), default=0, help="The mount's uid=, as the Dockerfile has it."
 )
 @click.option(
-    "-gid", "--gid", type=click.IntRange(0), default=0, help="The mount's gid=, for one that is new."
+    "-gid", "--gid", type=click.IntRange(0), default=0, help="The mount's gid=, as the Dockerfile has it."
 )
-@click.option("-mode", "--mode", metavar="OCTAL", default="", help="The mount's mode=, for one that is new.")
+@click.option(
+    "-mode", "--mode", metavar="OCTAL", default="", help="The mount's mode=, as the Dockerfile has it."
+)
 def import_command(name: str, archive: str | None, source: str, uid: int, gid: int, mode: str) -> None:
     """Make a cache mount from an archive (tar; zstd, gzip, bzip2 or xz around it), or replace one.
 

@@ -584,7 +584,7 @@ class Engine:
         Args:
             name: Its id as the Dockerfile has it, or the beginning of a copy's name.
             source: `type=…,NAME=VALUE` of a shared cache, in place of an archive's path.
-            uid: What the mount's options say, for one that is not here yet; `gid` and `mode` likewise.
+            uid: What the mount's options say; `gid` and `mode` likewise. A shared cache says it itself.
         Raises:
             UsageError: no such archive or cache, or several caches are meant. LayerError: it is broken or
                 hostile. StoreError: a build is using the cache mount. What is there stays as it is.
@@ -595,10 +595,13 @@ class Engine:
 
         if not source and not Path(archive).is_file():
             raise UsageError(f"no such archive: {archive}")
+        shape = CacheShape(id=name, uid=uid, gid=gid, mode=mode)
+        if source and shape != CacheShape(id=name):
+            raise UsageError("owner and mode are what the shared cache says: give them with an archive")
         verbs = self._mount_verbs()
         if source:
             return verbs.fill_from(name, placed_spec(parse_spec(source, "from"), cwd), self._cache_reach())
-        return verbs.fill(name, Path(archive), CacheShape(id=name, uid=uid, gid=gid, mode=mode))
+        return verbs.fill(name, Path(archive), shape)
 
     def remove_cache_mounts(self, names: Sequence[str] = (), *, everything: bool = False) -> list[CacheMount]:
         """Removes cache mounts: every copy that a name stands for, or all; gives what was removed.

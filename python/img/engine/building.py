@@ -123,7 +123,10 @@ class Build:
                 solved = self._solve(graph, dockerfile, context, work)
             except ImgError:
                 self._warn(warnings)
-                self._offer_mounts(graph)
+                try:
+                    self._offer_mounts(graph)
+                except (ImgError, OSError) as error:  # the build's own error is the one to be raised
+                    self._progress(Note(level="warning", text=f"the cache mounts go nowhere: {error}"))
                 raise
         self._offer_mounts(graph)
         images = solved.images

@@ -152,7 +152,8 @@ class MountVerbs:
 
         Args:
             archive: tar; gzip, bzip2, xz or zstd around it.
-            shape: The cache that is made where there is none.
+            shape: The cache that is made where there is none; the one that is meant, if it says more
+                than an id.
         Raises:
             UsageError: the file is no archive, or several caches are meant. LayerError: it is broken or
                 hostile. StoreError: a build is using the cache. What is there stays as it is.
@@ -164,6 +165,8 @@ class MountVerbs:
                 raise UsageError(f"{archive.name} is no archive", hint=hint)
 
         found = self._matching(word)
+        if shape != CacheShape(id=word):
+            found = [row for row in found if row.key == shape.key]
         if found:
             return self._replace(_only(word, found), unpack)
         mode = _CACHE_MODE if shape.mode is None else shape.mode

@@ -268,7 +268,8 @@ def test_a_cache_is_named_by_all_that_its_beginning_depends_on() -> None:
     plain = CacheShape(id="/c")
     others = [
         CacheShape(id="/d"), CacheShape(id="/c", uid=1), CacheShape(id="/c", gid=1),
-        CacheShape(id="/c", mode=0o755), CacheShape(id="/c", seed="x"), CacheShape(id="/c", seed="x", source="/s"),
+        CacheShape(id="/c", mode=0o755), CacheShape(id="/c", seed="x"),
+        CacheShape(id="/c", seed="x", source="/s"),
     ]  # fmt: skip
     assert len({shape.key for shape in (plain, *others)}) == 7
     assert plain.key == "8262cec735567a44fa2a0d6490973bd3"

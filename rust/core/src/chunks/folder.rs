@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{fstat, openat, statat, AtFlags, FileType, Mode, OFlags, Stat, CWD};
@@ -324,7 +324,7 @@ impl Walk<'_> {
 
 /// Tells whether nobody wrote to a file since it was looked at.
 fn unchanged(file: &File, before: &Stat, shown: &Path) -> Result<bool> {
-    let after = fstat(file).at("stat", PathBuf::from(shown))?;
+    let after = fstat(file).at("stat", shown)?;
     let facts = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
     Ok(facts(&after) == facts(before))
 }
