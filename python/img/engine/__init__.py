@@ -262,7 +262,8 @@ class Engine:
             self._progress(Note(level="warning", text=text))
         records = puller.layers(image)
         puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
-        self.store.names.put(image, reference)
+        if always:
+            self.store.names.put(image, reference)
         return PullResult(
             reference=str(reference),
             digest=image.digest,

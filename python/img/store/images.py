@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
@@ -66,7 +66,7 @@ class ImageStore:
             images: At least one; no two for one platform.
         """
         index = self._write_index(images)
-        self._point(_main(images), name, index.digest)
+        self._point(main_of(images), name, index.digest)
         self._publish()
         return index
 
@@ -81,7 +81,7 @@ class ImageStore:
             others = [other for other in others if not image.platform.accepts(other.platform)]
             if others:
                 images = (*others, image)
-                self._point(_main(images), name, self._write_index(images).digest)
+                self._point(main_of(images), name, self._write_index(images).digest)
             else:
                 self._write(image)
                 self._point(image, name)
@@ -120,17 +120,29 @@ class ImageStore:
         Args:
             platform: Of a name of several platforms, the image for this one; one of them where it has none.
         """
-        condition, values = "name=?", [str(name)]
-        if name.digest:
-            condition, values = "manifest=? OR index_digest=? OR name=?", [name.digest, name.digest, *values]
-        rows = self._rows(f"WHERE {condition}", values)
-        if not rows:
+        row = self._fitting(name)
+        if row is None:
             return None
-        row = next((r for r in rows if r.index), rows[0]) if platform else rows[0]
         if platform and row.index and row.manifest != name.digest:
             chosen = self._index(row).choose(platform)
             return self.load(chosen.digest if chosen else row.manifest)
         return self.load(row.manifest)
+
+    def _fitting(self, name: Reference) -> ImageName | None:
+        """The row of exactly this name; of a digest, any that has it, that of one member made its own row."""
+        row = self._row_named(str(name))
+        if row is not None or not name.digest:
+            return row
+        rows = self._rows("WHERE manifest=? OR index_digest=?", [name.digest, name.digest])
+        found = next(iter(rows), None)
+        return found or next((m for m in self._members() if m.manifest == name.digest), None)
+
+    def _members(self) -> Iterator[ImageName]:
+        """A row for each image that an index holds, but for those that its name means itself."""
+        for row in self._rows("WHERE index_digest != ''"):
+            for digest in self.manifests(row):
+                if digest != row.manifest and self._blobs.has(digest):
+                    yield replace(row, manifest=digest, config=self.load(digest).id, index="")
 
     def manifests(self, row: ImageName) -> tuple[str, ...]:
         """The digests of all manifests that a name stands for, one for each platform."""
@@ -168,12 +180,11 @@ class ImageStore:
             wanted = Reference.parse(text)
         except InvalidReference:
             wanted = None
-        if wanted is not None:
-            for row in rows:
-                if row.name == str(wanted) or (wanted.digest in (row.manifest, row.index) and wanted.digest):
-                    return row
+        found = self._fitting(wanted) if wanted is not None else None
+        if found is not None:
+            return found
         digits = text.removeprefix("sha256:")
-        fitting = [r for r in rows if digits and r.config.startswith(f"sha256:{digits}")]
+        fitting = [r for r in (*rows, *self._members()) if digits and r.config.startswith(f"sha256:{digits}")]
         if len({r.config for r in fitting}) > 1:
             raise UsageError(f"{text} fits several images", hint="give more digits of the ID")
         if fitting:
@@ -259,7 +270,7 @@ def index_of(images: Sequence[Image]) -> Index:
     return Index.make([replace(image.manifest.descriptor, platform=image.platform) for image in images])
 
 
-def _main(images: Sequence[Image]) -> Image:
+def main_of(images: Sequence[Image]) -> Image:
     """The image that a name of several platforms means where one is asked for."""
     host = Platform.host()
     return next((image for image in images if host.accepts(image.platform)), images[0])
