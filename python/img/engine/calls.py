@@ -99,14 +99,21 @@ class Calls:
         )
 
     def outline(self) -> Outline:
-        """Tells what the target takes."""
-        dockerfile, options = self._read()
-        return make_outline(dockerfile, options)
+        """Tells what the target takes.
+
+        Raises:
+            UsageError: several targets or platforms are asked for.
+        """
+        dockerfile, wanted = self._read()
+        if len(wanted) > 1:
+            message = "an outline is of one target, for one platform"
+            raise UsageError(message, hint="name one --target, and one --platform")
+        return make_outline(dockerfile, wanted[0])
 
     def targets(self) -> tuple[Target, ...]:
         """Lists the stages."""
-        dockerfile, options = self._read()
-        return list_targets(dockerfile, options)
+        dockerfile, wanted = self._read()
+        return list_targets(dockerfile, wanted[0])
 
     def graph(self) -> BuildGraph:
         """Plans the build; bases are resolved as for one."""
@@ -114,15 +121,10 @@ class Calls:
             context, dockerfile = self._build.read(work)
             return self._build.plan(dockerfile, context)
 
-    def _read(self) -> tuple[Dockerfile, PlanOptions]:
+    def _read(self) -> tuple[Dockerfile, tuple[PlanOptions, ...]]:
         with self._store.work.begin() as work:
             _, dockerfile = self._build.read(work)
-            *others, options = self._build.options(dockerfile)
-        if others:
-            raise UsageError(
-                "this is asked about one target for one platform", hint="name one --target and one --platform"
-            )
-        return dockerfile, options
+            return dockerfile, self._build.options(dockerfile)
 
     def _base(self, reference: Reference, platform: Platform) -> Image:
         """A base as the store or its registry has it; no name is given to it, no layer fetched."""

@@ -14,8 +14,8 @@ from img.dockerfile import find_stage
 from img.dockerfile.instructions import Dockerfile
 from img.engine.requests import BuiltImage
 from img.errors import DockerfileError, UsageError
-from img.oci import Image, Index, Platform, Reference
-from img.store import Store, index_of
+from img.oci import Image, Index, Reference
+from img.store import Store, index_of, main_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,7 @@ class Output:
     @property
     def main(self) -> Image:
         """The image that the names mean on this machine."""
-        host = Platform.host()
-        return next((image for image in self.images if host.accepts(image.platform)), self.images[0])
+        return main_of(self.images)
 
     def described(self) -> list[BuiltImage]:
         """The images for the caller."""

@@ -30,7 +30,7 @@ from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
-from img.store.images import ImageName, ImageStore, index_of
+from img.store.images import ImageName, ImageStore, index_of, main_of
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
@@ -54,6 +54,7 @@ __all__ = [
     "WorkFolder",
     "ground",
     "index_of",
+    "main_of",
     "new_build_id",
     "new_snapshot_id",
 ]

@@ -70,7 +70,7 @@ class ImageStore:
             images: At least one; no two for one platform.
         """
         index = self._write_index(images)
-        self._point(_main(images), name, index.digest)
+        self._point(main_of(images), name, index.digest)
         self._publish()
         return index
 
@@ -103,11 +103,24 @@ class ImageStore:
 
     def find(self, name: Reference) -> Image | None:
         """Gives the image of exactly this name (by digest, where it has one), or None."""
-        condition, values = "name=?", [str(name)]
-        if name.digest:
-            condition, values = "manifest=? OR name=?", [name.digest, *values]
-        rows = self._rows(f"WHERE {condition}", values)
-        return self.load(rows[0].manifest) if rows else None
+        row = self._fitting(name)
+        return self.load(row.manifest) if row else None
+
+    def _fitting(self, name: Reference) -> ImageName | None:
+        """The row of exactly this name; of a digest, any that has it, that of one member made its own row."""
+        row = next(iter(self._rows("WHERE name=?", [str(name)])), None)
+        if row is not None or not name.digest:
+            return row
+        rows = self._rows("WHERE manifest=? OR index_digest=?", [name.digest, name.digest])
+        found = next(iter(rows), None)
+        return found or next((m for m in self._members() if m.manifest == name.digest), None)
+
+    def _members(self) -> Iterator[ImageName]:
+        """A row for each image that an index holds, but for those that its name means itself."""
+        for row in self._rows("WHERE index_digest != ''"):
+            for image in self.of_index(row.index):
+                if image.digest != row.manifest:
+                    yield replace(row, manifest=image.digest, config=image.id, index="")
 
     def find_for(self, name: Reference, platform: Platform) -> tuple[Image, str] | None:
         """Gives the image that a name (or a digest, where it has one) stands for on a platform.
@@ -119,16 +132,15 @@ class ImageStore:
             The image, and the digest of what the name stands for: of an index, or of its manifest. None
             where it is not here.
         """
-        condition = "WHERE name=? OR (?<>'' AND ? IN (manifest, index_digest))"
-        for row in self._rows(condition, [str(name), name.digest, name.digest]):
-            image = self.load(row.manifest)
-            if row.manifest == name.digest:
-                return image, row.manifest
-            if platform.accepts(image.platform):
-                return image, row.index or row.manifest
-            for other in self.of_index(row.index):
-                if platform.accepts(other.platform):
-                    return other, row.index
+        row = self._fitting(name)
+        if row is None:
+            return None
+        image = self.load(row.manifest)
+        if row.manifest == name.digest:
+            return image, row.manifest
+        for known in (image, *self.of_index(row.index)):
+            if platform.accepts(known.platform):
+                return known, row.index or row.manifest
         return None
 
     def images_of(self, row: ImageName) -> tuple[Image, ...]:
@@ -170,12 +182,11 @@ class ImageStore:
             wanted = Reference.parse(text)
         except InvalidReference:
             wanted = None
-        if wanted is not None:
-            for row in rows:
-                if row.name == str(wanted) or (wanted.digest in (row.manifest, row.index) and wanted.digest):
-                    return row
+        found = self._fitting(wanted) if wanted is not None else None
+        if found is not None:
+            return found
         digits = text.removeprefix("sha256:")
-        fitting = [r for r in rows if digits and r.config.startswith(f"sha256:{digits}")]
+        fitting = [r for r in (*rows, *self._members()) if digits and r.config.startswith(f"sha256:{digits}")]
         if len({r.config for r in fitting}) > 1:
             raise UsageError(f"{text} fits several images", hint="give more digits of the ID")
         if fitting:
@@ -258,7 +269,7 @@ def index_of(images: Sequence[Image]) -> Index:
     return Index.make([replace(image.manifest.descriptor, platform=image.platform) for image in images])
 
 
-def _main(images: Sequence[Image]) -> Image:
+def main_of(images: Sequence[Image]) -> Image:
     """The image that a name of several platforms means where one is asked for."""
     host = Platform.host()
     return next((image for image in images if host.accepts(image.platform)), images[0])

@@ -43,6 +43,20 @@ def test_where_none_is_this_machine_s_the_first_is_meant(store: Store) -> None:
     assert store.names.get(first.id) == first
 
 
+def test_each_image_of_an_index_has_its_own_id_and_digest(store: Store) -> None:
+    host, other = image_for(store, HOST, "h"), image_for(store, OTHER, "o")
+    store.names.put_index((host, other), NAME)
+    for text in (other.id, other.id[7:19], f"example.org/app@{other.digest}"):
+        assert store.names.get(text) == other
+        assert store.names.images_of(store.names.row(text)) == (other,), "that one image alone"
+    assert store.names.find_for(NAME.with_digest(other.digest), HOST) == (other, other.digest)
+    again = Reference.parse("example.org/one")
+    store.names.name_again(store.names.row(other.id), again)
+    assert (store.names.row(str(again)).index, store.names.get(str(again))) == ("", other)
+    store.names.remove(store.names.row(str(NAME)))
+    assert store.names.get(other.id) == other
+
+
 def test_of_a_registrys_index_those_images_count_whose_documents_are_here(store: Store) -> None:
     host, other = image_for(store, HOST, "h"), image_for(store, OTHER, "o")
     index = index_of((host, other, image_for(store, THIRD, "t")))

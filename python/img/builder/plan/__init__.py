@@ -21,7 +21,6 @@ from img.builder.graph import (
     CopyPart,
     Goal,
     HistoryLine,
-    Node,
     Op,
     RunOp,
     SourceOp,
@@ -95,7 +94,11 @@ def plan_together(dockerfile: ins.Dockerfile, wanted: Sequence[PlanOptions], res
         DockerfileError: something in the Dockerfile makes no sense; with its place.
     """
     nodes = Nodes()
-    planners = [Planner(dockerfile, options, resolve, nodes) for options in wanted]
+    several = len({options.platform for options in wanted}) > 1
+    planners = [
+        Planner(dockerfile, options, resolve, nodes, str(options.platform) if several else "")
+        for options in wanted
+    ]
     targets = tuple(planner.plan() for planner in planners)
     say_unused(planners)
     checks = planners[0].checks.options
@@ -158,12 +161,19 @@ class Planner:
         options: PlanOptions,
         resolve: Resolve,
         nodes: Nodes | None = None,
+        platform_label: str = "",
     ) -> None:
-        """Plans nothing yet. `nodes` are those of the graph so far; None begins a graph."""
+        """Plans nothing yet.
+
+        Args:
+            nodes: Those of the graph so far; None begins a graph.
+            platform_label: What tells its nodes from their like for other platforms, or empty.
+        """
         self.dockerfile = dockerfile
         self.options = options
         self.resolve = resolve
         self.nodes = nodes or Nodes()
+        self.platform_label = platform_label
         self.fetches = self.nodes.fetches
         self.warnings = self.nodes.warnings
         self.states: dict[int, StageState] = {}
@@ -340,17 +350,15 @@ class Planner:
     def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
         """Adds a node to the graph, or finds the one that does the same; gives its number."""
         image = op.image if isinstance(op, SourceOp) else None
-        node = Node(
-            number=0,
-            op=op,
-            inputs=inputs,
+        return self.nodes.add(
+            op,
+            inputs,
             title=title,
             stage=label(stage),
             span=at.span,
             platform=image.platform if image else self.names.platform_of(stage),
-            label=str(self.options.platform),
+            label=self.platform_label,
         )
-        return self.nodes.add(node)
 
     # ---- instructions ------------------------------------------------------------------------
 

@@ -32,21 +32,45 @@ class Nodes:
     warnings: list[str] = field(default_factory=list)
     _known: dict[object, int] = field(default_factory=dict)
 
-    def add(self, node: Node) -> int:
-        """Adds a node, or finds the one that does the same; gives its number. Its own is not looked at."""
-        op: Op | str | None = node.op
+    def add(
+        self,
+        op: Op,
+        inputs: tuple[int, ...],
+        *,
+        title: str,
+        stage: str,
+        span: Span,
+        platform: Platform,
+        label: str,
+    ) -> int:
+        """Adds a node, or finds the one that does the same; gives its number.
+
+        Args:
+            label: The target's platform, where there are several; else empty.
+        """
+        work: object = op
         if isinstance(op, SourceOp):  # an image cannot be hashed, its digest can
-            op = op.image.digest if op.image else None
-        key = (type(node.op), op, node.inputs, _place(node.span))
+            work = op.image.digest if op.image else None
+        key = (type(op), work, inputs, _place(span))
         number = self._known.setdefault(key, len(self.all))
         if number == len(self.all):
-            self.all.append(replace(node, number=number))
+            node = Node(
+                number=number,
+                op=op,
+                inputs=inputs,
+                title=title,
+                stage=stage,
+                span=span,
+                platform=platform,
+                label=label,
+            )
+            self.all.append(node)
         else:
             known = self.all[number]
             self.all[number] = replace(
                 known,
-                platform=known.platform if known.platform == node.platform else None,
-                label=known.label if known.label == node.label else "",
+                platform=known.platform if known.platform == platform else None,
+                label=known.label if known.label == label else "",
             )
         return number
 
@@ -54,9 +78,12 @@ class Nodes:
         """The nodes; only those that have their like for another platform keep their labels."""
         labels: dict[object, set[str]] = {}
         for node in self.all:
-            labels.setdefault((_place(node.span), node.title), set()).add(node.label)
+            if node.label:
+                labels.setdefault((_place(node.span), node.title), set()).add(node.label)
         return tuple(
-            node if len(labels[_place(node.span), node.title]) > 1 else replace(node, label="")
+            replace(node, label="")
+            if node.label and len(labels[_place(node.span), node.title]) == 1
+            else node
             for node in self.all
         )
 
