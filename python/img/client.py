@@ -25,6 +25,7 @@ from img.engine import (
     BuildResult,
     Compression,
     Engine,
+    Explained,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -201,6 +202,17 @@ class Client:
         return BuildResult(**data)
 
     # These ask, and touch no layer: they need no worker.
+
+    def explain(self, step: str) -> list[Explained]:
+        """Tells why steps of the store's last build ran, or what they were found by.
+
+        Args:
+            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+        Raises:
+            UsageError: nothing was built in this store, or no step is meant.
+        """
+        with Engine(self._settings) as engine:
+            return engine.explain(step)
 
     def check(
         self,

@@ -222,6 +222,11 @@ class Node:
         """`Dockerfile:12`, or empty."""
         return self.span.where if self.span else ""
 
+    @property
+    def instruction(self) -> str:
+        """The first line of its instruction as the Dockerfile has it; its title where there is none."""
+        return self.span.text.strip().partition("\n")[0] if self.span else self.title
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:

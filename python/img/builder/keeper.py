@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from img import _core
+from img.builder.explain import Explainer
 from img.builder.graph import Node
 from img.builder.key import CacheKey, stacked
 from img.builder.perform import Made, Step
@@ -24,20 +26,30 @@ from img.store import CacheRecord, LayerRecord
 class Keeper:
     """The cache of one build. Safe for several threads."""
 
-    def __init__(self, site: Site, *, use_cache: bool = True) -> None:
+    def __init__(self, site: Site, *, use_cache: bool = True, nodes: Sequence[Node] = ()) -> None:
         """Asks for nothing yet.
 
         Args:
             use_cache: False finds nothing, and keeps all the same.
+            nodes: The whole plan, by number: what is below a step is named in explanations.
         """
         self._site = site
+        self._explainer = Explainer(site, nodes)
         self._use_cache = use_cache
 
-    def announce(self, step: Step, keys: Sequence[CacheKey]) -> float:
-        """Says that a step begins, since none of its keys was known; gives the time for `keep`."""
+    def announce(
+        self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection] = ()
+    ) -> float:
+        """Says that a step begins, since none of its keys was known, and why; gives the time for `keep`.
+
+        Args:
+            selections: The files that it reads, digested.
+        """
         node = step.node
+        forced = "" if self._use_cache else "--no-cache"
+        why = self._explainer.missed(step, keys, forced=forced, selections=selections)
         self._site.progress(
-            StepStarted(step=node.number, title=node.title, where=node.where, stage=node.stage)
+            StepStarted(step=node.number, title=node.title, where=node.where, stage=node.stage, why=why)
         )
         return time.monotonic()
 
@@ -54,9 +66,12 @@ class Keeper:
             layer = store.layers.find(record.diff_id)
             if layer is None:
                 return None
+        self._explainer.hit(step, key, record)
         result = stack(step.inputs[0], record, cached=True)
         snapshot = layer.snapshot if layer else ""
-        self._site.progress(done_event(step.node, result, started=time.monotonic(), snapshot=snapshot))
+        self._site.progress(
+            done_event(step.node, result, started=time.monotonic(), snapshot=snapshot, key=key.digest)
+        )
         return result
 
     def look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
@@ -65,12 +80,13 @@ class Keeper:
         hit = self.hit(step, key)
         if hit is not None:
             for missed in keys[:-1]:
-                self._record_again(missed, key)
+                self._record_again(step, missed, key)
         return hit
 
-    def _record_again(self, key: CacheKey, known: CacheKey) -> None:
+    def _record_again(self, step: Step, key: CacheKey, known: CacheKey) -> None:
         record = self._site.store.records.find(known.digest)
         if record is not None:
+            record = self._explainer.label(step, record)
             self._site.store.records.put(replace(record, key=key.digest, inputs=key.text))
 
     def keep(self, step: Step, keys: list[CacheKey], made: Made, started: float) -> Result:
@@ -88,12 +104,29 @@ class Keeper:
             tar_bytes=layer.tar_bytes if layer else 0,
             created=site.now(),
         )
-        for key in keys:
-            site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+        record = self._as_before(self._explainer.label(step, record))
+        why = self._explainer.made(step, record)
+        if made.packed.drifted is None:
+            for key in keys:
+                site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+        else:
+            # Its keys name a content that its layer does not have: under them, nothing may be found.
+            step.warn(f"{made.packed.drifted} changed while it was copied: this step is not remembered")
         result = stack(step.inputs[0], record, cached=False)
         snapshot = layer.snapshot if layer else ""
-        site.progress(done_event(step.node, result, started=started, snapshot=snapshot))
+        digest = keys[-1].digest if keys else ""
+        site.progress(done_event(step.node, result, started=started, snapshot=snapshot, key=digest, why=why))
         return result
+
+    def _as_before(self, record: CacheRecord) -> CacheRecord:
+        """A record with the time of an earlier one of the same result: equal steps give an equal image.
+
+        Not with SOURCE_DATE_EPOCH, where no time of this kind is in an image.
+        """
+        if self._site.epoch is not None:
+            return record
+        earlier = self._site.store.records.earlier(record)
+        return replace(record, created=earlier.created) if earlier and earlier.created else record
 
     def _publish(self, made: Made) -> LayerRecord:
         """Moves a layer into the store, or keeps an earlier one of the same content.
@@ -135,7 +168,10 @@ def stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:
     )
 
 
-def done_event(node: Node, result: Result, *, started: float, snapshot: str = "") -> StepDone:
+def done_event(
+    node: Node, result: Result, *, started: float, snapshot: str = "", key: str = "", why: str = ""
+) -> StepDone:
+    """The event of a step that ended well. `key` is the digest of the last key that it was asked for by."""
     own = result.layers[-1].descriptor.size if result.own_layer else 0
     return StepDone(
         step=node.number,
@@ -146,4 +182,6 @@ def done_event(node: Node, result: Result, *, started: float, snapshot: str = ""
         size_bytes=own,
         where=node.where,
         stage=node.stage,
+        key=key,
+        why=why,
     )

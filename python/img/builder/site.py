@@ -15,7 +15,7 @@ from img.builder.key import EMPTY
 from img.context import Context
 from img.executor import Executor, Rlimit
 from img.oci import Descriptor, Image
-from img.progress import Progress
+from img.progress import Progress, StepExplained
 from img.snapshot import Snapshotter
 from img.store import CacheRecord, Store
 
@@ -108,6 +108,7 @@ class RunOptions:
         hosts: Names and addresses for `/etc/hosts`.
         shm_bytes: Size of `/dev/shm`; 0 for the default.
         rlimits: Resource limits.
+        secret_digests: Of secrets whose value is to count in cache keys: a keyed digest of each, by id.
     """
 
     secret_files: Mapping[str, str] = field(default_factory=dict)
@@ -116,6 +117,7 @@ class RunOptions:
     hosts: tuple[tuple[str, str], ...] = ()
     shm_bytes: int = 0
     rlimits: tuple[Rlimit, ...] = ()
+    secret_digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class Shared(Protocol):
@@ -155,6 +157,9 @@ class Site:
             look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
         shared: Caches of other machines, or None.
+        place: Which Dockerfile and context this is, for finding the records of its earlier builds.
+        explain: `StepExplained` is told of every step.
+        explained: Filled with what can be said of each step's key, by its number.
     """
 
     store: Store
@@ -172,3 +177,6 @@ class Site:
     remotes: Remotes | None = None
     run_options: RunOptions = field(default_factory=RunOptions)
     shared: Shared | None = None
+    place: str = ""
+    explain: bool = False
+    explained: dict[int, StepExplained] = field(default_factory=dict)

@@ -58,7 +58,7 @@ class Solver:
     _keeper: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keeper = Keeper(self.site, use_cache=self.use_cache)
+        self._keeper = Keeper(self.site, use_cache=self.use_cache, nodes=self.graph.nodes)
 
     def solve(self) -> dict[int, Result]:
         """Solves every node; gives the results by node number.
@@ -187,7 +187,7 @@ class Solver:
                 key = perform.run_key(step, op, content=binds.digests(self.memo))
                 if (hit := self._keeper.look(step, keys, key)) is not None:
                     return hit
-            started = self._keeper.announce(step, keys)
+            started = self._keeper.announce(step, keys, binds.selections)
             return self._keeper.keep(step, keys, perform.run(step, op, binds), started)
         finally:
             binds.close()
@@ -211,7 +211,7 @@ class Solver:
             key = perform.copy_key(step, op, content=sources.digests(self.memo))
             if (hit := self._keeper.look(step, keys, key)) is not None:
                 return hit
-            started = self._keeper.announce(step, keys)
+            started = self._keeper.announce(step, keys, sources.selections)
             return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()

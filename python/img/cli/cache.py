@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from img.cli.common import group
 
-VERBS: dict[str, tuple[str, str]] = {}
+VERBS: dict[str, tuple[str, str]] = {
+    "explain": ("cache_explain", "Say why a step of the last build ran."),
+}
 """As `img.cli.VERBS`: name -> (module below `img.cli`, line of help)."""
 
 cache_command = group(

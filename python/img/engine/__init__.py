@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
+from img.engine.explaining import Explained, recall
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
@@ -50,6 +51,7 @@ __all__ = [
     "BuildResult",
     "Compression",
     "Engine",
+    "Explained",
     "Form",
     "PruneResult",
     "PullPolicy",
@@ -225,6 +227,16 @@ class Engine:
             reach=self._reach(),
         )
         return Calls(self.store, puller, build, pull=request.pull)
+
+    def explain(self, step: str) -> list[Explained]:
+        """Tells what the keys of steps of the store's last build were compared with.
+
+        Args:
+            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+        Raises:
+            UsageError: nothing was built here, or no step is meant.
+        """
+        return recall(self.store.root, step)
 
     # ---- registries --------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
-from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
+from img.builder import PlanOptions, RunOptions, Site, Solved, make_plan, needed_bases, solve
 from img.builder.graph import BuildGraph
 from img.context import Context
 from img.dockerfile import image_words, near_stage, parse
@@ -20,6 +20,7 @@ from img.dockerfile.faults import fault, shown
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.contexts import open_inputs
+from img.engine.explaining import remember
 from img.engine.fetching import Fetcher
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
@@ -142,7 +143,12 @@ class Build:
 
             resolve = resolve or self._resolve_named
             self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
-        return inputs.context, dockerfile
+        context = inputs.context
+        if request.context_normalize:
+            from img.engine.normalizing import normalized  # most builds take modes as they are
+
+            context = normalized(context, request)
+        return context, dockerfile
 
     def _resolve_named(self, reference: Reference, platform: Platform) -> Image:
         return self._puller.resolve(reference, platform, policy=self._request.pull)
@@ -233,7 +239,9 @@ class Build:
             ranged=not single,
             trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
-            run_options=self._run_options,
+            run_options=self._options_of_runs(),
+            place=f"{context.root if context.lasting else context.name}\n{self.source[0]}",
+            explain=self._request.explain,
         )
         memo = None
         if context.lasting:
@@ -251,6 +259,15 @@ class Build:
         finally:
             if memo is not None:
                 _save(memo, self._progress)
+            remember(self._store.root, graph, site.explained)
+
+    def _options_of_runs(self) -> RunOptions:
+        """What is said of every RUN, with the digests of secrets that are to count."""
+        if not self._request.secret_hashes:
+            return self._run_options
+        from img.engine.secret_hashes import secret_digests  # most builds have none
+
+        return replace(self._run_options, secret_digests=secret_digests(self._request, self._store.root))
 
 
 def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:

@@ -6,6 +6,8 @@
     <root>/work/           work in progress, each folder held by its process
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
+    <root>/listings/       lists of the files that steps copied
+    <root>/private.key     what keyed digests of secrets are made with
     <root>/remote/         files and repositories that builds fetched
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
@@ -27,6 +29,8 @@ from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
+from img.store.listings import Listings
+from img.store.private_key import private_key
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
@@ -38,15 +42,17 @@ __all__ = [
     "CacheRow",
     "ImageName",
     "LayerRecord",
+    "Listings",
     "Pruned",
     "RemoteArea",
     "Store",
     "WorkFolder",
     "ground",
     "new_snapshot_id",
+    "private_key",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "listings", "remote")
 
 
 class Store:
@@ -81,6 +87,7 @@ class Store:
         self._lease: WorkFolder | None = None
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
+        self.listings = Listings(self.root / "listings")
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
@@ -126,6 +133,7 @@ class Store:
             blobs=self.blobs,
             layers=self.layers,
             records=self.records,
+            listings=self.listings,
             names=self.names,
             work=self.work,
             cache_mounts=self.cache_mounts,
