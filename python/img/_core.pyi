@@ -190,6 +190,8 @@ class Packed:
     """sha256 of the compressed blob, where one was written."""
     size: int | None
     """Bytes of that blob."""
+    drifted: str | None
+    """A file that was written to while it was copied: the layer is not what its selection's digest says."""
 
 def pack_layer(
     source: str,
@@ -309,6 +311,7 @@ class Selection:
         parents: bool = False,
         unpacked: Sequence[str] | None = None,
         hidden: bool = False,
+        modes: IndexModes | None = None,
     ) -> Self:
         """Walks the tree.
 
@@ -326,6 +329,7 @@ class Selection:
             unpacked: The tree was an archive, and these folders have no entry of their own in it. What it
                 holds keeps its mode and replaces what is in its way; these folders do not.
             hidden: Remember what the patterns of `ignore` and `exclude` leave out.
+            modes: The tree is a work tree of git: files have these modes, folders 0755.
         Raises:
             CopyError: a pattern is not valid, or one without a wildcard names nothing (`not_found`).
         """
@@ -351,6 +355,10 @@ class Selection:
     def foreign(self) -> bool:
         """True where something belongs to another user or group than this namespace's root."""
 
+    @property
+    def altered(self) -> bool:
+        """True where something has another mode here than on disk, by `modes`."""
+
     def hidden(self) -> list[str]:
         """What lies in the folders and was left out, paths relative to the root; needs `hidden`.
 
@@ -362,6 +370,38 @@ class Selection:
 
         Paths are relative to the root; the first leads through no symlink.
         """
+
+@final
+class IndexModes:
+    """The modes that git's index gives the files of a work tree."""
+
+    def __new__(cls, listing: bytes) -> Self:
+        """Reads what `git ls-files --stage -z` printed, paths relative to the context's root.
+
+        Raises:
+            ValueError: it is no such listing.
+        """
+
+def write_listing(selections: Sequence[Selection], folder: str) -> str:
+    """Writes down what selections took, as their last `content_digest` saw it; reads no file for that.
+
+    Returns:
+        The listing's name in `folder`: a digest of what is in it. One that is there is left alone.
+    """
+
+def compare_listings(
+    old: str, new: str, limit: int
+) -> tuple[list[tuple[str, str, str, str]], int, int, int, int] | None:
+    """Compares two listings, named by their paths.
+
+    Returns:
+        The first differences in the order of the paths, `limit` at the most: the path (of a folder with a
+        slash at its end), what changed (`added`, `removed`, `type`, `content`, `mode`, `owner`, `target`,
+        `xattrs`, `device`), and what it was and is: of a content its bytes, of a folder that came or went
+        how many objects came or went with it, which are not told one by one. Then the number of all
+        differences, and of the objects that came, that went, and that are in both and differ. None where a
+        listing is missing or damaged.
+    """
 
 @final
 class IgnoreRules:

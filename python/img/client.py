@@ -26,6 +26,7 @@ from img.engine import (
     BuiltImage,
     Compression,
     Engine,
+    Explained,
     LockMode,
     LockResult,
     PruneResult,
@@ -212,6 +213,17 @@ class Client:
         return BuildResult(**data)
 
     # These ask, and touch no layer: they need no worker.
+
+    def explain(self, step: str) -> list[Explained]:
+        """Tells why steps of the store's last build ran, or what they were found by.
+
+        Args:
+            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+        Raises:
+            UsageError: nothing was built in this store, or no step is meant.
+        """
+        with Engine(self._settings) as engine:
+            return engine.explain(step)
 
     def check(
         self,

@@ -31,6 +31,7 @@ class Context:
         ignore: Patterns of `.dockerignore`, in order.
         ignore_name: The file that they came from; empty where there is none.
         ignore_lines: Where each pattern stands in that file, from 1.
+        modes: What git's index says of the files' modes, where that counts and not the disk.
         lasting: The files stay where they are when the build is over, so their digests may be remembered.
     """
 
@@ -39,6 +40,7 @@ class Context:
     ignore: tuple[str, ...] = ()
     ignore_name: str = ""
     ignore_lines: tuple[int, ...] = ()
+    modes: _core.IndexModes | None = None
     lasting: bool = True
 
     @classmethod
@@ -90,7 +92,13 @@ class Context:
             CopyError: a pattern names nothing.
         """
         return _core.Selection(
-            str(self.root), patterns, ignore=self.ignore, exclude=exclude, parents=parents, hidden=hidden
+            str(self.root),
+            patterns,
+            ignore=self.ignore,
+            exclude=exclude,
+            parents=parents,
+            hidden=hidden,
+            modes=self.modes,
         )
 
     def ignored_by(self, path: str) -> str:

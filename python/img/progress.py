@@ -87,6 +87,33 @@ class StepDone(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepExplained(Event):
+    """What a step's cache key was compared with; comes before the step begins, where that was asked for.
+
+    Attributes:
+        key: Digest of the key; of several the one that says most.
+        hit: The cache had it.
+        record: Key of the record that was found, or that is nearest; empty where there is none.
+        created: RFC 3339 time at which that record's step ran.
+        why: One clause that says why the cache had nothing, or empty.
+        differences: Each with `field`, `name`, `change`, `old`, `new`, and `text` for people.
+        more: Differences that are not among them.
+    """
+
+    step: int
+    title: str
+    where: str = ""
+    stage: str = ""
+    key: str = ""
+    hit: bool = False
+    record: str = ""
+    created: str = ""
+    why: str = ""
+    differences: tuple[dict[str, str], ...] = ()
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer(Event):
     """A blob or a file moves. `done_bytes` of `total_bytes`; equal where it is finished.
 
@@ -141,7 +168,17 @@ def silent(event: Event) -> None:
 
 
 _KINDS: dict[str, type[Event]] = {
-    kind.__name__: kind for kind in (BuildStarted, StepStarted, StepOutput, StepDone, Transfer, Note, Warned)
+    kind.__name__: kind
+    for kind in (
+        BuildStarted,
+        StepStarted,
+        StepOutput,
+        StepDone,
+        StepExplained,
+        Transfer,
+        Note,
+        Warned,
+    )
 }
 
 

@@ -32,11 +32,11 @@ def test_build_prints_the_shape_of_the_first_img(img: Img, make_context: Context
     lines = img.ok("build", "-t", "jess/img", context).text.splitlines()
     assert lines[0] == "Building jess/img..."
     assert lines[1] == "Setting up the rootfs... this may take a bit."
-    run = lines.index("RUN [/bin/sh -c echo from-inside; touch /x]")
+    run = lines.index("RUN [/bin/sh -c echo from-inside; touch /x] (first build of this step)")
     assert lines[run + 1] == "--->"
     assert lines[run + 2] == "from-inside"
     assert re.fullmatch(r"<--- \w{20,} 0 <nil>", lines[run + 3])
-    assert any(re.fullmatch(r"RUN \[copy .*a .*/a\]", line) for line in lines)
+    assert any(re.fullmatch(r"RUN \[copy .*a .*/a\] \(first build of this step\)", line) for line in lines)
     assert lines[-1] == "Built image: jess/img"
 
 

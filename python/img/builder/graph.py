@@ -234,6 +234,11 @@ class Node:
         """The line for people: its title, and its platform where that has to be told."""
         return f"{self.title} ({self.label})" if self.label else self.title
 
+    @property
+    def instruction(self) -> str:
+        """The first line of its instruction as the Dockerfile has it; its title where there is none."""
+        return self.span.text.strip().partition("\n")[0] if self.span else self.title
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:

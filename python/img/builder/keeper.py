@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from img import _core
+from img.builder.explain import Explainer
 from img.builder.graph import Node
 from img.builder.key import CacheKey, stacked
 from img.builder.perform import Made, Step
@@ -25,20 +27,32 @@ from img.store import CacheRecord, LayerRecord
 class Keeper:
     """The cache of one build. Safe for several threads."""
 
-    def __init__(self, site: Site, *, fresh: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, site: Site, *, fresh: frozenset[int] = frozenset(), nodes: Sequence[Node] = ()
+    ) -> None:
         """Asks for nothing yet.
 
         Args:
             fresh: Nodes for which nothing is found; what they make is kept all the same.
+            nodes: The whole plan, by number: what is below a step is named in explanations.
         """
         self._site = site
+        self._explainer = Explainer(site, nodes)
         self._fresh = fresh
 
-    def announce(self, step: Step, keys: Sequence[CacheKey]) -> float:
-        """Says that a step begins, since none of its keys was known; gives the time for `keep`."""
+    def announce(
+        self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection] = ()
+    ) -> float:
+        """Says that a step begins, since none of its keys was known, and why; gives the time for `keep`.
+
+        Args:
+            selections: The files that it reads, digested.
+        """
         node = step.node
+        forced = "--no-cache" if step.node.number in self._fresh else ""
+        why = self._explainer.missed(step, keys, forced=forced, selections=selections)
         self._site.progress(
-            StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage)
+            StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage, why=why)
         )
         return time.monotonic()
 
@@ -59,6 +73,7 @@ class Keeper:
             return None
         self._record_again(step, missed, record)
         self._offer(step, keys, record)
+        self._explainer.hit(step, key, record)
         result = stack(step.inputs[0], record, cached=True)
         self._site.progress(
             done_event(step.node, result, started=time.monotonic(), snapshot=snapshot, key=key.digest)
@@ -102,6 +117,7 @@ class Keeper:
         shared = self._site.shared
         if not missed or not record.inputs or (shared and not shared.sound(_stands_on(step))):
             return
+        record = self._explainer.label(step, record)
         for key in missed:
             self._site.store.records.put(replace(record, key=key.digest, inputs=key.text))
 
@@ -125,14 +141,30 @@ class Keeper:
             tar_bytes=layer.tar_bytes if layer else 0,
             created=site.now(),
         )
-        for key in keys:
-            site.store.records.put(replace(record, key=key.digest, inputs=key.text))
-        self._offer(step, keys, record)
+        record = self._as_before(self._explainer.label(step, record))
+        why = self._explainer.made(step, record)
+        if made.packed.drifted is None:
+            for key in keys:
+                site.store.records.put(replace(record, key=key.digest, inputs=key.text))
+            self._offer(step, keys, record)
+        else:
+            # Its keys name a content that its layer does not have: under them, nothing may be found.
+            step.warn(f"{made.packed.drifted} changed while it was copied: this step is not remembered")
         result = stack(step.inputs[0], record, cached=False)
         snapshot = layer.snapshot if layer else ""
         digest = keys[-1].digest if keys else ""
-        site.progress(done_event(step.node, result, started=started, snapshot=snapshot, key=digest))
+        site.progress(done_event(step.node, result, started=started, snapshot=snapshot, key=digest, why=why))
         return result
+
+    def _as_before(self, record: CacheRecord) -> CacheRecord:
+        """A record with the time of an earlier one of the same result: equal steps give an equal image.
+
+        Not with SOURCE_DATE_EPOCH, where no time of this kind is in an image.
+        """
+        if self._site.epoch is not None:
+            return record
+        earlier = self._site.store.records.earlier(record)
+        return replace(record, created=earlier.created) if earlier and earlier.created else record
 
     def _publish(self, made: Made) -> LayerRecord:
         """Moves a layer into the store, or keeps an earlier one of the same content.
@@ -179,7 +211,9 @@ def stack(below: Result, record: CacheRecord, *, cached: bool) -> Result:
     )
 
 
-def done_event(node: Node, result: Result, *, started: float, snapshot: str = "", key: str = "") -> StepDone:
+def done_event(
+    node: Node, result: Result, *, started: float, snapshot: str = "", key: str = "", why: str = ""
+) -> StepDone:
     """The event of a step that ended well. `key` is the digest of the last key that it was asked for by."""
     own = result.layers[-1].descriptor.size if result.own_layer else 0
     return StepDone(
@@ -192,4 +226,5 @@ def done_event(node: Node, result: Result, *, started: float, snapshot: str = ""
         where=node.where,
         stage=node.stage,
         key=key,
+        why=why,
     )

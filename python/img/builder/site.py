@@ -15,7 +15,7 @@ from img.builder.key import EMPTY, CacheKey
 from img.context import Context
 from img.executor import Executor, Rlimit
 from img.oci import Descriptor, Image
-from img.progress import Progress
+from img.progress import Progress, StepExplained
 from img.snapshot import Snapshotter
 from img.store import CacheRecord, Store
 
@@ -115,6 +115,7 @@ class RunOptions:
         shm_bytes: Size of `/dev/shm`; 0 for the default.
         rlimits: Resource limits.
         offline: No RUN gets a network, whatever its own mode; that stays in its key.
+        secret_digests: Of secrets whose value is to count in cache keys: a keyed digest of each, by id.
     """
 
     secret_files: Mapping[str, str] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class RunOptions:
     shm_bytes: int = 0
     rlimits: tuple[Rlimit, ...] = ()
     offline: bool = False
+    secret_digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class SharedLost(Exception):
@@ -223,6 +225,9 @@ class Site:
         shared: Caches of other machines, or None.
         logs: Keeps the output of steps; None where nobody does.
         travelling: The cache mounts that are in those, or None.
+        place: Which Dockerfile and context this is, for finding the records of its earlier builds.
+        explain: `StepExplained` is told of every step.
+        explained: Filled with what can be said of each step's key, by its number.
     """
 
     store: Store
@@ -243,3 +248,6 @@ class Site:
     roomy: Callable[[], bool] = _always
     logs: Logs | None = None
     travelling: Travelling | None = None
+    place: str = ""
+    explain: bool = False
+    explained: dict[int, StepExplained] = field(default_factory=dict)

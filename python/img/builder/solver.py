@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from img import _core
 from img.builder import perform
 from img.builder.ahead import Ahead
 from img.builder.graph import (
@@ -72,7 +73,7 @@ class Solver:
     _ready: Ready = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keeper = Keeper(self.site, fresh=self.fresh)
+        self._keeper = Keeper(self.site, fresh=self.fresh, nodes=self.graph.nodes)
         self._ahead = Ahead(self.graph, self.site.images)
         self._ready = Ready(self.graph)
 
@@ -197,13 +198,15 @@ class Solver:
             assert isinstance(node.op, (HttpOp, GitOp, TreeOp))
             return perform.fetch(step, node.op)
 
-    def _begin(self, step: Step, keys: Sequence[CacheKey]) -> float:
+    def _begin(
+        self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection] = ()
+    ) -> float:
         """The work of a node begins, unless another one has failed; gives the time for `Keeper.keep`."""
         if self._failure is not None:
             raise _NotBegun
         self._begun.add(step.node.number)
         self._ahead.missed(step.node)
-        return self._keeper.announce(step, keys)
+        return self._keeper.announce(step, keys, selections)
 
     def _run(self, step: Step, op: RunOp) -> Result:
         """A RUN with bind mounts from stages is first asked for by their stacks, which needs no mount."""
@@ -220,7 +223,7 @@ class Solver:
             with self._keeper.claim(step, keys) as hit:
                 if hit is not None:
                     return hit
-                started = self._begin(step, keys)
+                started = self._begin(step, keys, binds.selections)
                 return self._keeper.keep(step, keys, perform.run(step, op, binds), started)
         finally:
             binds.close()
@@ -249,7 +252,7 @@ class Solver:
             with self._keeper.claim(step, keys) as hit:
                 if hit is not None:
                     return hit
-                started = self._begin(step, keys)
+                started = self._begin(step, keys, sources.selections)
                 return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()

@@ -149,8 +149,8 @@ _LAST_SECOND = 253402300799
     "--secret",
     "secrets",
     multiple=True,
-    metavar="id=ID[,src=FILE|,env=NAME]",
-    help="Give RUN --mount=type=secret a secret: a file, or a variable of the environment.",
+    metavar="id=ID[,src=FILE|,env=NAME][,cache=hash]",
+    help="Give RUN --mount=type=secret a secret: a file, or a variable; with cache=hash its value counts.",
 )
 @click.option(
     "-ssh",

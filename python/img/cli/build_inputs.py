@@ -42,14 +42,20 @@ def secrets_and_agents(flags: dict[str, Any]) -> dict[str, Any]:
     return {**_secrets(flags["secrets"]), "agents": _agents(flags["agents"])}
 
 
-def _secrets(words: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Secrets by id: those in files, and those whose value is in a variable. The last of an id counts."""
+def _secrets(words: Sequence[str]) -> dict[str, Any]:
+    """Secrets by id: those in files, those whose value is in a variable, and those whose value counts.
+
+    The last of an id counts.
+    """
     files: dict[str, str] = {}
     values: dict[str, str] = {}
+    hashed: dict[str, None] = {}
     for word in words:
-        id_, file, variable = _secret(word)
-        files.pop(id_, None)
-        values.pop(id_, None)
+        id_, file, variable, counts = _secret(word)
+        for known in (files, values, hashed):
+            known.pop(id_, None)
+        if counts:
+            hashed[id_] = None
         if variable:
             values[id_] = os.environ.get(variable, "")  # one that is not set is empty, as for docker
         elif os.path.isfile(file):
@@ -57,21 +63,23 @@ def _secrets(words: Sequence[str]) -> dict[str, dict[str, str]]:
         else:
             what = "is a folder" if os.path.isdir(file) else "does not exist"
             raise click.UsageError(f"--secret id={id_}: the file {file} {what}.")
-    return {"secret_files": files, "secret_values": values}
+    return {"secret_files": files, "secret_values": values, "secret_hashes": tuple(hashed)}
 
 
-def _secret(word: str) -> tuple[str, str, str]:
-    """Reads one `--secret`: its id, and its file or its variable."""
-    found = dict.fromkeys(("id", "src", "env", "type"), "")
+def _secret(word: str) -> tuple[str, str, str, bool]:
+    """Reads one `--secret`: its id, its file or its variable, and whether its value counts in cache keys."""
+    found = dict.fromkeys(("id", "src", "env", "type", "cache"), "")
     for field in _fields(word, "--secret"):
         name, equals, value = field.partition("=")
         key = {"source": "src"}.get(name.lower(), name.lower())
         if not equals or key not in found:
-            hint = "id=ID[,src=FILE|,env=NAME][,type=file|env]"
+            hint = "id=ID[,src=FILE|,env=NAME][,type=file|env][,cache=hash]"
             raise click.UsageError(f"--secret does not know {_name(field)!r}: it takes {hint}.")
         found[key] = value
     if found["type"] not in ("", "file", "env"):
         raise click.UsageError(f"--secret: the type is file or env, not {found['type']!r}.")
+    if found["cache"] not in ("", "hash"):
+        raise click.UsageError(f"--secret: cache is hash, not {found['cache']!r}.")
     if not found["id"]:
         raise click.UsageError("--secret needs an id: --secret id=ID,src=FILE.")
     if found["type"] == "env" and not found["env"]:
@@ -79,7 +87,7 @@ def _secret(word: str) -> tuple[str, str, str]:
     if not found["env"] and not found["src"]:
         key = "env" if found["id"] in os.environ else "src"
         found[key] = found["id"]
-    return found["id"], found["src"], found["env"]
+    return found["id"], found["src"], found["env"], found["cache"] == "hash"
 
 
 def _name(field: str) -> str:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
+from img.engine.explaining import Explained, recall
 from img.engine.locating import NO_PULLING, OFFLINE
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
@@ -64,6 +65,7 @@ __all__ = [
     "BuiltImage",
     "Compression",
     "Engine",
+    "Explained",
     "Form",
     "LockEntry",
     "LockMode",
@@ -333,6 +335,16 @@ class Engine:
         build = self._asked(request, puller)
         locker = Locker(self.store, puller, build, request, self._progress, mode=mode, names=names)
         return locker.run()
+
+    def explain(self, step: str) -> list[Explained]:
+        """Tells what the keys of steps of the store's last build were compared with.
+
+        Args:
+            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+        Raises:
+            UsageError: nothing was built here, or no step is meant.
+        """
+        return recall(self.store.root, step)
 
     # ---- registries --------------------------------------------------------------------------
 

@@ -6,13 +6,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
-from img.builder import PlanOptions, Site, Solved, needed_bases, plan_together, solve
+from img.builder import PlanOptions, RunOptions, Site, Solved, needed_bases, plan_together, solve
 from img.builder.fresh import fresh_nodes
 from img.builder.graph import BuildGraph, RunOp
 from img.context import Context
@@ -21,6 +21,7 @@ from img.dockerfile.faults import fault
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile
 from img.engine.contexts import open_inputs
+from img.engine.explaining import remember
 from img.engine.fetching import Fetcher
 from img.engine.outputs import Output, hand_out, name_outputs, read_tags
 from img.engine.pulling import Puller
@@ -182,7 +183,12 @@ class Build:
 
             resolve = resolve or self.resolver.resolve_context
             self._named = named_contexts(request, dockerfile, self._store, fetcher, resolve)
-        return inputs.context, dockerfile
+        context = inputs.context
+        if request.context_normalize:
+            from img.engine.normalizing import normalized  # most builds take modes as they are
+
+            context = normalized(context, request)
+        return context, dockerfile
 
     @property
     def fetcher(self) -> Fetcher:
@@ -296,7 +302,9 @@ class Build:
             ranged=not single,
             trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
-            run_options=self._run_options,
+            run_options=self._options_of_runs(),
+            place=f"{context.root if context.lasting else context.name}\n{self.source[0]}",
+            explain=self._request.explain,
             roomy=Room(),
             logs=self._record,
             shared=self._shared,
@@ -326,6 +334,15 @@ class Build:
         finally:
             if memo is not None:
                 _save(memo, self._progress)
+            remember(self._store.root, graph, site.explained)
+
+    def _options_of_runs(self) -> RunOptions:
+        """What is said of every RUN, with the digests of secrets that are to count."""
+        if not self._request.secret_hashes:
+            return self._run_options
+        from img.engine.secret_hashes import secret_digests  # most builds have none
+
+        return replace(self._run_options, secret_digests=secret_digests(self._request, self._store.root))
 
 
 def _layers_of(solved: Solved) -> list[str]:

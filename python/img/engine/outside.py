@@ -22,6 +22,8 @@ def needs_outside(request: BuildRequest) -> bool:
 
     A trigger of a base image (ONBUILD ADD) cannot be known of here: its git runs in the namespace.
     """
+    if request.context_normalize:
+        return True
     words = (request.context, request.dockerfile, *request.contexts.values())
     if any(_REMOTE.match(word) for word in words):
         return True

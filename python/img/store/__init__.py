@@ -6,6 +6,8 @@
     <root>/work/           work in progress, each folder held by its process
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
+    <root>/listings/       lists of the files that steps copied
+    <root>/private.key     what keyed digests of secrets are made with
     <root>/remote/         files and repositories that builds fetched
     <root>/claims/         which steps are running, each held by its process
     <root>/logs/           what builds left: their records, and the logs of their steps
@@ -32,6 +34,8 @@ from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore, index_of, main_of
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
+from img.store.listings import Listings
+from img.store.private_key import private_key
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
@@ -48,6 +52,7 @@ __all__ = [
     "Claims",
     "ImageName",
     "LayerRecord",
+    "Listings",
     "Pruned",
     "RemoteArea",
     "Store",
@@ -57,9 +62,10 @@ __all__ = [
     "main_of",
     "new_build_id",
     "new_snapshot_id",
+    "private_key",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "claims", "logs")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "listings", "remote", "claims", "logs")
 
 
 class Store:
@@ -94,6 +100,7 @@ class Store:
         self._lease: WorkFolder | None = None
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
+        self.listings = Listings(self.root / "listings")
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
@@ -141,6 +148,7 @@ class Store:
             blobs=self.blobs,
             layers=self.layers,
             records=self.records,
+            listings=self.listings,
             names=self.names,
             work=self.work,
             cache_mounts=self.cache_mounts,

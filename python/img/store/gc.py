@@ -23,6 +23,7 @@ from img.store.claims import Claims
 from img.store.database import Database
 from img.store.images import ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground
+from img.store.listings import Listings
 from img.store.records import RecordStore
 from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
@@ -65,6 +66,7 @@ class Collector:
     blobs: BlobStore
     layers: LayerStore
     records: RecordStore
+    listings: Listings
     names: ImageStore
     work: WorkArea
     cache_mounts: CacheMounts
@@ -113,6 +115,7 @@ class Collector:
             caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
             freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
+        freed += self.listings.drop(keep=self.records.listings(), written_before=in_use_since)
         builds, log_bytes = self.builds.prune(ended_before=unused_since)
         freed += log_bytes + self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)
         return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, builds=builds, freed_bytes=freed)

@@ -40,6 +40,9 @@ class CacheRecord:
     listing: str = ""
 
 
+_CANDIDATES = 64
+"""Records that a key is compared with, at the most."""
+
 _COLUMNS = "key, inputs, diff_id, content, tar_bytes, created, title, place, listing"
 
 
@@ -75,6 +78,47 @@ class RecordStore:
             query = f"SELECT {_COLUMNS} FROM records WHERE created IN ({marks})"
             found.extend(_record(row) for row in self._database.rows(query, some))
         return found
+
+    def has(self, key: str) -> bool:
+        """Tells whether there is a record under a key; it does not count as used."""
+        return bool(self._database.rows("SELECT 1 FROM records WHERE key=?", (key,)))
+
+    def titled(self, title: str) -> list[CacheRecord]:
+        """Some records of steps that people see under this title, the last used first."""
+        return self._like("title", title)
+
+    def placed(self, place: str) -> list[CacheRecord]:
+        """Some records of steps that stood at a place, the last used first."""
+        return self._like("place", place)
+
+    def _like(self, column: str, value: str) -> list[CacheRecord]:
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM records WHERE {column}=? ORDER BY used DESC LIMIT {_CANDIDATES}",
+            (value,),
+        )
+        return [_record(row) for row in rows]
+
+    def earlier(self, like: CacheRecord) -> CacheRecord | None:
+        """An earlier record of the same result: of the same step, else of its place, else of any step.
+
+        Without a layer, only a record of the same step or place counts.
+
+        Args:
+            like: A record that is not kept yet.
+        """
+        rows = self._database.rows(
+            f"SELECT {_COLUMNS} FROM records WHERE diff_id=? AND (title=? OR place=? OR diff_id<>'') "
+            "ORDER BY title<>?, place<>?, used DESC LIMIT 1",
+            (like.diff_id, like.title, like.place, like.title, like.place),
+        )
+        return _record(rows[0]) if rows else None
+
+    def listings(self) -> set[str]:
+        """Names of the lists of files that records have."""
+        return {
+            str(name)
+            for (name,) in self._database.rows("SELECT DISTINCT listing FROM records WHERE listing<>''")
+        }
 
     def drop(self, *, unused_since: float) -> int:
         """Forgets records not used since a time (seconds since the epoch); gives their number."""

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -435,6 +435,7 @@ fn write(
         upper,
         writer: Writer::new(Owners::Keep),
         clones: AtomicBool::new(true),
+        drifted: Mutex::default(),
     };
     let entries: Vec<Entry> = entries;
     copier
@@ -446,7 +447,7 @@ fn write(
         copier.make(entry)?;
     }
     let threads = threads.unwrap_or_else(thread_count);
-    let packed = digest(&entries, &copier, None, threads, cancel)?;
+    let mut packed = digest(&entries, &copier, None, threads, cancel)?;
     let all_linked = copier.link(&entries)?;
     for entry in entries
         .iter()
@@ -471,8 +472,10 @@ fn write(
             threads: Some(threads),
             ..pack::Request::default()
         };
-        return pack::pack_layer(upper, &request, cancel);
+        packed = pack::pack_layer(upper, &request, cancel)?;
     }
+    let drifted = copier.drifted.into_inner();
+    packed.drifted = drifted.unwrap_or_else(PoisonError::into_inner);
     Ok(packed)
 }
 
@@ -485,6 +488,8 @@ struct Copier<'a> {
     writer: Writer,
     /// Until the file system says that it cannot share blocks between files.
     clones: AtomicBool,
+    /// A file that is not what its selection's digest says.
+    drifted: Mutex<Option<String>>,
 }
 
 impl Copier<'_> {
@@ -566,10 +571,11 @@ impl Contents for Copier<'_> {
             ));
         }
         let stamp = Stamp::of(&stat);
-        let known = self.known[number].get(item).copied().flatten();
-        let known = known
-            .filter(|(state, _)| *state == stamp)
-            .map(|(_, known)| known);
+        let learnt = self.known[number].get(item).copied().flatten();
+        // A file that could change without a trace is digested again.
+        let known = learnt
+            .filter(|learnt| learnt.settled && learnt.state == stamp)
+            .map(|learnt| learnt.known);
         let xattrs = match known {
             Some(known) if !known.has_xattrs => Vec::new(),
             _ => source.xattrs_of(&file, path)?,
@@ -595,7 +601,16 @@ impl Contents for Copier<'_> {
         }))
     }
 
-    fn close(&self, _index: usize, entry: &Entry, opened: Opened) -> Result<()> {
+    fn close(&self, index: usize, entry: &Entry, opened: Opened, digest: &[u8; 32]) -> Result<()> {
+        if let Some((number, item)) = self.origins[index] {
+            let learnt = self.known[number].get(item).copied().flatten();
+            if learnt.is_some_and(|learnt| learnt.known.digest != *digest) {
+                let source = self.sources[number];
+                let path = String::from_utf8_lossy(source.path(&source.picked()[item]));
+                let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
+                drifted.get_or_insert_with(|| path.into_owned());
+            }
+        }
         let Some(copy) = opened.copy_to else {
             return Ok(());
         };

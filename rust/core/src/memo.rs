@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -29,6 +30,27 @@ const REFRESH_SAVES: u32 = 16;
 const MAX_ENTRIES: usize = 1_000_000;
 /// Coarsest tick of the kernel's file times (100 Hz), doubled.
 const TICK_NANOS: i64 = 20_000_000;
+const SECOND_NANOS: i64 = 1_000_000_000;
+/// Coarsest tick of a file system that counts in whole seconds (two, on FAT), doubled.
+const WHOLE_SECONDS_NANOS: i64 = 4 * SECOND_NANOS;
+/// Of a file system whose clock may be another machine's, and so behind ours.
+const FOREIGN_NANOS: i64 = 60 * SECOND_NANOS;
+
+/// File systems whose times are of this kernel's clock, by their number in `linux/magic.h` (those
+/// of zfs and bcachefs in their own sources).
+const LOCAL: [i64; 11] = [
+    0xEF53,      // ext2, ext3, ext4
+    0x5846_5342, // xfs
+    0x9123_683E, // btrfs
+    0x0102_1994, // tmpfs
+    0x8584_58F6, // ramfs
+    0x794C_7630, // overlay
+    0xF2F5_2010, // f2fs
+    0x2FC1_2FC1, // zfs
+    0xCA45_1A4E, // bcachefs
+    0x7371_7368, // squashfs
+    0xE0F5_E1E2, // erofs
+];
 
 /// What identifies a file's content as unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -92,6 +114,40 @@ struct Value {
     used: u32,
 }
 
+/// How far the times of a tree's files can be trusted to tell one change from the next.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    dev: u64,
+    is_local: bool,
+}
+
+impl Clock {
+    /// Asks the file system of an open folder.
+    pub fn of(folder: impl AsFd) -> rustix::io::Result<Self> {
+        let known = rustix::fs::fstatfs(&folder)?.f_type;
+        #[allow(clippy::unnecessary_cast)] // narrower on some architectures
+        let known = known as i64;
+        Ok(Self {
+            dev: rustix::fs::fstat(&folder)?.st_dev,
+            is_local: LOCAL.contains(&known),
+        })
+    }
+
+    /// Could the file change once more, and its times stay as they are? Not where its last change
+    /// was a tick before `began` ([`now_nanos`]), when it was looked at: this is not about memory
+    /// that a process has mapped, whose writes show in no time until the kernel writes them out.
+    pub fn settled(&self, stamp: &Stamp, began: i64) -> bool {
+        let tick = if !self.is_local || stamp.dev != self.dev {
+            FOREIGN_NANOS
+        } else if stamp.ctime % SECOND_NANOS == 0 {
+            WHOLE_SECONDS_NANOS
+        } else {
+            TICK_NANOS
+        };
+        stamp.ctime.saturating_add(tick) < began
+    }
+}
+
 /// The clock now, as [`Stamp`]'s times count.
 pub fn now_nanos() -> i64 {
     SystemTime::now()
@@ -142,12 +198,14 @@ impl DigestMemo {
     /// Remembers files whose reading began at `began` ([`now_nanos`]).
     ///
     /// A file changed within the clock's tick before that is left out: another write in the same
-    /// tick would leave its times as they are.
-    pub fn record(&self, began: i64, files: impl Iterator<Item = (Stamp, Known)>) {
+    /// tick would leave its times as they are. One that is written to while it is read has other
+    /// times from then on, and what is remembered is never asked for. Where the clock was set back,
+    /// files of what is now the future are left out until it has come.
+    pub fn record(&self, began: i64, clock: Clock, files: impl Iterator<Item = (Stamp, Known)>) {
         let mut inner = self.lock();
         let used = inner.generation;
         for (stamp, known) in files {
-            if stamp.ctime.saturating_add(TICK_NANOS) < began {
+            if clock.settled(&stamp, began) {
                 inner.entries.insert(stamp, Value { known, used });
                 inner.changed = true;
             }

@@ -219,7 +219,7 @@ impl Contents for Layer {
         }))
     }
 
-    fn close(&self, _index: usize, _entry: &Entry, _opened: Opened) -> Result<()> {
+    fn close(&self, _: usize, _: &Entry, _: Opened, _: &[u8; 32]) -> Result<()> {
         Ok(())
     }
 }

@@ -43,6 +43,8 @@ pub struct Packed {
     pub digest: Option<String>,
     /// Length of the blob.
     pub size: Option<u64>,
+    /// A file whose content was not what its selection's digest says any more.
+    pub drifted: Option<String>,
 }
 
 /// A file of the plan, ready to be read.
@@ -68,8 +70,9 @@ pub trait Contents: Sync {
     /// Opens a regular file's content; None where there is none (an empty file, a whiteout).
     fn open(&self, index: usize, entry: &Entry) -> Result<Option<Opened>>;
 
-    /// Called once all bytes were read (and written): the place to set attributes.
-    fn close(&self, index: usize, entry: &Entry, opened: Opened) -> Result<()>;
+    /// Called once all bytes were read (and written): the place to set attributes. `digest` is the
+    /// content's BLAKE3.
+    fn close(&self, index: usize, entry: &Entry, opened: Opened, digest: &[u8; 32]) -> Result<()>;
 }
 
 /// Part of the tar, and the content records of the entries that end in it.
@@ -164,6 +167,7 @@ impl Sums {
             entries,
             digest,
             size,
+            drifted: None,
         })
     }
 }
@@ -258,7 +262,7 @@ impl Reader<'_> {
         out.header(entry)?;
         let digest = self.read_content(&mut opened, out)?;
         append_record(&mut out.piece.records, entry, Some(&digest));
-        self.contents.close(index, entry, opened)
+        self.contents.close(index, entry, opened, &digest)
     }
 
     fn read_content(&self, opened: &mut Opened, out: &mut Out<'_>) -> Result<[u8; 32]> {

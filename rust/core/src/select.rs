@@ -26,6 +26,7 @@ use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
 use crate::explore::{explore, thread_count, Found};
 use crate::ignore::{clean, Ignore, Matched};
+use crate::index::IndexModes;
 use crate::memo::{now_nanos, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
@@ -50,6 +51,8 @@ pub struct Request<'a> {
     pub owners: bool,
     /// What is left out is remembered, see [`Selection::hidden`].
     pub hidden: bool,
+    /// The tree is a work tree of git, and its files have the modes of the index.
+    pub modes: Option<Arc<IndexModes>>,
 }
 
 /// One object of a selection. Paths lie in the selection, see [`Selection::path`].
@@ -81,8 +84,19 @@ impl Picked {
     }
 }
 
-/// What is known of each object of a selection, and the state of the file it holds for.
-pub type Learned = Vec<Option<(Stamp, Known)>>;
+/// What is known of one file.
+#[derive(Debug, Clone, Copy)]
+pub struct Learnt {
+    /// The state of the file that it holds for.
+    pub state: Stamp,
+    /// Its content.
+    pub known: Known,
+    /// A later change of the file would show in its state (see [`crate::memo::Clock::settled`]).
+    pub settled: bool,
+}
+
+/// What is known of each object of a selection.
+pub type Learned = Vec<Option<Learnt>>;
 
 /// One regular file of a selection, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,10 +130,15 @@ pub struct Selection {
     /// What lies in the folders and was left out, where it was asked for: each path from the root.
     hidden: Option<Vec<Vec<u8>>>,
     foreign: bool,
+    modes: Option<Arc<IndexModes>>,
+    /// Something has another mode here than on disk.
+    altered: bool,
     /// What the patterns named.
     named: Vec<Named>,
     /// What `content_digest` learned of each file.
     known: Mutex<Arc<Learned>>,
+    /// The extended attributes of files that have some, by index; as `content_digest` read them.
+    file_xattrs: Mutex<Arc<HashMap<usize, Vec<Xattr>>>>,
 }
 
 impl Selection {
@@ -142,8 +161,11 @@ impl Selection {
             ignored: false,
             hidden: request.hidden.then(Vec::new),
             foreign: false,
+            modes: request.modes.clone(),
+            altered: false,
             named: Vec::new(),
             known: Mutex::default(),
+            file_xattrs: Mutex::default(),
         };
         let ignore = Ignore::new(request.ignore)?;
         let exclude = Ignore::new(request.exclude)?;
@@ -285,6 +307,11 @@ impl Selection {
         self.foreign
     }
 
+    /// True where something has another mode here than on disk.
+    pub fn altered(&self) -> bool {
+        self.altered
+    }
+
     /// What the patterns named, in their order.
     pub fn named(&self) -> &[Named] {
         &self.named
@@ -316,8 +343,11 @@ impl Selection {
             path: String::from_utf8_lossy(self.path(picked)).into_owned(),
             size: picked.stamp.size,
             mode: picked.mode & 0o7777,
-            digest: known[index].map_or_else(String::new, |(_, known)| {
-                format!("blake3:{}", blake3::Hash::from(known.digest).to_hex())
+            digest: known[index].map_or_else(String::new, |learnt| {
+                format!(
+                    "blake3:{}",
+                    blake3::Hash::from(learnt.known.digest).to_hex()
+                )
             }),
         });
         Ok(files.collect())
@@ -370,11 +400,16 @@ impl Selection {
 
     fn push(&mut self, child: &Child, path: Range<usize>, dest: Range<usize>, target: &[u8]) {
         let target = self.remember(target);
+        let mode = match &self.modes {
+            Some(modes) => modes.of(&self.arena[path.clone()], child.mode),
+            None => child.mode,
+        };
+        self.altered |= mode != child.mode;
         self.picked.push(Picked {
             path,
             dest,
             target,
-            mode: child.mode,
+            mode,
             uid: child.uid,
             gid: child.gid,
             device: child.device,
@@ -495,24 +530,9 @@ impl Selection {
         }
         hasher.update(b"\n");
         let mut records = Vec::with_capacity(BATCH * 256);
-        for (index, picked) in self.picked.iter().enumerate() {
-            // Who writes to one name of a file changes the others: which they are is part of what
-            // is copied. How many it has elsewhere is not.
-            let first = self.hard_link(index).filter(|&first| first != index);
-            let record = Record {
-                path: self.dest(picked),
-                tag: first.map_or(tag(picked.file_type()), |_| b'h'),
-                mode: picked.mode,
-                uid: picked.uid,
-                gid: picked.gid,
-                target: first.map_or(self.target(picked), |first| self.dest(&self.picked[first])),
-                device: picked.device,
-                xattrs: file_xattrs
-                    .get(&index)
-                    .map_or(self.xattrs(index), Vec::as_slice),
-                digest: known[index].as_ref().map(|(_, known)| &known.digest),
-            };
-            record.append(&mut records);
+        for index in 0..self.picked.len() {
+            self.record(index, &known, &file_xattrs)
+                .append(&mut records);
             if records.len() > BATCH * 192 {
                 hasher.update(&records);
                 records.clear();
@@ -520,7 +540,55 @@ impl Selection {
         }
         hasher.update(&records);
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        *self
+            .file_xattrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(file_xattrs);
         Ok(format!("blake3:{}", hasher.finalize().to_hex()))
+    }
+
+    /// What a content digest says of one object.
+    fn record<'a>(
+        &'a self,
+        index: usize,
+        known: &'a Learned,
+        file_xattrs: &'a HashMap<usize, Vec<Xattr>>,
+    ) -> Record<'a> {
+        let picked = &self.picked[index];
+        // Who writes to one name of a file changes the others: which they are is part of what
+        // is copied. How many it has elsewhere is not.
+        let first = self.hard_link(index).filter(|&first| first != index);
+        Record {
+            path: self.dest(picked),
+            tag: first.map_or(tag(picked.file_type()), |_| b'h'),
+            mode: picked.mode,
+            uid: picked.uid,
+            gid: picked.gid,
+            target: first.map_or(self.target(picked), |first| self.dest(&self.picked[first])),
+            device: picked.device,
+            xattrs: file_xattrs
+                .get(&index)
+                .map_or(self.xattrs(index), Vec::as_slice),
+            digest: known
+                .get(index)
+                .and_then(Option::as_ref)
+                .map(|learnt| &learnt.known.digest),
+        }
+    }
+
+    /// Shows each object as the last `content_digest` saw it: its path from the root of the tree,
+    /// its size, and the rest.
+    pub fn each_record(&self, mut show: impl FnMut(&[u8], u64, &Record<'_>)) {
+        let known = self.known();
+        let file_xattrs = self
+            .file_xattrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let file_xattrs = Arc::clone(&file_xattrs);
+        for (index, picked) in self.picked.iter().enumerate() {
+            let record = self.record(index, &known, &file_xattrs);
+            show(self.path(picked), picked.stamp.size, &record);
+        }
     }
 
     /// Digests of all regular files, by index: from the memo, or read on several threads.
@@ -536,7 +604,13 @@ impl Selection {
         };
         for (index, picked) in self.files() {
             match found.next().flatten() {
-                Some(answer) => known[index] = Some((picked.stamp, answer)),
+                Some(answer) => {
+                    known[index] = Some(Learnt {
+                        state: picked.stamp,
+                        known: answer,
+                        settled: true,
+                    });
+                }
                 None if self.hard_link(index).is_some_and(|first| first != index) => {}
                 None => missing.push(index),
             }
@@ -544,12 +618,18 @@ impl Selection {
         if missing.is_empty() {
             return Ok(known);
         }
+        let clock = self.root.clock()?;
         let read = self.read_files(&missing, cancel)?;
         if let Some(memo) = memo {
-            memo.record(began, read.iter().map(|&(_, stamp, known)| (stamp, known)));
+            let files = read.iter().map(|&(_, stamp, known)| (stamp, known));
+            memo.record(began, clock, files);
         }
-        for (index, stamp, answer) in read {
-            known[index] = Some((stamp, answer));
+        for (index, state, answer) in read {
+            known[index] = Some(Learnt {
+                state,
+                known: answer,
+                settled: clock.settled(&state, began),
+            });
         }
         for (&index, &first) in &self.links {
             known[index] = known[index].or(known[first]);
@@ -616,13 +696,10 @@ impl Selection {
         Ok(attrs.map_or_else(Vec::new, |attrs| attrs.entry.xattrs))
     }
 
-    fn read_file_xattrs(
-        &self,
-        known: &[Option<(Stamp, Known)>],
-    ) -> Result<HashMap<usize, Vec<Xattr>>> {
+    fn read_file_xattrs(&self, known: &Learned) -> Result<HashMap<usize, Vec<Xattr>>> {
         let mut all = HashMap::new();
-        for (index, answer) in known.iter().enumerate() {
-            if answer.as_ref().is_some_and(|(_, known)| known.has_xattrs) {
+        for (index, learnt) in known.iter().enumerate() {
+            if learnt.is_some_and(|learnt| learnt.known.has_xattrs) {
                 let path = self.path(&self.picked[index]);
                 let file = self.root.open_beneath(path, OFlags::RDONLY)?;
                 all.insert(index, self.xattrs_of(file, path)?);

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::error::{IoContext, Result};
 use crate::glob::Glob;
 use crate::ignore::{clean, Ignore};
+use crate::memo::Clock;
 use crate::stack::Stack;
 use crate::Error;
 
@@ -54,6 +55,11 @@ impl SourceRoot {
     /// Where something of the tree is, for messages.
     pub fn on_disk(&self, path: &[u8]) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))
+    }
+
+    /// How its files' times can be trusted.
+    pub fn clock(&self) -> Result<Clock> {
+        Clock::of(&self.fd).at("stat", &self.path)
     }
 
     /// Opens an object of the tree for reading, following no symlink.

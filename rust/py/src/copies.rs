@@ -1,4 +1,4 @@
-//! The door's family for copies: `DigestMemo`, `Selection`, `ignores`, `copy_layer`,
+//! The door's family for copies: `DigestMemo`, `Selection`, `ignores`, listings, `copy_layer`,
 //! `make_directory`, `read_in_layers`, and `pack_layer`. What they do is in `img_core`; here arguments are taken
 //! over, the interpreter is released, and signals are looked at in slices.
 
@@ -15,7 +15,7 @@ use img_core::cancel::Cancel;
 use img_core::compress::Compression;
 use img_core::memo;
 use img_core::pipeline;
-use img_core::{chmod, copy, ignore, pack, select, stack, Error};
+use img_core::{chmod, copy, ignore, index, listing, pack, select, stack, Error};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -105,6 +105,11 @@ impl Packed {
         self.0.size
     }
 
+    #[getter]
+    fn drifted(&self) -> Option<&str> {
+        self.0.drifted.as_deref()
+    }
+
     fn __repr__(&self) -> String {
         format!("<Packed {} entries={}>", self.0.diff_id, self.0.entries)
     }
@@ -144,7 +149,7 @@ pub struct Selection(Arc<select::Selection>);
 impl Selection {
     #[new]
     #[pyo3(signature = (root, patterns, *, ignore = vec![], exclude = vec![], owners = false,
-                        parents = false, unpacked = None, hidden = false))]
+                        parents = false, unpacked = None, hidden = false, modes = None))]
     #[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
     #[allow(clippy::fn_params_excessive_bools)]
     fn new(
@@ -157,7 +162,9 @@ impl Selection {
         parents: bool,
         unpacked: Option<Vec<OsString>>,
         hidden: bool,
+        modes: Option<PyRef<'_, IndexModes>>,
     ) -> PyResult<Self> {
+        let modes = modes.map(|modes| Arc::clone(&modes.0));
         let (ignore, exclude) = (bytes(ignore), bytes(exclude));
         let unpacked = unpacked.map(bytes);
         let selection = interruptible(py, move |cancel| {
@@ -169,6 +176,7 @@ impl Selection {
                 parents,
                 unpacked: unpacked.as_deref(),
                 hidden,
+                modes,
             };
             select::Selection::new(&root, &request, cancel)
         })?;
@@ -193,6 +201,11 @@ impl Selection {
     #[getter]
     fn foreign(&self) -> bool {
         self.0.foreign()
+    }
+
+    #[getter]
+    fn altered(&self) -> bool {
+        self.0.altered()
     }
 
     fn hidden(&self) -> Vec<OsString> {
@@ -236,6 +249,67 @@ impl Selection {
             })
             .collect())
     }
+}
+
+/// The modes that git's index gives the files of a work tree.
+#[pyclass(frozen, module = "img._core")]
+pub struct IndexModes(Arc<index::IndexModes>);
+
+#[pymethods]
+impl IndexModes {
+    #[new]
+    fn new(py: Python<'_>, listing: &[u8]) -> PyResult<Self> {
+        py.detach(|| index::IndexModes::parse(listing))
+            .map(|modes| Self(Arc::new(modes)))
+            .ok_or_else(|| PyValueError::new_err("this is no listing of git's index"))
+    }
+}
+
+/// Writes the listing of what some selections took, unless it is there.
+#[pyfunction]
+fn write_listing(
+    py: Python<'_>,
+    selections: Vec<PyRef<'_, Selection>>,
+    folder: PathBuf,
+) -> PyResult<String> {
+    let selections = shared(&selections);
+    py.detach(|| listing::write(&references(&selections), &folder))
+        .map_err(|error| to_python(py, error))
+}
+
+/// Differences as they cross the door: path, change, what there was, what there is.
+type Differences = Vec<(String, &'static str, String, String)>;
+
+/// Compares two listings.
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn compare_listings(
+    py: Python<'_>,
+    old: PathBuf,
+    new: PathBuf,
+    limit: usize,
+) -> Option<(Differences, usize, usize, usize, usize)> {
+    let compared = py.detach(|| listing::compare(&old, &new, limit))?;
+    let differences = compared.differences.into_iter().map(|one| {
+        let path = String::from_utf8_lossy(&one.path).into_owned();
+        (path, one.change.name(), one.old, one.new)
+    });
+    Some((
+        differences.collect(),
+        compared.total,
+        compared.added,
+        compared.removed,
+        compared.changed,
+    ))
+}
+
+fn shared(selections: &[PyRef<'_, Selection>]) -> Vec<Arc<select::Selection>> {
+    let all = selections.iter();
+    all.map(|selection| Arc::clone(&selection.0)).collect()
+}
+
+fn references(selections: &[Arc<select::Selection>]) -> Vec<&select::Selection> {
+    selections.iter().map(Arc::as_ref).collect()
 }
 
 /// The patterns of an ignore file, compiled.
@@ -285,8 +359,7 @@ fn copy_layer(
     keep_owner: bool,
     clamp_mtime: Option<i64>,
 ) -> PyResult<Packed> {
-    let sources: Vec<Arc<select::Selection>> =
-        sources.iter().map(|source| Arc::clone(&source.0)).collect();
+    let sources = shared(&sources);
     let request = copy::Request {
         dest,
         owner,
@@ -296,8 +369,7 @@ fn copy_layer(
         threads: None,
     };
     interruptible(py, move |cancel| {
-        let sources: Vec<&select::Selection> = sources.iter().map(Arc::as_ref).collect();
-        copy::copy_layer(&sources, &parents, &upper, &request, cancel)
+        copy::copy_layer(&references(&sources), &parents, &upper, &request, cancel)
     })
     .map(Packed)
 }
@@ -366,6 +438,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Selected>()?;
     module.add_class::<Selection>()?;
     module.add_class::<IgnoreRules>()?;
+    module.add_class::<IndexModes>()?;
+    module.add_function(wrap_pyfunction!(write_listing, module)?)?;
+    module.add_function(wrap_pyfunction!(compare_listings, module)?)?;
     module.add_function(wrap_pyfunction!(change_mode, module)?)?;
     module.add_function(wrap_pyfunction!(copy_layer, module)?)?;
     module.add_function(wrap_pyfunction!(make_directory, module)?)?;

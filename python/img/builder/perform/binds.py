@@ -74,6 +74,11 @@ class Binds:
         """The content digest of each source, in the Dockerfile's order."""
         return [bind.digest(memo) for bind in self.by_place.values()]
 
+    @property
+    def selections(self) -> list[_core.Selection]:
+        """What each of them shows, in the Dockerfile's order."""
+        return [bind.selection for bind in self.by_place.values()]
+
     def close(self) -> None:
         """Lets go of mounted roots; safe to call twice."""
         self._held.close()
@@ -115,7 +120,7 @@ class Binds:
     def _context(self, bind: Bind, tree: Context, folder: Path) -> Path:
         """A context as COPY would read it: without what `.dockerignore` hides, and owned by 0:0."""
         source = tree.root / bind.path
-        if bind.selection.foreign:
+        if bind.selection.foreign or bind.selection.altered:
             return _copied(bind, folder)
         if not bind.is_folder:
             return source if bind.mount.readonly else _copied(bind, folder)

@@ -58,6 +58,7 @@ def run_key(step: Step, op: RunOp, **bound: object) -> CacheKey:
         network="" if op.network == "default" else op.network,
         security="" if op.security == "sandbox" else op.security,
         mounts=[_mount_facts(mount) for mount in op.mounts],
+        secrets=_secrets(step, op),
         hosts=sorted({name for name, _ in step.site.run_options.hosts}),
         platform=str(op.platform),
         hostname=op.hostname,
@@ -77,6 +78,13 @@ def _mount_facts(mount: RunMount) -> dict[str, object]:
     if mount.mode is not None:
         facts["mode"] = mount.mode
     return facts
+
+
+def _secrets(step: Step, op: RunOp) -> list[list[str]]:
+    """The secrets whose value counts, since the caller wants it (`cache=hash`): by a keyed digest each."""
+    digests = step.site.run_options.secret_digests
+    used = {mount.id for mount in op.mounts if mount.kind == "secret"}
+    return [[id_, digests[id_]] for id_ in sorted(used & digests.keys())]
 
 
 def run(step: Step, op: RunOp, binds: Binds) -> Made:

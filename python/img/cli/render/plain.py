@@ -9,7 +9,17 @@ from __future__ import annotations
 import threading
 from typing import TextIO
 
-from img.progress import BuildStarted, Event, Note, StepDone, StepOutput, StepStarted, Transfer, Warned
+from img.progress import (
+    BuildStarted,
+    Event,
+    Note,
+    StepDone,
+    StepExplained,
+    StepOutput,
+    StepStarted,
+    Transfer,
+    Warned,
+)
 
 
 class PlainRenderer:
@@ -23,6 +33,7 @@ class PlainRenderer:
         self._order: list[int] = []
         self._held: dict[int, list[str]] = {}
         self._ended: set[int] = set()
+        self._explained: dict[int, str] = {}
         self._line_open = False
 
     def __call__(self, event: Event) -> None:
@@ -36,7 +47,10 @@ class PlainRenderer:
             self._write(f"Building {event.name or 'an image'}...\n")
             self._write("Setting up the rootfs... this may take a bit.\n")
         elif isinstance(event, StepStarted):
-            self._begin(event.step, f"{event.title}{f' ({event.why})' if event.why else ''}\n--->\n")
+            why = f" ({event.why})" if event.why else ""
+            self._begin(event.step, f"{event.title}{why}\n--->\n{self._explained.pop(event.step, '')}")
+        elif isinstance(event, StepExplained):
+            self._explain(event)
         elif isinstance(event, StepOutput):
             self._put(event.step, event.text)
         elif isinstance(event, StepDone):
@@ -47,6 +61,12 @@ class PlainRenderer:
             self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
         elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
             self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
+
+    def _explain(self, event: StepExplained) -> None:
+        """Keeps what is said of a step until it begins, or is found to be known."""
+        from img.cli.render.explained import explained_lines  # only --explain needs it
+
+        self._explained[event.step] = "".join(f"   {line}\n" for line in explained_lines(event))
 
     def _warn(self, event: Warned) -> None:
         """One block for all: a head above the first, a line for each."""
@@ -71,7 +91,7 @@ class PlainRenderer:
         if event.step not in self._order:
             # Nothing ran. An instruction that touches no file has no line of cache to show.
             note = "Using cache\n" if event.cached and event.title.startswith(("RUN", "WORKDIR")) else ""
-            self._begin(event.step, f"{event.title}\n--->\n{note}")
+            self._begin(event.step, f"{event.title}\n--->\n{self._explained.pop(event.step, '')}{note}")
         elif self._order[0] == event.step and self._line_open:
             self._write("\n")
         elif self._held.get(event.step) and not self._held[event.step][-1].endswith("\n"):

@@ -4,6 +4,14 @@
 
 use super::*;
 
+/// The clock of a file system of this kernel's own, with the device of [`stamp`].
+fn local() -> Clock {
+    Clock {
+        dev: 7,
+        is_local: true,
+    }
+}
+
 fn stamp(ino: u64) -> Stamp {
     Stamp {
         dev: 7,
@@ -31,7 +39,11 @@ fn at_hand() -> (tempfile::TempDir, PathBuf) {
 fn what_was_recorded_is_known_after_a_save() {
     let (_dir, path) = at_hand();
     let memo = DigestMemo::open(&path);
-    memo.record(now_nanos(), (0..100).map(|n| (stamp(n), known(n as u8))));
+    memo.record(
+        now_nanos(),
+        local(),
+        (0..100).map(|n| (stamp(n), known(n as u8))),
+    );
     memo.save().unwrap();
     let memo = DigestMemo::open(&path);
     let found = memo.find((0..101).map(stamp));
@@ -51,7 +63,7 @@ fn a_file_changed_in_the_same_tick_is_not_recorded() {
     let began = now_nanos();
     let mut young = stamp(1);
     young.ctime = began - 1_000_000;
-    memo.record(began, [(young, known(1))].into_iter());
+    memo.record(began, local(), [(young, known(1))].into_iter());
     assert!(memo.is_empty());
 }
 
@@ -59,7 +71,7 @@ fn a_file_changed_in_the_same_tick_is_not_recorded() {
 fn a_broken_or_foreign_file_is_an_empty_memo() {
     let (_dir, path) = at_hand();
     let memo = DigestMemo::open(&path);
-    memo.record(now_nanos(), (0..10).map(|n| (stamp(n), known(0))));
+    memo.record(now_nanos(), local(), (0..10).map(|n| (stamp(n), known(0))));
     memo.save().unwrap();
     let good = std::fs::read(&path).unwrap();
     for at in [0, 9, 13, 40, good.len() - 1] {
@@ -80,11 +92,13 @@ fn entries_not_asked_for_are_dropped_in_the_end() {
     let memo = DigestMemo::open(&path);
     memo.record(
         now_nanos(),
+        local(),
         [(stamp(1), known(1)), (stamp(2), known(2))].into_iter(),
     );
     for n in 0..=KEPT_SAVES + 1 {
         memo.record(
             now_nanos(),
+            local(),
             [(stamp(1000 + u64::from(n)), known(0))].into_iter(),
         );
         memo.find([stamp(1)].into_iter());
@@ -100,4 +114,57 @@ fn saving_without_news_writes_nothing() {
     let (_dir, path) = at_hand();
     DigestMemo::open(&path).save().unwrap();
     assert!(!path.exists());
+}
+
+#[test]
+fn what_can_change_within_its_tick_depends_on_the_file_system() {
+    let began = 1_000_000 * SECOND_NANOS;
+    let foreign = Clock {
+        dev: 7,
+        is_local: false,
+    };
+    let mounted_below = Clock {
+        dev: 8,
+        is_local: true,
+    };
+    let aged = |nanos: i64| Stamp {
+        ctime: began - nanos,
+        ..stamp(1)
+    };
+    let age = 30_000_001;
+    assert!(local().settled(&aged(age), began));
+    assert!(!local().settled(&aged(5_000_001), began));
+    // Whole seconds: the file system may count in no less.
+    assert!(!local().settled(&aged(2 * SECOND_NANOS), began));
+    assert!(local().settled(&aged(5 * SECOND_NANOS), began));
+    for clock in [foreign, mounted_below] {
+        assert!(!clock.settled(&aged(5 * SECOND_NANOS + age), began));
+        assert!(clock.settled(&aged(90 * SECOND_NANOS), began));
+    }
+}
+
+#[test]
+fn a_file_of_the_future_is_not_recorded_while_the_clock_is_behind_it() {
+    let (_dir, path) = at_hand();
+    let memo = DigestMemo::open(&path);
+    let began = now_nanos();
+    let mut late = stamp(1);
+    late.ctime = began + 3600 * SECOND_NANOS;
+    memo.record(began, local(), [(late, known(1))].into_iter());
+    assert!(memo.is_empty());
+    memo.record(
+        late.ctime + SECOND_NANOS,
+        local(),
+        [(late, known(1))].into_iter(),
+    );
+    assert_eq!(memo.find([late].into_iter()), [Some(known(1))]);
+}
+
+#[test]
+fn the_clock_of_a_folder_here_is_its_file_system_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = std::fs::File::open(dir.path()).unwrap();
+    let clock = Clock::of(&folder).unwrap();
+    let stat = rustix::fs::fstat(&folder).unwrap();
+    assert_eq!(clock.dev, stat.st_dev);
 }

@@ -1,0 +1,47 @@
+"""`img cache explain`: why a step of the last build ran, or what it was found by."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from img.cli.common import find_globals, print_json, verb
+from img.cli.render.explained import explained_lines
+
+if TYPE_CHECKING:
+    from img.engine import Explained
+
+
+@verb(
+    "explain",
+    short="Say why a step of the last build ran.",
+    example="img cache explain Dockerfile:3\nimg cache explain 'RUN make'\nimg cache explain 2 --json",
+)
+@click.argument("step", metavar="STEP")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain_command(step: str, as_json: bool) -> None:
+    """Say what the cache key of a step of the last build was compared with, and how it differed.
+
+    STEP is its number, its line as in Dockerfile:3, or a part of its text; several steps may have that.
+    """
+    from img.engine import Engine
+
+    with Engine(find_globals().settings()) as engine:
+        found = engine.explain(step)
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    for one in found:
+        click.echo(f"{one.number}  {f'{one.where}: ' if one.where else ''}{one.text}")
+        for line in _lines(one):
+            click.echo(f"   {line}")
+
+
+def _lines(one: Explained) -> list[str]:
+    if one.step is not None:
+        return explained_lines(one.step)
+    if one.keyless:
+        return ["It changes the config alone: nothing runs for it, and it has no cache key."]
+    return ["The build ended before it came to this step."]
