@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from img.errors import ImgError, UsageError, from_fields
 from img.oci import Image
 from img.progress import Note, Progress, from_json, silent
 from img.store import Store
+from img.values import asdict
 
 if TYPE_CHECKING:
     from img.builder.outline import Outline, Target

@@ -7,7 +7,6 @@ Source: Dockerfile reference, one section for each instruction; OCI image-spec v
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
@@ -16,6 +15,7 @@ from img.dockerfile.ports import PROTOCOLS, exposed_ports
 from img.dockerfile.signals import NAMES, is_signal
 from img.errors import DockerfileError
 from img.oci import ImageConfig
+from img.values import replace
 
 Expand = Callable[[str], str]
 

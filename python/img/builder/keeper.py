@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 from img.builder.graph import Node
 from img.builder.key import CacheKey, stacked
@@ -19,6 +18,7 @@ from img.oci import Descriptor
 from img.oci.descriptor import OCI_LAYER
 from img.progress import StepDone, StepStarted
 from img.store import CacheRecord, LayerRecord
+from img.values import replace
 
 
 class Keeper:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img.builder import perform
@@ -34,6 +33,7 @@ from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
 from img.progress import StepDone
+from img.values import dataclass, field, replace
 
 
 @dataclass(slots=True)

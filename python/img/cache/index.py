@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from img.errors import InvalidDocument
 from img.oci import Descriptor
+from img.values import dataclass
 
 VERSION = 1
 """Another version is not read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -253,6 +252,8 @@ def build_command(**flags: Any) -> None:
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
     """A folder for what standard input brings; none where it brings nothing: a kill leaves nothing behind."""
     if "-" in (flags["path"], flags["dockerfile"]):
+        import tempfile
+
         return tempfile.TemporaryDirectory(prefix="img-")
     return nullcontext("")
 
@@ -311,7 +312,7 @@ def _epoch(text: str) -> int | None:
 
 def _report(result: BuildResult, flags: dict[str, Any], mode: str) -> None:
     """Says what was built, in the forms that were asked for."""
-    from dataclasses import asdict
+    from img.values import asdict
 
     if flags["iidfile"]:
         _write(flags["iidfile"], result.id)

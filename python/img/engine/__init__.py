@@ -32,7 +32,6 @@ from img.engine.requests import (
     Usage,
 )
 from img.errors import UsageError
-from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Note, Progress, silent
@@ -42,6 +41,7 @@ from img.store import LayerRecord, Pruned, Store
 if TYPE_CHECKING:
     from img.builder.outline import Outline, Target
     from img.engine.calls import Calls, CheckResult
+    from img.exporter import Form, Named
     from img.registry import Registry
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "BuildResult",
     "Compression",
     "Engine",
-    "Form",
     "PruneResult",
     "PullPolicy",
     "PullResult",
@@ -318,6 +317,8 @@ class Engine:
         Raises:
             ImageNotFound.
         """
+        from img.exporter import Named, write_archive
+
         self.enter()
         puller = self._puller()
         packer = Packer(self.store, puller, self._progress)
@@ -332,6 +333,8 @@ class Engine:
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
         """Writes an image given by its documents, whose layers the store has, as an archive."""
+        from img.exporter import Named, write_archive
+
         document = parse(manifest)
         if not isinstance(document, Manifest) or sha256(config) != document.config.digest:
             raise UsageError("the documents are not of one image")
@@ -347,6 +350,8 @@ class Engine:
         Raises:
             InvalidDocument, DigestMismatch.
         """
+        from img.exporter import read_archive
+
         path = Path(archive)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")

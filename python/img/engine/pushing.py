@@ -7,7 +7,6 @@ blob came of it is remembered. A pulled layer keeps the blob that it came as.
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
@@ -18,6 +17,7 @@ from img.oci import Descriptor, Image, Layer, Manifest, Reference
 from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from img.progress import Progress, Transfer
 from img.store import Store
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.registry import Registry

@@ -7,8 +7,9 @@ All are frozen and made of plain values, so that they cross a process boundary a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from img.values import dataclass, field
 
 if TYPE_CHECKING:
     from img.dockerfile.findings import Finding

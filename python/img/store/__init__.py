@@ -26,9 +26,10 @@ from img.store.cache_mounts import CacheLease, CacheMounts, CacheRow
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore
-from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
+from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
+from img.store.tokens import new_snapshot_id
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [

@@ -14,12 +14,12 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from img import _core
 from img.store.work import WorkFolder
+from img.values import dataclass
 
 Sharing = Literal["shared", "private", "locked"]
 

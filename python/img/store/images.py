@@ -7,9 +7,7 @@ image ID until it is pruned.
 
 from __future__ import annotations
 
-import difflib
 import time
-from dataclasses import dataclass
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Manifest, Reference, parse
@@ -17,6 +15,7 @@ from img.oci.descriptor import OCI_INDEX
 from img.oci.manifest import dump
 from img.store.blobs import BlobStore, write_atomic
 from img.store.database import Database
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,9 @@ class ImageStore:
         if wanted is None:
             Reference.parse(text)
         names = [Reference.parse(r.name).familiar for r in rows if r.named]
-        raise ImageNotFound(text, tuple(difflib.get_close_matches(text, names, n=3, cutoff=0.6)))
+        from difflib import get_close_matches  # only a mistake pays for this import
+
+        raise ImageNotFound(text, tuple(get_close_matches(text, names, n=3, cutoff=0.6)))
 
     def load(self, manifest_digest: str) -> Image:
         """Reads an image from its documents.

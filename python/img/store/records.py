@@ -6,9 +6,9 @@ The inputs are kept as canonical JSON so that a miss can be explained field by f
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 from img.store.database import Database
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from img import _core
@@ -22,6 +20,7 @@ from img.context import Context, literal
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, ImgError, SandboxError
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +172,9 @@ def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
             folders.update(str(above) for above in Path(path).parents[:-1])
         whiteout = _whiteout(f"{layer}/{path}", whiteout)
     for name in sorted(folders, reverse=True):  # a folder's time is set when all in it is there
-        shutil.copystat(source / name, layer / name, follow_symlinks=False)
+        from shutil import copystat  # few mounts hide anything
+
+        copystat(source / name, layer / name, follow_symlinks=False)
     return layer
 
 

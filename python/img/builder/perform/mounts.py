@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from img import _core
@@ -26,6 +25,7 @@ from img.errors import ImgError
 from img.executor import Mount
 from img.progress import Note
 from img.store import CacheLease
+from img.values import dataclass, field
 
 _SAFE = ("nosuid", "nodev", "noexec")
 _SECRET_MODE, _AGENT_MODE, _CACHE_MODE = 0o400, 0o600, 0o755
