@@ -122,7 +122,7 @@ def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expa
     if not is_signal(signal):
         name = "SIG" + signal.upper().removeprefix("SIG")
         hint = did_you_mean(name, NAMES) if signal and not signal.isdecimal() else ""
-        hint = hint or "a number from 1 to 64, or a name: SIGTERM, HUP, RTMIN+3"
+        hint = hint or "a number from 1, or a name: SIGTERM, HUP, RTMIN+3"
         raise fault(instruction.span, f"there is no signal {signal!r}", at=instruction.signal, hint=hint)
     return config.with_run(StopSignal=signal)
 

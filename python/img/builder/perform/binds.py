@@ -152,7 +152,7 @@ def _hint(tree: Context, source: str) -> str:
     """Why a source may be missing, and what it may have meant."""
     path = tree.root / source.lstrip("/")
     if path.exists() and tree.ignore_name:
-        return f"{tree.ignore_name} takes it out of the context"
+        return f"{tree.ignored_by(source) or tree.ignore_name} takes it out of the context"
     names = sorted(os.listdir(path.parent))[:2000] if path.parent.is_dir() else []
     like = near(path.name, names)
     if like:
@@ -162,6 +162,8 @@ def _hint(tree: Context, source: str) -> str:
 
 def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
     """Writes the layer that takes the hidden names away; its folders are those of the source, as they are."""
+    from shutil import copystat  # few mounts hide anything
+
     layer.mkdir()
     folders = {""}
     whiteout = ""
@@ -172,8 +174,6 @@ def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
             folders.update(str(above) for above in Path(path).parents[:-1])
         whiteout = _whiteout(f"{layer}/{path}", whiteout)
     for name in sorted(folders, reverse=True):  # a folder's time is set when all in it is there
-        from shutil import copystat  # few mounts hide anything
-
         copystat(source / name, layer / name, follow_symlinks=False)
     return layer
 
