@@ -1,6 +1,6 @@
 """Makes the inputs, runs `img` beside buildah in turns, prints one table of medians.
 
-    python -m benches.run [--only abcde] [--runs 5] [--scale 1.0] [--user NAME --img PATH]
+    python -m benches.run [--only abcdef] [--runs 5] [--scale 1.0] [--user NAME --img PATH]
 
 See benches/README.md for what each row is and how to read it.
 """
@@ -87,16 +87,16 @@ def workloads(folder: Path, registry: Registry, scale: inputs.Scale) -> dict[str
             timed=lambda tool, home: tool.build(home, place),
         )
 
-    def cached() -> Workload:
+    def cached(key: str, name: str, title: str, count: inputs.Scale) -> Workload:
         lines = "".join(f"ENV V{n}={n}\n" if n % 2 else f"RUN echo {n} > /n{n}\n" for n in range(18))
-        place = context("small", f"FROM {base}\nCOPY data /data\n{lines}")
-        inputs.small_files(place / "data", scale)
+        place = context(name, f"FROM {base}\nCOPY data /data\n{lines}")
+        inputs.small_files(place / "data", count)
         (place / "Cached").write_text((place / "Dockerfile").read_text())
         (place / "Dockerfile").write_text(f"FROM {base}\nCOPY data /data\n")
         flags = ("-f", str(place / "Cached"))
         return Workload(
-            key="d",
-            title="20 instructions over those 100,000 files, all cached",
+            key=key,
+            title=title,
             before=lambda tool, home: [tool.pull(home, base), tool.build(home, place, *flags)],
             timed=lambda tool, home: tool.build(home, place, *flags),
         )
@@ -115,8 +115,11 @@ def workloads(folder: Path, registry: Registry, scale: inputs.Scale) -> dict[str
         "a": runs,
         "b": lambda: copy("b", "large", "COPY of 1 GB in 2,000 files", inputs.large_files),
         "c": lambda: copy("c", "small", "COPY of 100,000 small files", inputs.small_files),
-        "d": cached,
+        "d": lambda: cached("d", "small", "20 instructions over those 100,000 files, all cached", scale),
         "e": pull,
+        "f": lambda: cached(
+            "f", "few", "20 instructions over 100 files, all cached", inputs.Scale(factor=0.001)
+        ),
     }
 
 
@@ -147,7 +150,7 @@ def measure(workload: Workload, tools: list[Tool], ground: Ground, count: int) -
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benches.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="abcde", help="letters of the rows to run (default: all)")
+    parser.add_argument("--only", default="abcdef", help="letters of the rows to run (default: all)")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each tool (default: 5)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the inputs (default: 1.0)")
     parser.add_argument(

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -35,10 +34,12 @@ from img.engine import (
     Settings,
     Usage,
 )
+from img.engine.requests import epoch_of
 from img.errors import ImgError, UsageError, from_fields
 from img.oci import Image
 from img.progress import Note, Progress, from_json, silent
 from img.store import BuildRow, Store
+from img.values import asdict, replace
 
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
@@ -141,7 +142,8 @@ class Client:
             platform: `os/arch[/variant]`, or several, which give an index. Default: this machine's.
             pull: When the registry is asked for a base that has a tag.
             push: Push every name once the image is built.
-            epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
+            epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere. A build
+                argument of that name says the same.
             contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH` or
                 `target:STAGE`, by name.
             secrets: Secrets by id: the file that holds each. `GIT_AUTH_TOKEN`, `HTTP_AUTH_TOKEN_<host>`
@@ -182,7 +184,7 @@ class Client:
             pull=pull,
             no_cache=no_cache,
             push=push,
-            epoch=epoch,
+            epoch=epoch if epoch is not None else epoch_of((build_args or {}).get("SOURCE_DATE_EPOCH", "")),
             contexts=dict(contexts or {}),
             secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
             secret_values=dict(secret_values or {}),

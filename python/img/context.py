@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from img import _core
@@ -16,6 +15,7 @@ from img.dockerfile import numbered_ignore
 from img.dockerfile.faults import printable
 from img.errors import CopyError, DockerfileError, UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
+from img.values import dataclass
 
 _GLOB = re.compile(r"[*?\[\\]")
 DEFAULT_NAMES = ("Dockerfile", "dockerfile")

@@ -10,13 +10,12 @@ from __future__ import annotations
 import functools
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from img import _core
+from img.values import dataclass, replace
 
 __all__ = ["UNLIMITED", "Executor", "Mount", "Rlimit", "RunSpec", "SandboxExecutor", "prepare_stub", "to_oci"]
 
@@ -329,6 +328,8 @@ class SandboxExecutor:
             emulate_owners: True where the namespace's kind is `single`.
         """
         if scratch is None:
+            import tempfile  # a build names a folder of its own
+
             self._temporary = tempfile.TemporaryDirectory(prefix="img-run-")
             scratch = self._temporary.name
         self._scratch = os.path.abspath(scratch)

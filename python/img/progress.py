@@ -8,8 +8,9 @@ A `Progress` may be called from several threads at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from img.values import asdict, dataclass, fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

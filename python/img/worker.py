@@ -15,12 +15,12 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any, TextIO
 
 from img.engine import BuildRequest, Engine, Settings
 from img.errors import ImgError, to_fields
 from img.progress import Event, to_json
+from img.values import asdict, is_dataclass
 
 CALLS = frozenset(
     {"build", "pull", "push", "tag", "remove", "save", "export", "load", "unpack", "usage", "prune"}

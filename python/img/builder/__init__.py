@@ -8,7 +8,6 @@ What only asks about a Dockerfile is in `checking` and `outline`, which a build 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from img.builder.assemble import assemble
@@ -25,6 +24,7 @@ from img.builder.plan.checks import unknown_base
 from img.builder.site import Fetched, Images, Remotes, Result, RunOptions, SharedLost, Site
 from img.builder.solver import Solver
 from img.oci import Image
+from img.values import dataclass
 
 __all__ = [
     "BuildGraph",

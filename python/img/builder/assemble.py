@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from img.builder.graph import BuildGraph, Goal, SourceOp
 from img.builder.site import Result
 from img.oci import History, Image
+from img.values import replace
 
 EPOCH_START = "1970-01-01T00:00:00Z"
 

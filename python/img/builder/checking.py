@@ -5,13 +5,12 @@ The engine calls it for `--check`, and has the bases that can be had. Nothing of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from img.builder.graph import Node
 from img.builder.plan import Planner, PlanOptions, Resolve, say_unused
 from img.dockerfile import Dockerfile, Finding
 from img.dockerfile.checks import CheckOptions
 from img.errors import DockerfileError
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,6 @@ Source: Dockerfile reference, one section for each instruction; OCI image-spec v
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
@@ -16,6 +15,7 @@ from img.dockerfile.ports import PROTOCOLS, exposed_ports
 from img.dockerfile.signals import NAMES, is_signal
 from img.errors import DockerfileError
 from img.oci import ImageConfig
+from img.values import replace
 
 Expand = Callable[[str], str]
 
@@ -122,7 +122,7 @@ def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expa
     if not is_signal(signal):
         name = "SIG" + signal.upper().removeprefix("SIG")
         hint = did_you_mean(name, NAMES) if signal and not signal.isdecimal() else ""
-        hint = hint or "a number from 1 to 64, or a name: SIGTERM, HUP, RTMIN+3"
+        hint = hint or "a number from 1, or a name: SIGTERM, HUP, RTMIN+3"
         raise fault(instruction.span, f"there is no signal {signal!r}", at=instruction.signal, hint=hint)
     return config.with_run(StopSignal=signal)
 

@@ -7,9 +7,9 @@ of its URLs; secrets are in no key.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from img.dockerfile.faults import printable, without_passwords
+from img.values import dataclass
 
 _CLIP = 40
 """Characters of a value that one clause shows."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from img import _core
 from img.builder.differences import Difference, clip, compare, equal_fields, file_difference, files_clause
@@ -22,6 +21,7 @@ from img.builder.site import Site
 from img.errors import ImgError
 from img.progress import StepExplained
 from img.store import CacheRecord
+from img.values import dataclass, field, replace
 
 FILES = 50
 """Files that an explanation names; the rest is counted."""

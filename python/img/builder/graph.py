@@ -6,12 +6,12 @@ number is its place in an order in which inputs always come first. Nothing here 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Span
 from img.oci import Image, ImageConfig, Platform
+from img.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

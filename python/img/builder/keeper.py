@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from img import _core
 from img.builder.explain import Explainer
@@ -22,6 +21,7 @@ from img.oci import Descriptor
 from img.oci.descriptor import OCI_LAYER
 from img.progress import Note, StepDone, StepStarted
 from img.store import CacheRecord, LayerRecord
+from img.values import replace
 
 
 class Keeper:

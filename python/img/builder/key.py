@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from img.values import dataclass
 
 VERSION = 2
 """Goes into every key: raised when a step of the same inputs may come out otherwise."""

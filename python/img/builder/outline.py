@@ -8,7 +8,6 @@ Source: Docker documentation, `docker buildx build --call`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from img.builder.plan.names import Names
@@ -17,6 +16,7 @@ from img.builder.scope import Scope
 from img.dockerfile import ExpandError, expand, referenced
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import printable
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

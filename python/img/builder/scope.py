@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 from img.oci import Platform
 from img.oci.config import DEFAULT_PATH
+from img.values import dataclass, field
 
 PROXIES = frozenset(
     name

@@ -6,7 +6,6 @@ The client makes it; the builder knows its parts by what they do, not by what th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +17,7 @@ from img.oci import Descriptor, Image
 from img.progress import Progress, StepExplained
 from img.snapshot import Snapshotter
 from img.store import CacheRecord, Store
+from img.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

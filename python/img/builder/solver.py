@@ -12,7 +12,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img import _core
@@ -39,6 +38,7 @@ from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
 from img.progress import ENDED, StepDone
+from img.values import dataclass, field, replace
 
 
 class _NotBegun(Exception):

@@ -7,9 +7,9 @@ in group root where it has none; a user with a group has that group only; number
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from img.errors import ImgError
+from img.values import dataclass
 
 ReadFile = Callable[[str], "bytes | None"]
 """Reads a small file of the image by its absolute path; None where there is none."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlencode
 
@@ -19,6 +18,7 @@ from img.cache.parts import part_bytes
 from img.cache.patience import Patience
 from img.cache.web import Web
 from img.oci import Descriptor
+from img.values import dataclass, field
 
 ENTRY_VERSION = hashlib.sha256(b"img shared cache 1").hexdigest()
 """Keeps our entries apart from those of other programs: only a lookup with the same one finds them."""

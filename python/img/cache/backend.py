@@ -13,13 +13,13 @@ Contract, for every kind (tests/suites/cache holds each to it):
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from img.cache.spec import CacheSpec
 from img.errors import UsageError
 from img.oci import Descriptor
+from img.values import dataclass, field
 
 if TYPE_CHECKING:
     from img.registry import Registry

@@ -14,7 +14,6 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode, urlsplit
@@ -27,6 +26,7 @@ from img.cache.spec import CacheSpec
 from img.cache.web import Web
 from img.errors import UsageError
 from img.oci import Descriptor, sha256
+from img.values import replace
 
 DEFAULT_SCOPE = "img"
 _BLOB = "img-1-blob-"

@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from img.errors import InvalidDocument
 from img.oci import Descriptor
 from img.oci.descriptor import is_digest
+from img.values import dataclass, replace
 
 VERSION = 1
 """Another version is not read."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import BinaryIO, TypeVar
@@ -21,6 +20,7 @@ from img.errors import CacheError, SizeMismatch
 from img.oci import Descriptor
 from img.registry.retry import MAX_WAIT_SECONDS
 from img.registry.stop import Stop, Stopped
+from img.values import dataclass
 
 T = TypeVar("T")
 R = TypeVar("R")

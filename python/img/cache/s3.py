@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,6 +22,7 @@ from img.cache.patience import MAX_INDEX_BYTES, PIECE_BYTES, Limits, Passing, Pa
 from img.cache.spec import CacheSpec
 from img.errors import CacheError, SizeMismatch, UsageError
 from img.oci import Descriptor
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.cache.aws import Connection

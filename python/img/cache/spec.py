@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from img.dockerfile.near import did_you_mean
 from img.errors import UsageError
+from img.values import dataclass, field
 
 Use = Literal["from", "to"]
 Compression = Literal["gzip", "zstd", "none"]

@@ -94,6 +94,7 @@ def run(args: Sequence[str]) -> int:
 def collect_seldom() -> None:
     """Looks for cycles a hundredth as often: a command makes few, and lives for one operation."""
     gc.set_threshold(70_000, 20, 50)
+    gc.enable()
 
 
 def _interrupt(number: int, frame: object) -> None:

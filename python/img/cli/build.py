@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,6 @@ from img.cli.transfer import registry_of
 
 if TYPE_CHECKING:
     from img.engine import BuildRequest
-
-
-_LAST_SECOND = 253402300799
-"""The end of the year 9999: what an image config's times can say."""
 
 
 @verb(
@@ -267,6 +262,8 @@ def build_command(**flags: Any) -> None:
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
     """A folder for what standard input brings; none where it brings nothing: a kill leaves nothing behind."""
     if "-" in (flags["path"], flags["dockerfile"]):
+        import tempfile
+
         return tempfile.TemporaryDirectory(prefix="img-")
     return nullcontext("")
 
@@ -274,6 +271,7 @@ def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
 def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
     """Checks the flags once and makes the request of them."""
     from img.engine import BuildRequest
+    from img.engine.requests import epoch_of
 
     from_stdin = "-" in (flags["path"], flags["dockerfile"])
     pull = {"true": "always", "false": "missing"}.get(flags["pull"], flags["pull"])
@@ -304,20 +302,10 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         locked=flags["locked"],
         push=flags["push"],
         **outside(flags),
-        epoch=_epoch(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
+        epoch=epoch_of(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )
 
 
 def _words(values: tuple[str, ...]) -> tuple[str, ...]:
     """Words of a flag that may be repeated, or hold several with commas between them."""
     return tuple(word for value in values for word in value.split(",") if word)
-
-
-def _epoch(text: str) -> int | None:
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise click.UsageError(f"SOURCE_DATE_EPOCH is seconds since 1970, not {text!r}.")
-    if int(text) > _LAST_SECOND:
-        raise click.UsageError(f"SOURCE_DATE_EPOCH={text} is after the year 9999.")
-    return int(text)

@@ -6,7 +6,6 @@ Sources: docker buildx build, "--secret", "--ssh"; BuildKit session/secrets and 
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -119,6 +118,8 @@ def _agents(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 def _fields(word: str, flag: str) -> list[str]:
     """The comma-separated fields of a flag; one with a comma in it is quoted as in CSV."""
+    import csv  # few builds have such words
+
     try:
         rows = list(csv.reader([word], strict=True))
     except csv.Error as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from img.cli.common import find_globals, print_json, verb
 from img.cli.render.explained import explained_lines
+from img.values import asdict
 
 if TYPE_CHECKING:
     from img.engine import Explained

@@ -6,7 +6,6 @@ import os
 import sys
 import tempfile
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 
 import click
 
@@ -24,6 +23,7 @@ from img.cli.common import (
 )
 from img.cli.render import renderer
 from img.progress import Progress
+from img.values import asdict
 
 VERBS: dict[str, tuple[str, str]] = {
     "export": ("cache_mounts", "Write a cache mount to a file or into a shared cache."),

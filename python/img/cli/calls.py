@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -19,6 +18,7 @@ import click
 
 from img.cli import call_forms as forms
 from img.cli.common import table
+from img.values import dataclass
 
 if TYPE_CHECKING:
     from img.builder.outline import Outline, Target

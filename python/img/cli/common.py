@@ -7,13 +7,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from img.cli.go import GoCommand, GoGroup
+from img.values import dataclass, field
 
 if TYPE_CHECKING:
     from img.engine import Backend, Settings

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import click
 
 from img.cli.common import ago, find_globals, format_option, human_size, print_json, print_rows, table, verb
+from img.values import asdict
 
 
 @verb(

@@ -7,9 +7,8 @@ imported only when they are called.
 
 from __future__ import annotations
 
-import difflib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -71,11 +70,11 @@ class GoCommand(click.Command):
             takes_value = not (glued.is_flag or glued.count)
             letters = [options.get(f"-{letter}") for letter in name[1:]]
             cluster = all(o is not None and (o.is_flag or o.count) for o in letters)
-            like = difflib.get_close_matches(name, options, n=1, cutoff=0.75)
+            like = close_matches(name, options, n=1, cutoff=0.75)
             if cluster or (takes_value and not like):
                 return
         wanted = name.lstrip("-")
-        like = difflib.get_close_matches(wanted, [o.lstrip("-") for o in options], n=1, cutoff=0.6)
+        like = close_matches(wanted, [o.lstrip("-") for o in options], n=1, cutoff=0.6)
         hint = f" Did you mean --{like[0]}?" if like else ""
         raise click.UsageError(f"No such flag: {name}.{hint}", ctx=ctx)
 
@@ -118,7 +117,7 @@ class GoGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Finds the verb."""
         if args and args[0] not in self.verbs and not args[0].startswith("-"):
-            like = difflib.get_close_matches(args[0], self.verbs, n=1, cutoff=0.5)
+            like = close_matches(args[0], self.verbs, n=1, cutoff=0.5)
             path = ctx.command_path
             hint = f"\nDid you mean '{path} {like[0]}'?" if like else ""
             raise click.UsageError(
@@ -158,3 +157,10 @@ class GoGroup(click.Group):
             return
         with formatter.section("Commands"):
             formatter.write_dl([(name, self.verbs[name][1]) for name in self.list_commands(ctx)])
+
+
+def close_matches(word: str, choices: Iterable[str], *, n: int, cutoff: float) -> list[str]:
+    """As `difflib.get_close_matches`; only a mistake pays for that import."""
+    from difflib import get_close_matches
+
+    return get_close_matches(word, list(choices), n=n, cutoff=cutoff)

@@ -161,7 +161,7 @@ def _words(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def _report(result: LockResult, mode: LockMode, *, as_json: bool) -> None:
     if as_json:
-        from dataclasses import asdict
+        from img.values import asdict
 
         print_json(asdict(result))
         return

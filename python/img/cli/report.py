@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from img.cli.common import print_json
+from img.values import asdict
 
 if TYPE_CHECKING:
     from img.engine import BuildResult

@@ -47,10 +47,9 @@ def pull_command(
     name: str, platform: str, policy: PullPolicy, as_json: bool, insecure: bool, progress: str
 ) -> None:
     """Pull an image and extract its layers."""
-    from dataclasses import asdict
-
     from img.engine import Engine
     from img.oci import Reference
+    from img.values import asdict
 
     reference = Reference.parse(name)
     options = find_globals()

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from img.values import dataclass
 
 Level = Literal["warning", "hint"]
 """A warning is shown after every build; a hint only where somebody asks for a check."""

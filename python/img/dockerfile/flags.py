@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from img.dockerfile.faults import fault
@@ -14,6 +13,7 @@ from img.dockerfile.near import did_you_mean
 from img.dockerfile.source import Line
 from img.dockerfile.words import split_flags
 from img.errors import DockerfileError
+from img.values import dataclass
 
 
 class Kind(Enum):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import replace
 
 from img.dockerfile.faults import fault
 from img.dockerfile.files import read_copy
@@ -38,6 +37,7 @@ from img.dockerfile.run import read_run
 from img.dockerfile.source import Line
 from img.dockerfile.words import BLANKS, blank_words, quoted_words
 from img.errors import DockerfileError
+from img.values import replace
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
 NOT_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")

@@ -8,9 +8,9 @@ Source: Dockerfile reference, one section for each instruction.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from img.dockerfile.findings import Finding
+from img.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

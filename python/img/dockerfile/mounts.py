@@ -7,9 +7,7 @@ Source: Dockerfile reference, "RUN --mount".
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from img.dockerfile.faults import fault
 from img.dockerfile.instructions import Mount, Span
@@ -17,6 +15,7 @@ from img.dockerfile.near import did_you_mean
 from img.dockerfile.sizes import size_bytes
 from img.dockerfile.source import Line
 from img.errors import DockerfileError
+from img.values import dataclass
 
 _ALIASES = {
     "src": "source",
@@ -144,6 +143,8 @@ def _words(span: Span, mount: Mount) -> dict[str, _Word]:
 
 
 def _fields(span: Span, text: str) -> list[str]:
+    import csv  # few builds have such words
+
     try:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from io import StringIO
 
 from img.dockerfile.checks.rules import finding
@@ -21,6 +20,7 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Heredoc, Span
 from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, json_words, split_flags
 from img.errors import DockerfileError
+from img.values import dataclass, field
 
 _DIRECTIVE = re.compile(rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=(.*)", re.DOTALL)
 _DIRECTIVES = ("syntax", "escape", "check")

@@ -8,7 +8,6 @@ Source: Dockerfile reference, "FROM", "ARG", "ONBUILD".
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from img.dockerfile.faults import fault
 from img.dockerfile.frontend import check_asked_frontend, check_frontend
@@ -17,6 +16,7 @@ from img.dockerfile.instructions import Arg, Copy, Dockerfile, From, Instruction
 from img.dockerfile.near import did_you_mean, near
 from img.dockerfile.source import parse_source
 from img.errors import DockerfileError
+from img.values import replace
 
 
 def parse(data: bytes, *, path: str = "Dockerfile", syntax: str = "") -> Dockerfile:

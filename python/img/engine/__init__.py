@@ -40,7 +40,6 @@ from img.engine.requests import (
     Usage,
 )
 from img.errors import UsageError
-from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Note, Progress, silent
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.sharing import SharedCaches
+    from img.exporter import Form, Named
     from img.registry import Registry
 
 __all__ = [
@@ -66,7 +66,6 @@ __all__ = [
     "Compression",
     "Engine",
     "Explained",
-    "Form",
     "LockEntry",
     "LockMode",
     "LockResult",
@@ -447,6 +446,8 @@ class Engine:
         Raises:
             ImageNotFound.
         """
+        from img.exporter import Named, write_archive
+
         self.enter()
         puller = self._puller()
         packer = Packer(self.store, puller, self._progress)
@@ -461,6 +462,8 @@ class Engine:
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
         """Writes an image given by its documents, whose layers the store has, as an archive."""
+        from img.exporter import Named, write_archive
+
         document = parse(manifest)
         if not isinstance(document, Manifest) or sha256(config) != document.config.digest:
             raise UsageError("the documents are not of one image")
@@ -476,6 +479,8 @@ class Engine:
         Raises:
             InvalidDocument, DigestMismatch.
         """
+        from img.exporter import read_archive
+
         path = Path(archive)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")

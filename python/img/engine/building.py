@@ -6,7 +6,6 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +35,7 @@ from img.progress import BuildStarted, Note, Progress, Warned
 from img.remote import Reach
 from img.snapshot import choose_snapshotter
 from img.store import Store, WorkFolder
+from img.values import dataclass, replace
 
 if TYPE_CHECKING:
     from img.engine.mounts import TravellingMounts

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from img.builder import PlanOptions, unknown_base
@@ -25,6 +24,7 @@ from img.engine.building import Build, refused
 from img.errors import CopyError, DockerfileError, RegistryError, StoreError, UsageError
 from img.oci import Image, Platform, Reference
 from img.store import Store
+from img.values import dataclass
 
 _MOST_FINDINGS = 10
 """Of secrets in one COPY: a folder of keys needs no more to be noticed."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from img.context import (
@@ -31,6 +30,7 @@ from img.errors import UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.remote import GitUrl, GitUrlError, parse_git, shown
 from img.store import WorkFolder
+from img.values import dataclass, field
 
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 """The build argument that leaves `.git` in a git context."""

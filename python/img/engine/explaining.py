@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from img.builder.graph import INPUTS, BuildGraph, ConfigOp
 from img.dockerfile.faults import without_passwords
 from img.errors import UsageError
 from img.progress import StepExplained
+from img.values import asdict, dataclass, fields
 
 _NAME = "explained.json"
 _VERSION = 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import BinaryIO
 
@@ -23,6 +22,7 @@ from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
 from img.store import CacheRecord, Store
+from img.values import dataclass, field, replace
 
 THREADS = 4
 """Layers that are compressed or sent at once."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from img.errors import FetchError
 from img.progress import Note, Progress
 from img.remote import GitUrl, Reach, Tokens, shown
 from img.store import Store, WorkFolder
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.remote import Git, GitTree, Web, WebFile

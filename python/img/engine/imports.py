@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from img import _core
 from img.builder import SharedLost
@@ -21,6 +20,7 @@ from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
 from img.store import LayerRecord, Store
+from img.values import dataclass, field
 
 PATIENCE_SECONDS = 30.0
 """A cache whose document takes longer to come is left out."""

@@ -7,7 +7,6 @@ name. Source: podman-pull(1), "--policy", for what the policies are called.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img.engine.requests import PullPolicy
@@ -15,6 +14,7 @@ from img.errors import InvalidDocument, NotFound, RegistryError, StoreError
 from img.oci import Image, ImageConfig, Index, Platform, Reference
 from img.progress import Note, Progress
 from img.store import Store
+from img.values import dataclass
 
 if TYPE_CHECKING:
     from img.registry import Registry

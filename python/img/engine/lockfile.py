@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from img.errors import InvalidReference, LockError
 from img.oci import Reference, is_digest
 from img.remote import shown
+from img.values import dataclass, field, replace
 
 NAME = "img.lock"
 VERSION = 1

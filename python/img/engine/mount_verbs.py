@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +24,7 @@ from img.oci import Descriptor
 from img.progress import Note, Progress
 from img.store import CacheLease, CacheRow, CacheShape, Store, WorkFolder
 from img.store.cache_copy import write_chunks
+from img.values import dataclass, replace
 
 _SHORTEST = 4
 """Digits of a name that are enough to choose by."""

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +24,7 @@ from img.oci.descriptor import is_digest
 from img.progress import Note, Progress
 from img.store import CacheLease, Store, WorkFolder
 from img.store.cache_copy import Chunks, write_chunks
+from img.values import dataclass
 
 THREADS = 4
 """Chunks that are fetched at once."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from img.builder import NamedContext, context_name
@@ -24,6 +23,7 @@ from img.exporter.layout import LayoutName, image_of
 from img.oci import Image, Platform, Reference
 from img.remote import shown
 from img.store import Store
+from img.values import dataclass, field
 
 Resolve = Callable[[Reference, Platform], Image]
 

@@ -8,7 +8,6 @@ Source: git-ls-files(1); gitformat-index(5), "Index entry".
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from img import _core
@@ -16,6 +15,7 @@ from img.context import Context
 from img.engine.requests import BuildRequest
 from img.errors import UsageError
 from img.remote import parse_git
+from img.values import replace
 
 _MOST_BYTES = 64 << 20
 """What is read of a program's output, at the most."""

@@ -7,7 +7,6 @@ they are there. Several platforms of one target are one name, by an index.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from img.builder.graph import BuildGraph
 from img.dockerfile import find_stage
@@ -16,6 +15,7 @@ from img.engine.requests import BuiltImage
 from img.errors import DockerfileError, UsageError
 from img.oci import Image, Index, Reference
 from img.store import Store, index_of, main_of
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

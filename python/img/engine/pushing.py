@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from img.engine.packing import MEDIA_TYPES, pack_blob
@@ -19,6 +18,7 @@ from img.oci import Descriptor, Image, Layer, Manifest, Reference
 from img.oci.descriptor import OCI_MANIFEST
 from img.progress import Progress
 from img.store import Store, index_of
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.registry import Registry

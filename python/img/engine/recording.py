@@ -308,7 +308,7 @@ def _totals(moved: Mapping[tuple[str, str], int]) -> dict[str, dict[str, int]]:
 def _outcome(result: BuildResult | None, error: BaseException | None) -> dict[str, Any]:
     """What the document says of the end."""
     if result is not None:
-        from dataclasses import asdict
+        from img.values import asdict
 
         data = asdict(result)
         return {"warnings": list(data.pop("warnings")), "result": data}

@@ -7,8 +7,10 @@ All are frozen and made of plain values, so that they cross a process boundary a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from img.errors import UsageError
+from img.values import dataclass, field
 
 if TYPE_CHECKING:
     from img.dockerfile.findings import Finding
@@ -264,3 +266,22 @@ class Usage:
     cache_mounts: tuple[Mapping[str, object], ...] = ()
     cache_mounts_bytes: int = 0
     logs_bytes: int = 0
+
+
+_LAST_SECOND = 253402300799
+"""The end of the year 9999: what an image config's times can say."""
+
+
+def epoch_of(text: str) -> int | None:
+    """Reads a SOURCE_DATE_EPOCH; None where it is empty.
+
+    Raises:
+        UsageError: it is no number of seconds that an image can have.
+    """
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"SOURCE_DATE_EPOCH is seconds since 1970, not {text!r}")
+    if int(text) > _LAST_SECOND:
+        raise UsageError(f"SOURCE_DATE_EPOCH={text} is after the year 9999")
+    return int(text)

@@ -7,7 +7,6 @@ what it meant, is in `bases` afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from img.dockerfile.instructions import Dockerfile, Span
 from img.errors import InvalidReference, LockError, NotFound, RegistryError, StoreError
 from img.oci import Image, Platform, Reference
 from img.progress import Note, Progress
+from img.values import dataclass, replace
 
 if TYPE_CHECKING:
     from img.builder import PlanOptions

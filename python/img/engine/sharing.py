@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, TypeVar
@@ -26,6 +25,7 @@ from img.errors import CacheError, ImgError, UsageError
 from img.oci import Descriptor, Image, Manifest, Reference
 from img.progress import Note, Progress
 from img.store import CacheRecord, Store
+from img.values import dataclass, replace
 
 T = TypeVar("T")
 

@@ -13,7 +13,6 @@ import json
 import os
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -34,6 +33,7 @@ from img.oci.descriptor import (
 )
 from img.oci.manifest import dump
 from img.store import Store
+from img.values import dataclass, replace
 
 Form = Literal["docker-archive", "oci-archive"]
 

@@ -8,13 +8,13 @@ image specification v1.2 names them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img.errors import InvalidDocument
 from img.oci.descriptor import OCI_CONFIG, Descriptor, is_digest, sha256
 from img.oci.manifest import dump, load_object
 from img.oci.platform import Platform
+from img.values import dataclass, field, replace
 
 _LISTS = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell")
 _OBJECTS = ("ExposedPorts", "Labels", "Volumes")

@@ -5,12 +5,11 @@ It holds no bytes of layers and knows of no store; `with_*` gives a new image wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from img.oci.config import ImageConfig, chain_id
 from img.oci.descriptor import OCI_CONFIG, Descriptor
 from img.oci.manifest import Manifest
 from img.oci.platform import Platform
+from img.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from img.errors import InvalidDocument, Unsupported
 from img.oci.descriptor import (
@@ -25,6 +24,7 @@ from img.oci.descriptor import (
     sha256,
 )
 from img.oci.platform import Platform
+from img.values import dataclass, field
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from img.errors import UsageError
+from img.values import dataclass
 
 _MACHINES = {
     "x86_64": ("amd64", ""),

@@ -7,10 +7,10 @@ Source: distribution-spec v1.1, "Pulling manifests", for the grammar of reposito
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 
 from img.errors import InvalidReference
 from img.oci.descriptor import is_digest
+from img.values import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

@@ -12,11 +12,11 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from img.errors import RegistryError, UsageError
 from img.oci.reference import DEFAULT_REGISTRY
+from img.values import dataclass
 
 _DOCKER_HUB = "https://index.docker.io/v1/"
 _DOCKER_NAMES = frozenset({"index.docker.io", "registry-1.docker.io", "docker.io"})

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from img.values import dataclass, field
 
 Scopes = frozenset[tuple[str, str]]
 """Pairs of a resource (`repository:library/alpine`) and an action (`pull`). Merging is union."""

@@ -12,7 +12,6 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
@@ -21,6 +20,7 @@ from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
 from img.registry.endpoint import is_loopback, named, origin, shown
 from img.registry.options import Options
+from img.values import dataclass
 
 _USUAL_SECONDS = 60
 _MOST_SECONDS = 24 * 3600

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -25,6 +24,7 @@ from img.registry.options import Options
 from img.registry.retry import Backoff, Retriable
 from img.registry.stop import Stop
 from img.registry.tokens import Authorizer
+from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from img.registry.transport import Reply, Transport

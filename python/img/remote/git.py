@@ -12,7 +12,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from img import _core
@@ -23,6 +22,7 @@ from img.remote.kept import ONLINE
 from img.remote.program import GitFailed, GitProgram, refused
 from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
+from img.values import dataclass, replace
 
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _DEEPEST = 8

@@ -8,9 +8,10 @@ Source: Docker docs, "Build context", URL fragments and queries; BuildKit's `dfg
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
+
+from img.values import dataclass, replace
 
 Mtime = Literal["", "checkout", "commit"]
 

@@ -16,7 +16,6 @@ import random
 import re
 import threading
 import time
-from dataclasses import asdict
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +28,7 @@ from img.remote.reach import Reach
 from img.remote.tokens import Tokens
 from img.remote.wire import PASSING, Answer, Passing, Wire
 from img.store import RemoteArea
+from img.values import asdict
 
 PIECE_BYTES = 1 << 20
 _EVERY_SECONDS = 0.1

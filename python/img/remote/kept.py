@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from img.errors import FetchError
 from img.remote.giturl import shown
 from img.store import RemoteArea
+from img.values import dataclass
 
 ONLINE = "a build without --offline fetches it, and keeps it"
 """The hint for what was not kept."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import shlex
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from img.errors import FetchError, ImgError
 from img.remote.giturl import shown
 from img.remote.reach import Reach
 from img.remote.tokens import Tokens, without_user
+from img.values import dataclass
 
 PROTOCOLS = "http:https:ssh:git"
 _ALWAYS = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
+
+from img.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

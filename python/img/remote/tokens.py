@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from img.errors import UsageError
+from img.values import dataclass, field
 
 MAX_BYTES = 64 << 10
 

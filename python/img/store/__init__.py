@@ -26,18 +26,19 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
-from img.store.builds import BuildRow, BuildStore, new_build_id
+from img.store.builds import BuildRow, BuildStore
 from img.store.cache_copy import CacheRow, CacheShape
 from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore, index_of, main_of
-from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
+from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.listings import Listings
 from img.store.private_key import private_key
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
+from img.store.tokens import new_build_id, new_snapshot_id
 from img.store.work import WorkArea, WorkFolder
 
 __all__ = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from img import _core
 from img.errors import BlobNotFound, DiskFull
 from img.oci import Descriptor, sha256
 from img.oci.manifest import dump
+from img.store.tokens import token
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
@@ -133,7 +133,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     Raises:
         DiskFull: there is no space; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary = path.with_name(f".{path.name}.{token(4)}")
     try:
         temporary.write_bytes(data)
         temporary.rename(path)

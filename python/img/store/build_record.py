@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from img.errors import StoreError, UsageError
 from img.store.builds import VERSION, BuildStatus
+from img.values import dataclass, field
 
 StepStatus = Literal["waiting", "running", "done", "cached", "failed", "stopped"]
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import string
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -25,6 +22,7 @@ from img.errors import InvalidReference, StoreError, UsageError
 from img.oci import Reference
 from img.store.database import Database
 from img.store.work import WorkArea
+from img.values import dataclass
 
 if TYPE_CHECKING:
     from img.store.build_record import BuildRecord
@@ -250,7 +248,7 @@ class BuildStore:
 
     def _seen_now(self, row: BuildRow) -> BuildRow:
         """A row that says `running`: until now, or until its process died."""
-        from dataclasses import replace
+        from img.values import replace
 
         if self._work.held(row.lease):
             return replace(row, seconds=max(0.0, time.time() - row.started))
@@ -328,9 +326,3 @@ def _drop(folder: Path) -> int:
     except FileNotFoundError:
         pass  # it left nothing, or another process is removing it too
     return freed
-
-
-def new_build_id() -> str:
-    """A new identity for a build: a letter, so that it is never taken for a number, and 11 more of both."""
-    letters = string.ascii_lowercase + string.digits
-    return secrets.choice(string.ascii_lowercase) + "".join(secrets.choice(letters) for _ in range(11))

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from img.values import dataclass
 
 Chunks = Mapping[str, tuple[str, int]]
 """Digest and size of a chunk's blob, by the BLAKE3 of the tar's bytes in it."""

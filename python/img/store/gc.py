@@ -11,7 +11,6 @@ the disk gave back.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from img import _core
 from img.errors import BlobNotFound
@@ -27,6 +26,7 @@ from img.store.listings import Listings
 from img.store.records import RecordStore
 from img.store.remotes import RemoteArea
 from img.store.work import WorkArea, WorkFolder
+from img.values import dataclass, field
 
 KEEP_SECONDS = 7 * 24 * 3600.0
 """The cache policy: a record that was used within this time stays."""

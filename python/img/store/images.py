@@ -8,10 +8,8 @@ alone; where one image is asked for, it means the one that was named last: this 
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
@@ -19,6 +17,7 @@ from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
 from img.store.blobs import BlobStore, write_atomic
 from img.store.database import Database
+from img.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +193,9 @@ class ImageStore:
         if wanted is None:
             Reference.parse(text)
         names = [Reference.parse(r.name).familiar for r in rows if r.named]
-        raise ImageNotFound(text, tuple(difflib.get_close_matches(text, names, n=3, cutoff=0.6)))
+        from difflib import get_close_matches  # only a mistake pays for this import
+
+        raise ImageNotFound(text, tuple(get_close_matches(text, names, n=3, cutoff=0.6)))
 
     def load(self, manifest_digest: str) -> Image:
         """Reads an image from its documents.

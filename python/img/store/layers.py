@@ -8,18 +8,16 @@ earlier one stays.
 
 from __future__ import annotations
 
-import secrets
-import string
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from img.oci import Descriptor, chain_id
 from img.store.database import Database
+from img.store.tokens import new_snapshot_id, token
 from img.store.work import WorkFolder
+from img.values import dataclass, replace
 
-_LETTERS = string.ascii_lowercase + string.digits
 _COLUMNS = "diff_id, parents, dir, snapshot, content, tar_bytes, clamp, created, used"
 
 
@@ -118,10 +116,10 @@ class LayerStore:
         with self._database.transaction():
             present = self._touch(diff_id, ("", settled_on))
             if present is not None:
-                folder.rename(trash.path / f"equal-{secrets.token_hex(4)}")
+                folder.rename(trash.path / f"equal-{token(4)}")
                 return self._learn_content(present, content)
             if target.exists():  # left by a process that died between the rename and the row
-                target.rename(trash.path / f"orphan-{secrets.token_hex(4)}")
+                target.rename(trash.path / f"orphan-{token(4)}")
             folder.rename(target)
             self._database.change(
                 f"INSERT OR REPLACE INTO layers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?)",
@@ -152,7 +150,7 @@ class LayerStore:
         """Takes a layer out of the store into `trash`; call it inside a transaction."""
         self._forget(record)
         if record.path.exists():
-            record.path.rename(trash.path / f"layer-{secrets.token_hex(6)}")
+            record.path.rename(trash.path / f"layer-{token(6)}")
 
     def retire_strays(self, trash: WorkFolder) -> None:
         """Takes folders out that no row names; call it inside a transaction.
@@ -163,7 +161,7 @@ class LayerStore:
         named = {record.path.name for record in self.all()}
         for path in self.root.iterdir():
             if path.name not in named:
-                path.rename(trash.path / f"stray-{secrets.token_hex(6)}")
+                path.rename(trash.path / f"stray-{token(6)}")
 
     def remember_blob(self, diff_id: str, descriptor: Descriptor, *, source: str) -> None:
         """Records that a blob is this layer's compressed form.
@@ -217,8 +215,3 @@ class LayerStore:
 def ground(below: Sequence[str]) -> str:
     """Names what a settled layer stands on: the chain ID of the layers below, or that there are none."""
     return chain_id(below) if below else "nothing"
-
-
-def new_snapshot_id() -> str:
-    """A new identity for a snapshot: 25 letters and digits."""
-    return "".join(secrets.choice(_LETTERS) for _ in range(25))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from img import _core
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,9 +7,10 @@ own, whoever reads one could try words until one fits. The key stays in the stor
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
+
+from img.store.tokens import token
 
 _BYTES = 32
 
@@ -24,11 +25,11 @@ def private_key(root: Path) -> bytes:
     key = _read(path)
     if key is not None:
         return key
-    partial = root / f"private.key.{os.getpid()}.{secrets.token_hex(4)}.part"
+    partial = root / f"private.key.{os.getpid()}.{token(4)}.part"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_BYTES))
+            file.write(os.urandom(_BYTES))
             file.flush()
             os.fsync(file.fileno())
         if path.exists():  # a key that is too short was never a whole one

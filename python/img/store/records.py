@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from img.store.database import Database
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from img import _core
+from img.store.tokens import token
 
 
 class WorkFolder:
@@ -60,7 +60,7 @@ class WorkArea:
     def begin(self) -> WorkFolder:
         """Makes a new folder of our own."""
         while True:
-            path = self.root / secrets.token_hex(8)
+            path = self.root / token(8)
             name = path.with_suffix(".lock")
             lock = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -10,7 +10,6 @@ Source: draft-ietf-sshm-ssh-agent, sections 3 and 5.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import struct
@@ -131,7 +130,9 @@ def reached(agent: tuple[str, ...], id: str, folder: Path) -> Iterator[str]:
 def _started(keys: tuple[str, ...], id: str, folder: Path) -> Iterator[str]:
     """An agent of OpenSSH with these keys, ended with the block, or soon after this process."""
     for program in ("ssh-agent", "ssh-add"):
-        if shutil.which(program) is None:
+        from shutil import which  # few builds have keys
+
+        if which(program) is None:
             raise ImgError(
                 f"--ssh {id}: keys need {program}, which is not here",
                 hint="install the OpenSSH client, or name the socket of an agent: --ssh id=SOCKET",

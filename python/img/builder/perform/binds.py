@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from img import _core
@@ -22,6 +20,7 @@ from img.context import Context, literal
 from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, ImgError, SandboxError
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +157,7 @@ def _hint(tree: Context, source: str) -> str:
     """Why a source may be missing, and what it may have meant."""
     path = tree.root / source.lstrip("/")
     if path.exists() and tree.ignore_name:
-        return f"{tree.ignore_name} takes it out of the context"
+        return f"{tree.ignored_by(source) or tree.ignore_name} takes it out of the context"
     names = sorted(os.listdir(path.parent))[:2000] if path.parent.is_dir() else []
     like = near(path.name, names)
     if like:
@@ -168,6 +167,8 @@ def _hint(tree: Context, source: str) -> str:
 
 def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
     """Writes the layer that takes the hidden names away; its folders are those of the source, as they are."""
+    from shutil import copystat  # few mounts hide anything
+
     layer.mkdir()
     folders = {""}
     whiteout = ""
@@ -178,7 +179,7 @@ def _whiteouts(source: Path, hidden: list[str], layer: Path) -> Path:
             folders.update(str(above) for above in Path(path).parents[:-1])
         whiteout = _whiteout(f"{layer}/{path}", whiteout)
     for name in sorted(folders, reverse=True):  # a folder's time is set when all in it is there
-        shutil.copystat(source / name, layer / name, follow_symlinks=False)
+        copystat(source / name, layer / name, follow_symlinks=False)
     return layer
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from img import _core
@@ -16,6 +15,7 @@ from img.builder.key import CacheKey
 from img.builder.perform.step import Made, Step, folders_of
 from img.builder.users import named_owner, owner
 from img.context import Context, literal
+from img.values import dataclass, field
 
 
 @dataclass(slots=True)

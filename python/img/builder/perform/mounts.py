@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from img import _core
@@ -24,6 +23,7 @@ from img.errors import ImgError
 from img.executor import Mount
 from img.progress import Note
 from img.store import CacheLease, CacheShape
+from img.values import dataclass, field
 
 _SAFE = ("nosuid", "nodev", "noexec")
 _SECRET_MODE, _AGENT_MODE, _CACHE_MODE = 0o400, 0o600, 0o755

@@ -10,7 +10,6 @@ import os
 import posixpath
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from img import _core
@@ -22,6 +21,7 @@ from img.dockerfile.faults import fault
 from img.dockerfile.near import near
 from img.errors import CopyError, FetchError, ImgError
 from img.progress import Note
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

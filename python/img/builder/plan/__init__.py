@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from img.builder.configure import configure
@@ -44,6 +43,7 @@ from img.dockerfile.faults import fault, spelled, without_passwords
 from img.errors import ImgError
 from img.oci import Image, ImageConfig, Platform, Reference
 from img.oci.config import DEFAULT_PATH
+from img.values import dataclass, field, replace
 
 SCRATCH = "scratch"
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from img.builder.plan.names import Names
@@ -24,6 +23,7 @@ from img.dockerfile.ports import host_part, protocol_part
 from img.dockerfile.words import quoted_words
 from img.errors import DockerfileError, InvalidReference, UsageError
 from img.oci import Image, ImageConfig, Platform, Reference
+from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
     from img.builder.plan import Planner, StageState

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from img import _core
@@ -17,6 +16,7 @@ from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_heredoc
 from img.dockerfile.faults import fault
 from img.errors import CopyError
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.builder.plan import Planner, StageState

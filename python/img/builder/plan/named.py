@@ -7,11 +7,11 @@ Source: Docker docs, `docker buildx build --build-context`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from img.errors import InvalidReference
 from img.oci import Image, Platform, Reference
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

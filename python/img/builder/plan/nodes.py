@@ -6,11 +6,10 @@ is one node: what two targets have in common, and what does not depend on the pl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from img.builder.graph import GitOp, HttpOp, Node, Op, SourceOp
 from img.dockerfile.instructions import Span
 from img.oci import Image, Platform, Reference
+from img.values import dataclass, field, replace
 
 
 @dataclass(slots=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 from img.builder.plan.named import NamedContext
 from img.oci import Platform
+from img.values import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +16,7 @@ from img.context import literal
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 from img.remote import GitUrl, GitUrlError, checked_hash, parse_git, shown
+from img.values import dataclass, replace
 
 if TYPE_CHECKING:
     from img.builder.plan import Planner, StageState

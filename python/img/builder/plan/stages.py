@@ -7,11 +7,11 @@ Source: Dockerfile reference, "FROM", "COPY --from", "ONBUILD".
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 from img.errors import DockerfileError
+from img.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

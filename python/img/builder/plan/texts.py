@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from img.errors import UsageError
 from img.oci import ImageConfig
+from img.values import replace
 
 STRAY = re.compile("[\ud800-\udfff]")
 """A byte that was not UTF-8."""

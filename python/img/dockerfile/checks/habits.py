@@ -10,11 +10,11 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from img.dockerfile.checks.rules import finding
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Copy, Dockerfile, Mount, Run, Stage
+from img.values import dataclass
 
 _ENDS = re.compile(r"(?:&&|\|\||[;|&\n(){}])+")
 _FILLERS = frozenset({"sudo", "env", "exec", "command", "time", "then", "do", "else", "if", "!", "-E"})

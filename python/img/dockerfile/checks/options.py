@@ -8,7 +8,6 @@ Source: Dockerfile reference, "check"; Docker documentation, "Checking your buil
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from img.dockerfile.checks.rules import RULES, Rule, finding
 from img.dockerfile.faults import fault
@@ -16,6 +15,7 @@ from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile
 from img.dockerfile.near import did_you_mean
 from img.errors import UsageError
+from img.values import dataclass
 
 ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 ALL = "all"

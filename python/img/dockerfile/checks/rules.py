@@ -9,11 +9,11 @@ Source: Docker documentation, "Build checks"; `docs/checks.md` has an example of
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from img.dockerfile.faults import printable
 from img.dockerfile.findings import Finding, Level
 from img.dockerfile.instructions import Span
+from img.values import dataclass
 
 _EXCERPT_LINES = 12
 _URL = "https://docs.docker.com/go/dockerfile/rule/{}/"
