@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 from img.version import __version__
 
 if TYPE_CHECKING:
+    from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, PruneResult, PullResult, Usage
+    from img.engine import BuildResult, BuiltImage, PruneResult, PullResult, Usage
     from img.errors import (
         BuildError,
         DockerfileError,
@@ -35,7 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BuildError",
+    "BuildGraph",
     "BuildResult",
+    "BuiltImage",
     "Client",
     "DockerfileError",
     "FetchError",
@@ -64,9 +67,10 @@ __all__ = [
 
 _HOMES = {
     "img.client": ("Client", "build", "pull", "push"),
+    "img.builder.graph": ("BuildGraph",),
     "img.builder.outline": ("Outline", "OutlineArg", "OutlineMount", "Target"),
     "img.dockerfile": ("Finding",),
-    "img.engine": ("BuildResult", "PruneResult", "PullResult", "Usage"),
+    "img.engine": ("BuildResult", "BuiltImage", "PruneResult", "PullResult", "Usage"),
     "img.errors": (
         "BuildError",
         "DockerfileError",

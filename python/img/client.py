@@ -23,6 +23,7 @@ from img.engine import (
     Backend,
     BuildRequest,
     BuildResult,
+    BuiltImage,
     Compression,
     Engine,
     PruneResult,
@@ -37,6 +38,7 @@ from img.progress import Note, Progress, from_json, silent
 from img.store import Store
 
 if TYPE_CHECKING:
+    from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
     from img.engine.mount_verbs import CacheMount
 
@@ -125,10 +127,10 @@ class Client:
 
         Args:
             context: Folder of the build context, or the URL of a git repository, archive or Dockerfile.
-            tag: One name or several.
+            tag: One name or several; `STAGE=NAME` for that of one target.
             dockerfile: Path from the present folder, or from the context. Default: the context's.
-            target: Stage to build, or several. Default: the last one.
-            platform: `os/arch[/variant]`, or several. Default: this machine's.
+            target: Stage to build, or several, in one build. Default: the last one.
+            platform: `os/arch[/variant]`, or several, which give an index. Default: this machine's.
             pull: When the registry is asked for a base that has a tag.
             push: Push every name once the image is built.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere.
@@ -143,7 +145,7 @@ class Client:
             add_hosts: `name:address`, for the `/etc/hosts` of every RUN.
             shm_bytes: Size of `/dev/shm` in every RUN; 0 for 64 MiB.
             ulimits: `name=soft[:hard]`, for every RUN.
-            no_cache_filter: Stages of which every step runs.
+            no_cache_filter: Stages of which every step runs; an empty one means all.
             no_cache_steps: Steps that run: `LINE`, or a part of their text.
             fail_fast: A step that fails ends those that run beside it; else they run to their end.
             cache_from: Shared caches that are asked: `type=…,NAME=VALUE`, one or several.
@@ -198,6 +200,7 @@ class Client:
             raise UsageError("the library reads no standard input", hint="give a folder and a file")
         data = self._call("build", request=asdict(request))
         data["tags"] = tuple(data["tags"])
+        data["images"] = tuple(BuiltImage(**{**each, "tags": tuple(each["tags"])}) for each in data["images"])
         data["warnings"] = tuple(Finding(**found) for found in data["warnings"])
         return BuildResult(**data)
 
@@ -260,6 +263,27 @@ class Client:
         request = _question(context, dockerfile, build_args, "", "")
         with Engine(self._settings, self._progress) as engine:
             return engine.targets(request)
+
+    def graph(
+        self,
+        context: str | os.PathLike[str] = ".",
+        *,
+        dockerfile: str | os.PathLike[str] = "",
+        build_args: Mapping[str, str] | None = None,
+        target: str | Sequence[str] = (),
+        platform: str | Sequence[str] = (),
+        pull: PullPolicy = "missing",
+    ) -> BuildGraph:
+        """Plans a build without carrying it out: its nodes, what each stands on, and its targets.
+
+        Bases are resolved as for a build; no layer is fetched.
+
+        Raises:
+            DockerfileError: it cannot be built. RegistryError, StoreError: a base cannot be had. UsageError.
+        """
+        request = _question(context, dockerfile, build_args, target, platform, pull)
+        with Engine(self._settings, self._progress) as engine:
+            return engine.graph(request)
 
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> Image:
         """Pulls an image and extracts its layers.
@@ -521,8 +545,8 @@ def _question(
     context: str | os.PathLike[str],
     dockerfile: str | os.PathLike[str],
     build_args: Mapping[str, str] | None,
-    target: str,
-    platform: str,
+    target: str | Sequence[str],
+    platform: str | Sequence[str],
     pull: PullPolicy = "missing",
 ) -> BuildRequest:
     """The request of a build that is only asked about."""

@@ -5,7 +5,7 @@
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint, before, after, also)
-    ├── BuildError(step, exit_code_of_step, log_tail, where)
+    ├── BuildError(step, exit_code_of_step, log_tail, where, line, excerpt)
     ├── CopyError(path, reason, not_found)
     ├── FetchError(url, reason)
     ├── CacheError(cache, reason)
@@ -57,6 +57,10 @@ __all__ = [
     "from_fields",
     "to_fields",
 ]
+
+
+_MOST_LINES = 12
+"""Lines of one instruction that an error shows."""
 
 
 class ImgError(Exception):
@@ -155,26 +159,44 @@ class BuildError(ImgError):
         exit_code_of_step: What the step's process returned.
         log_tail: The last lines that it wrote.
         where: `path:line` of the instruction.
+        line: Its first line, from 1.
+        excerpt: Its lines as the Dockerfile has them.
     """
 
     exit_code = 1
-    fields = ("step", "exit_code_of_step", "log_tail", "where")
+    fields = ("step", "exit_code_of_step", "log_tail", "where", "line", "excerpt")
 
     def __init__(
-        self, step: str, exit_code_of_step: int, log_tail: tuple[str, ...] = (), where: str = ""
+        self,
+        step: str,
+        exit_code_of_step: int,
+        log_tail: tuple[str, ...] = (),
+        where: str = "",
+        line: int = 0,
+        excerpt: str = "",
     ) -> None:
         super().__init__(step, exit_code_of_step)
         self.step = step
         self.exit_code_of_step = exit_code_of_step
         self.log_tail = tuple(log_tail)
         self.where = where
+        self.line = line
+        self.excerpt = excerpt
 
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         text = f"{place}the step failed with exit code {self.exit_code_of_step}: {self.step}"
+        if self.excerpt:
+            text += "".join(f"\n{row}" for row in _numbered(self.line, self.excerpt.split("\n")))
         if self.log_tail:
             text += "\nlast lines of its output:\n" + "\n".join(f"  {line}" for line in self.log_tail)
         return text
+
+
+def _numbered(first: int, lines: list[str]) -> list[str]:
+    """Lines of a Dockerfile with their numbers; of many, those at both ends."""
+    rows = [f"{number:>5} | {line}".rstrip() for number, line in enumerate(lines, first)]
+    return rows if len(rows) <= _MOST_LINES else [*rows[: _MOST_LINES - 3], f"{'':>5} | …", *rows[-2:]]
 
 
 class CopyError(ImgError):

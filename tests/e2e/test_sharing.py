@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from img import Client
 from img.oci import Manifest, parse
+from img.progress import StepDone
 
 from tests.conftest import Context, MakeImg
-from tests.suites.registry.servers import FaultyRegistry
+from tests.suites.registry.servers import Call, FaultyRegistry
 from tests.support.caches import CacheFolder, layers, records
 from tests.support.command import Img, steps_run
-from tests.support.registry import Registry
+from tests.support.registry import Registry, copy
 
 STAMP = "head -c 16 /dev/urandom | md5sum"
 
@@ -90,6 +95,23 @@ def test_only_the_layers_of_the_image_are_fetched(
     assert sorted(fetched) == sorted(wanted)
     assert len(cache.manifest["layers"]) > len(wanted) - 1
     assert {call.method for call in watched.calls} == {"GET"}
+
+
+def test_several_targets_share_one_cache(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
+    """With `mode=min` the layers of all of them are there."""
+    cache = tmp_path / "cache"
+    targets = ("--target", "one", "--target", "two")
+    a, b = make_img(), make_img()
+    a.ok("build", *targets, "--cache-to", f"type=local,dest={cache}", stages)
+    again = b.ok("build", *targets, "--cache-from", f"type=local,src={cache}", stages)
+    assert steps_run(again) == []
+    assert layers(b.state) == layers(a.state) - layers_of_bases(a)
+
+
+def layers_of_bases(a: Img) -> set[str]:
+    """Layers that only the machine needed on which steps ran: no record names them."""
+    named = {diff_id for _, diff_id, _ in records(a.state)}
+    return layers(a.state) - named
 
 
 def test_a_build_that_the_store_knows_asks_nobody(
@@ -325,6 +347,19 @@ def test_a_folder_is_named_from_where_one_stands(stages: Path, make_img: MakeImg
     assert steps_run(b.ok("build", "--cache-from", "type=local,src=here", stages, cwd=tmp_path)) == []
 
 
+def test_the_library_shares_as_the_command_does(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    make_img().build(stages, "--cache-to", f"type=local,dest={cache}")
+    done: list[StepDone] = []
+    b = make_img()
+    with Client(
+        state=b.state, progress=lambda event: done.append(event) if isinstance(event, StepDone) else None
+    ) as client:
+        result = client.build(stages, tag="t", cache_from=f"type=local,src={cache}")
+    assert result.cached_steps == result.steps
+    assert all(event.cached for event in done)
+
+
 def test_no_cache_reads_none_and_writes_one(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     to, source = f"type=local,dest={cache}", f"type=local,src={cache}"
@@ -338,15 +373,84 @@ def test_no_cache_reads_none_and_writes_one(stages: Path, make_img: MakeImg, tmp
 def test_a_pushed_image_takes_its_layers_from_the_cache_beside_it(
     stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
-    """The blobs are mounted from the cache's repository: nothing is sent twice."""
-    name = f"{registry.host}/share/app"
-    ref = f"{registry.host}/share/app-cache"
-    a = make_img()
-    a.ok("build", "-t", name, "--push", "--cache-to", f"type=registry,ref={ref},mode=max", stages)
-    b = make_img()
-    b.ok("build", "-t", name, "--push", "--cache-from", ref, stages)
-    pulled = make_img()
-    pulled.ok("pull", name)
+    """The blobs are in the cache's repository, and are mounted from there."""
+    name, ref = f"{registry.host}/share/app", f"{registry.host}/share/app-cache"
+    a, b = make_img(), make_img()
+    a.ok("build", "--cache-to", f"type=registry,ref={ref},mode=max", stages)
+    outcome = b.ok("build", "-t", name, "--push", "--cache-from", ref, stages)
+    assert steps_run(outcome) == []
+    links = registry.folder / "data/docker/registry/v2/repositories/share"
+    own, shared = (
+        {path.parent.name for path in (links / place / "_layers/sha256").glob("*/link")}
+        for place in ("app", "app-cache")
+    )
+    assert len(own & shared) == 5  # those of its own steps; the base comes from elsewhere
+
+
+def test_a_cache_does_not_take_the_place_of_the_image(
+    stages: Path, make_img: MakeImg, registry: Registry
+) -> None:
+    name = f"{registry.host}/share/clash:latest"
+    outcome = make_img().fails(2, "build", "-t", name, "--push", "--cache-to", name, stages)
+    assert "type=inline" in outcome.stderr
+
+
+def test_the_registrys_own_collection_and_other_tools_keep_a_cache_whole(
+    stages: Path, make_img: MakeImg, tmp_path: Path
+) -> None:
+    with Registry(tmp_path / "registry") as running:
+        make_img().build(stages, "--cache-to", f"type=registry,ref={running.host}/cache,mode=max")
+        subprocess.run(
+            ["docker-registry", "garbage-collect", str(running.folder / "config.json")],
+            check=True,
+            capture_output=True,
+        )
+        copy(f"docker://{running.host}/cache", f"oci:{tmp_path / 'copy'}:latest")
+        assert steps_run(make_img().build(stages, "--cache-from", f"{running.host}/cache")) == []
+    source = f"type=local,src={tmp_path / 'copy'}"
+    assert steps_run(make_img().build(stages, "--cache-from", source)) == []
+
+
+def test_ctrl_c_ends_a_build_whose_cache_does_not_take_what_it_is_sent(
+    make_img: MakeImg, make_context: Context, busybox_image: str
+) -> None:
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN {STAMP} > /a\n"})
+    with Swallowing() as server:
+        img = make_img()
+        process = img.start("build", "--cache-to", f"{server.host}/cache", context)
+        assert server.asked.wait(60)
+        process.send_signal(signal.SIGINT)
+        server.let_go.set()
+        assert process.wait(60) == 130
+    assert img.ok("build", context).code == 0
+
+
+class Swallowing(FaultyRegistry):
+    """A registry that never answers an upload."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+        self.let_go = threading.Event()
+
+    def serve(self, call: Call) -> None:
+        if call.method == "POST":
+            self.asked.set()
+            self.let_go.wait(60)
+        super().serve(call)
+
+
+def test_an_offline_build_uses_folders_alone(
+    stages: Path, make_img: MakeImg, watched: FaultyRegistry, tmp_path: Path, busybox_image: str
+) -> None:
+    cache, img = tmp_path / "cache", make_img()
+    make_img().build(stages, "--cache-to", f"type=local,dest={cache},mode=max")
+    img.ok("pull", busybox_image)
+    places = ("--cache-from", f"{watched.host}/cache", "--cache-from", f"type=local,src={cache}")
+    outcome = img.build(stages, "--offline", *places)
+    assert steps_run(outcome) == []
+    assert outcome.stderr.count("since the build is offline") == 1
+    assert watched.calls == []
 
 
 def test_a_pruned_layer_comes_back_from_the_cache(

@@ -123,8 +123,8 @@ def check_error(error: DockerfileError | UsageError) -> None:
 def check_graph(graph: BuildGraph) -> None:
     """A plan's order holds, and what ends in an image can be written down."""
     assert all(number < node.number for node in graph.nodes for number in node.inputs)
-    graph.config.to_bytes()
-    "".join(line.created_by for line in graph.history).encode()
+    graph.targets[0].config.to_bytes()
+    "".join(line.created_by for line in graph.targets[0].history).encode()
     assert all(text.isprintable() for text in graph.warnings)
 
 

@@ -93,15 +93,15 @@ def workdir_data(op: WorkdirOp) -> dict[str, Any]:
 
 def facts(graph: BuildGraph, bases: Bases) -> dict[str, Any]:
     """Everything that a case may say of a plan."""
-    config = dict(graph.config.run)
+    config = dict(graph.targets[0].config.run)
     if config.get("Env") == USUAL_ENV:
         del config["Env"]
     ops = [node.op for node in graph.nodes]
     return {
         "config": config,
-        "author": graph.config.author,
-        "platform": str(graph.config.platform),
-        "history": [line.created_by for line in graph.history],
+        "author": graph.targets[0].config.author,
+        "platform": str(graph.targets[0].config.platform),
+        "history": [line.created_by for line in graph.targets[0].history],
         "asked": bases.asked,
         "runs": [run_data(op) for op in ops if isinstance(op, RunOp)],
         "copies": [copy_data(op) for op in ops if isinstance(op, CopyOp)],

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from img.builder.graph import Node
-from img.builder.plan import Planner, PlanOptions, Resolve
+from img.builder.plan import Planner, PlanOptions, Resolve, say_unused
 from img.dockerfile import Dockerfile, Finding
 from img.dockerfile.checks import CheckOptions
 from img.errors import DockerfileError
@@ -46,6 +46,7 @@ def check_plan(dockerfile: Dockerfile, options: PlanOptions, resolve: Resolve) -
     error = None
     try:
         planner.plan()
+        say_unused([planner])
         for stage in () if options.target else dockerfile.stages:
             planner.stage(stage)
     except DockerfileError as found:
@@ -53,7 +54,7 @@ def check_plan(dockerfile: Dockerfile, options: PlanOptions, resolve: Resolve) -
     return CheckedPlan(
         findings=planner.checks.findings(),
         options=planner.checks.options,
-        nodes=tuple(planner.nodes),
+        nodes=tuple(planner.nodes.all),
         warnings=tuple(planner.warnings),
         error=error,
     )

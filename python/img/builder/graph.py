@@ -208,7 +208,12 @@ INPUTS = (SourceOp, TreeOp, HttpOp, GitOp)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """An op, the numbers of the nodes it stands on, and how people see it."""
+    """An op, the numbers of the nodes it stands on, and how people see it.
+
+    Attributes:
+        platform: The platform of its stage; None where stages of several platforms share it.
+        label: The target's platform, where it has its like for another one; else empty.
+    """
 
     number: int
     op: Op
@@ -216,11 +221,18 @@ class Node:
     title: str
     stage: str = ""
     span: Span | None = None
+    platform: Platform | None = None
+    label: str = ""
 
     @property
     def where(self) -> str:
         """`Dockerfile:12`, or empty."""
         return self.span.where if self.span else ""
+
+    @property
+    def shown(self) -> str:
+        """The line for people: its title, and its platform where that has to be told."""
+        return f"{self.title} ({self.label})" if self.label else self.title
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,22 +244,36 @@ class HistoryLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildGraph:
-    """The whole plan.
+class Goal:
+    """One image to be: a target, for one platform.
 
     Attributes:
-        target: The node whose layers the image has.
+        stage: The stage's name, or its number where it has none.
+        node: The node whose layers the image has.
         config: The image's config; layers and history of this build are still missing.
         history: What this build adds to the base's history.
+    """
+
+    stage: str
+    platform: Platform
+    node: int
+    config: ImageConfig
+    history: tuple[HistoryLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildGraph:
+    """The whole plan: the nodes of every target, what they share among them once.
+
+    Attributes:
+        targets: At least one; all platforms of a stage beside each other.
         warnings: Remarks for people.
         findings: What the checks found, hints included.
         fatal: Those that fail the build, since the Dockerfile wants it so.
     """
 
     nodes: tuple[Node, ...]
-    target: int
-    config: ImageConfig
-    history: tuple[HistoryLine, ...]
+    targets: tuple[Goal, ...]
     warnings: tuple[str, ...] = field(default=())
     findings: tuple[Finding, ...] = field(default=())
     fatal: tuple[Finding, ...] = field(default=())

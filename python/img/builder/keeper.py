@@ -1,14 +1,15 @@
 """`Keeper`: what the cache does for one node: asks for its keys, and keeps what it made.
 
 The solver calls it from the node's own thread, in this order: `look` for each key that the node can be
-asked for by, `announce` where none was known, `keep` once the work is done. A layer is published, or the
-earlier, equal one kept (DESIGN D6). Nothing here carries an op out.
+asked for by, `claim` where none was known, then `announce`, and `keep` once the work is done. A layer is
+published, or the earlier, equal one kept (DESIGN D6). Nothing here carries an op out.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from img.builder.graph import Node
@@ -17,27 +18,27 @@ from img.builder.perform import Made, Step
 from img.builder.site import BuiltLayer, Result, Site
 from img.oci import Descriptor
 from img.oci.descriptor import OCI_LAYER
-from img.progress import StepDone, StepStarted
+from img.progress import Note, StepDone, StepStarted
 from img.store import CacheRecord, LayerRecord
 
 
 class Keeper:
     """The cache of one build. Safe for several threads."""
 
-    def __init__(self, site: Site, *, use_cache: bool = True) -> None:
+    def __init__(self, site: Site, *, fresh: frozenset[int] = frozenset()) -> None:
         """Asks for nothing yet.
 
         Args:
-            use_cache: False finds nothing, and keeps all the same.
+            fresh: Nodes for which nothing is found; what they make is kept all the same.
         """
         self._site = site
-        self._use_cache = use_cache
+        self._fresh = fresh
 
     def announce(self, step: Step, keys: Sequence[CacheKey]) -> float:
         """Says that a step begins, since none of its keys was known; gives the time for `keep`."""
         node = step.node
         self._site.progress(
-            StepStarted(step=node.number, title=node.title, where=node.where, stage=node.stage)
+            StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage)
         )
         return time.monotonic()
 
@@ -49,7 +50,7 @@ class Keeper:
         """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it."""
         missed = tuple(keys)
         keys.append(key)
-        if not self._use_cache:
+        if step.node.number in self._fresh:
             return None
         record, snapshot = self._known(key)
         if record is None and self._site.shared is not None:
@@ -61,6 +62,26 @@ class Keeper:
         result = stack(step.inputs[0], record, cached=True)
         self._site.progress(done_event(step.node, result, started=time.monotonic(), snapshot=snapshot))
         return result
+
+    @contextmanager
+    def claim(self, step: Step, keys: Sequence[CacheKey]) -> Iterator[Result | None]:
+        """Holds the right to run a step that none of its keys knew, for as long as the block lasts.
+
+        Where the same step is running already, in this build or another, it is waited for; what came of it
+        is then given, and nothing is left to be done. A step that runs whatever the cache knows waits for
+        nobody.
+        """
+        if step.node.number in self._fresh:
+            yield None
+            return
+
+        def waiting() -> None:
+            text = f"{step.node.where or step.node.title}: the same step is running already: waiting for it"
+            self._site.progress(Note(level="info", text=text))
+
+        with self._site.store.claims.hold(keys[-1].digest, waiting=waiting):
+            # Asked again in any case: another build may have ended between our question and our claim.
+            yield self.look(step, list(keys[:-1]), keys[-1])
 
     def _known(self, key: CacheKey) -> tuple[CacheRecord | None, str]:
         """What the store has under a key, if its layer is still here; and that layer's identity."""
@@ -159,7 +180,7 @@ def done_event(node: Node, result: Result, *, started: float, snapshot: str = ""
     own = result.layers[-1].descriptor.size if result.own_layer else 0
     return StepDone(
         step=node.number,
-        title=node.title,
+        title=node.shown,
         cached=result.cached,
         snapshot=snapshot,
         seconds=time.monotonic() - started,

@@ -65,6 +65,12 @@ class Images(Protocol):
     def extract(self, image: Image) -> Sequence[Path]:
         """Gives the folders of an image's layers, base first; fetches and extracts what is missing."""
 
+    def bring_early(self, image: Image) -> None:
+        """Fetches and extracts what is missing before anybody asks; a failure is for who asks to meet."""
+
+    def end_early(self) -> None:
+        """Ends every `bring_early` soon, and those to come at once; from any thread."""
+
 
 class Remotes(Protocol):
     """Fetches what ADD names on the network. Safe for several threads."""
@@ -177,6 +183,10 @@ class Travelling(Protocol):
         """Tells of the copy of a cache that a step is about to use."""
 
 
+def _always() -> bool:
+    return True
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -197,6 +207,7 @@ class Site:
         trees: Trees of files that the caller named with `--build-context`, by name; opened at the first
             look, which may take as long as the network does.
         remotes: Fetches for ADD; None where the network must not be used.
+        roomy: Tells whether there is memory for one more step beside those that run.
         shared: Caches of other machines, or None.
         travelling: The cache mounts that are in those, or None.
     """
@@ -217,3 +228,4 @@ class Site:
     run_options: RunOptions = field(default_factory=RunOptions)
     shared: Shared | None = None
     travelling: Travelling | None = None
+    roomy: Callable[[], bool] = _always

@@ -1,8 +1,9 @@
 """`solve`: carries a `BuildGraph` out, every node whose inputs are ready at the same time.
 
 For each node: a cache key; a record under it is a hit; else the work is done, its layer published and
-recorded (`keeper`). The first failure stops what has not begun, ends the containers that run, and is
-raised once every thread has come home.
+recorded (`keeper`). Of several nodes that are ready, the one with the most steps after it goes first.
+After the first failure nothing begins any more; what runs goes on to its end, or is ended where the caller
+wants that. The first failure is raised once every thread has come home.
 The solver never reads Dockerfile text, and no op knows of the cache.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from img.builder import perform
+from img.builder.ahead import Ahead
 from img.builder.graph import (
     BuildGraph,
     ConfigOp,
@@ -29,11 +32,16 @@ from img.builder.graph import (
 from img.builder.keeper import Keeper, done_event
 from img.builder.key import EMPTY, CacheKey
 from img.builder.perform import Step
+from img.builder.ready import Ready
 from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
 from img.oci import Descriptor, chain_id
 from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
 from img.progress import StepDone
+
+
+class _NotBegun(Exception):
+    """Another node failed before the work of this one began."""
 
 
 @dataclass(slots=True)
@@ -43,38 +51,46 @@ class Solver:
     Attributes:
         memo: File digests of the context, or None.
         jobs: Nodes at work at once, at the most.
-        use_cache: False runs everything (and records it).
+        fresh: Nodes that run even where the cache has a record of them (and are recorded).
+        fail_fast: A failure ends what runs beside it.
     """
 
     graph: BuildGraph
     site: Site
     memo: Any = None
     jobs: int = 2
-    use_cache: bool = True
+    fresh: frozenset[int] = frozenset()
+    fail_fast: bool = False
     results: dict[int, Result] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)
     _running: set[int] = field(default_factory=set)
+    _begun: set[int] = field(default_factory=set)
     _failure: BaseException | None = None
+    _ending: bool = False
     _keeper: Keeper = field(init=False)
+    _ahead: Ahead = field(init=False)
+    _ready: Ready = field(init=False)
 
     def __post_init__(self) -> None:
-        self._keeper = Keeper(self.site, use_cache=self.use_cache)
+        self._keeper = Keeper(self.site, fresh=self.fresh)
+        self._ahead = Ahead(self.graph, self.site.images)
+        self._ready = Ready(self.graph)
 
     def solve(self) -> dict[int, Result]:
-        """Solves every node; gives the results by node number.
+        """Solves every node that a target needs; gives the results by node number.
 
         Raises:
             BuildError, DockerfileError, CopyError, StoreError, …: of the first node that failed.
             SharedLost: it has to be begun again.
         """
-        wanted = self._reachable()
         try:
             with self._changed:
-                while self._failure is None and len(self.results) < len(wanted):
-                    self._start_ready(wanted)
-                    if self._failure is None and self._running:
-                        # A slice, not for ever: a signal's handler runs between two waits.
-                        self._changed.wait(0.2)
+                self._start_ready()
+                while self._running and not (self._failure and self.fail_fast):
+                    # A slice, not for ever: a signal's handler runs between two waits, and memory that
+                    # others gave back is seen.
+                    self._changed.wait(0.2)
+                    self._start_ready()
         except BaseException as error:
             self._failure = self._failure or error
             raise
@@ -84,35 +100,27 @@ class Solver:
             raise self._failure
         return self.results
 
-    def _reachable(self) -> set[int]:
-        """The nodes that the target needs."""
-        wanted: set[int] = set()
-        pending = [self.graph.target]
-        while pending:
-            number = pending.pop()
-            if number not in wanted:
-                wanted.add(number)
-                pending.extend(self.graph.nodes[number].inputs)
-        return wanted
-
-    def _start_ready(self, wanted: set[int]) -> None:
+    def _start_ready(self) -> None:
         """Starts what can start. Nodes that touch nothing are done at once, in this thread."""
-        progressed = True
-        while progressed and self._failure is None:
-            progressed = False
-            for node in self.graph.nodes:
-                if node.number not in wanted or node.number in self.results or node.number in self._running:
-                    continue
-                if any(number not in self.results for number in node.inputs):
-                    continue
-                if isinstance(node.op, (SourceOp, ConfigOp)):
-                    self.results[node.number] = self._at_once(node)
-                    progressed = True
-                elif len(self._running) < self.jobs:
-                    # Where no thread can be had, nothing runs that anybody would wait for; the
-                    # thread itself cannot end before this lock is given up.
-                    threading.Thread(target=self._work, args=(node,), daemon=True).start()
-                    self._running.add(node.number)
+        while self._failure is None:
+            node = self._ready.pop(self._has_room)
+            if node is None:
+                return
+            if isinstance(node.op, (SourceOp, ConfigOp)):
+                self._solved(node, self._at_once(node))
+            else:
+                # Where no thread can be had, nothing runs that anybody would wait for; the
+                # thread itself cannot end before this lock is given up.
+                threading.Thread(target=self._work, args=(node,), daemon=True).start()
+                self._running.add(node.number)
+
+    def _has_room(self) -> bool:
+        """Whether one more node may be at work. One always may; beside it, memory has to last."""
+        return not self._running or (len(self._running) < self.jobs and self.site.roomy())
+
+    def _solved(self, node: Node, result: Result) -> None:
+        self.results[node.number] = result
+        self._ready.solved(node)
 
     def _at_once(self, node: Node) -> Result:
         if isinstance(node.op, SourceOp):
@@ -130,35 +138,45 @@ class Solver:
             with self._changed:
                 first = self._failure is None
                 self._failure = self._failure or error
+            if not isinstance(error, SharedLost):
+                self._report(node, error, first=first)
+            with self._changed:
                 self._running.discard(node.number)
                 self._changed.notify()
-            if first and not isinstance(error, SharedLost):
-                self._report(node, error)
             return
         with self._changed:
-            self.results[node.number] = result
+            self._solved(node, result)
             self._running.discard(node.number)
             self._changed.notify()
 
-    def _report(self, node: Node, error: BaseException) -> None:
+    def _report(self, node: Node, error: BaseException, *, first: bool) -> None:
+        """Says that a node failed, or was ended where it had begun; of one that had not, nothing."""
+        ended = not first and (self._ending or isinstance(error, (KeyboardInterrupt, _NotBegun)))
+        if ended and node.number not in self._begun:
+            return
         code = error.exit_code_of_step if isinstance(error, BuildError) else 1
         text = f"exit code {code}" if isinstance(error, BuildError) else str(error).partition("\n")[0]
+        if ended:
+            code, text = 130, "ended before it was done"
         self.site.progress(
             StepDone(
-                step=node.number, title=node.title, exit_code=code, error=text, where=node.where,
+                step=node.number, title=node.shown, exit_code=code, error=text, where=node.where,
                 stage=node.stage,
             )
         )  # fmt: skip
 
     def _come_home(self) -> None:
         """Waits for every thread; what still runs after a failure is ended first."""
-        if self._failure is not None and self._running:
-            self.site.stop(True)
-            self.site.executor.kill_all()
         try:
+            if self._failure is not None:
+                self._ending = bool(self._running)
+                self.site.stop(True)
+                if self._running:
+                    self.site.executor.kill_all()
             with self._changed:
                 while self._running:
                     self._changed.wait(0.2)
+            self._ahead.close()
         finally:
             self.site.stop(False)
 
@@ -176,6 +194,14 @@ class Solver:
             assert isinstance(node.op, (HttpOp, GitOp, TreeOp))
             return perform.fetch(step, node.op)
 
+    def _begin(self, step: Step, keys: Sequence[CacheKey]) -> float:
+        """The work of a node begins, unless another one has failed; gives the time for `Keeper.keep`."""
+        if self._failure is not None:
+            raise _NotBegun
+        self._begun.add(step.node.number)
+        self._ahead.missed(step.node)
+        return self._keeper.announce(step, keys)
+
     def _run(self, step: Step, op: RunOp) -> Result:
         """A RUN with bind mounts from stages is first asked for by their stacks, which needs no mount."""
         keys: list[CacheKey] = []
@@ -188,18 +214,23 @@ class Solver:
                 key = perform.run_key(step, op, content=binds.digests(self.memo))
                 if (hit := self._keeper.look(step, keys, key)) is not None:
                     return hit
-            started = self._keeper.announce(step, keys)
-            return self._keeper.keep(step, keys, perform.run(step, op, binds), started)
+            with self._keeper.claim(step, keys) as hit:
+                if hit is not None:
+                    return hit
+                started = self._begin(step, keys)
+                return self._keeper.keep(step, keys, perform.run(step, op, binds), started)
         finally:
             binds.close()
 
     def _workdir(self, step: Step, op: WorkdirOp) -> Result:
-        key = perform.workdir_key(step, op)
-        hit = self._keeper.hit(step, key)
-        if hit is not None:
+        keys: list[CacheKey] = []
+        if (hit := self._keeper.look(step, keys, perform.workdir_key(step, op))) is not None:
             return hit
-        started = self._keeper.announce(step, [key])
-        return self._keeper.keep(step, [key], perform.workdir(step, op), started)
+        with self._keeper.claim(step, keys) as hit:
+            if hit is not None:
+                return hit
+            started = self._begin(step, keys)
+            return self._keeper.keep(step, keys, perform.workdir(step, op), started)
 
     def _copy(self, step: Step, op: CopyOp) -> Result:
         """A COPY from a stage is first asked for by that stage's stack, which needs no mount."""
@@ -212,8 +243,11 @@ class Solver:
             key = perform.copy_key(step, op, content=sources.digests(self.memo))
             if (hit := self._keeper.look(step, keys, key)) is not None:
                 return hit
-            started = self._keeper.announce(step, keys)
-            return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
+            with self._keeper.claim(step, keys) as hit:
+                if hit is not None:
+                    return hit
+                started = self._begin(step, keys)
+                return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
         finally:
             sources.close()
 

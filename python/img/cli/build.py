@@ -37,8 +37,8 @@ _LAST_SECOND = 253402300799
     "--tag",
     "tags",
     multiple=True,
-    metavar="NAME[:TAG]",
-    help="Name of the image; may be repeated.",
+    metavar="[STAGE=]NAME[:TAG]",
+    help="Name of the image, or of one target's; may be repeated.",
 )
 @click.option(
     "-f",
@@ -63,7 +63,7 @@ _LAST_SECOND = 253402300799
     "targets",
     multiple=True,
     metavar="STAGE",
-    help="Stage to build; may be repeated. Default: the last one.",
+    help="Stage to build; several are one build. Default: the last one.",
 )
 @click.option(
     "-label", "--label", "labels", multiple=True, metavar="NAME=VALUE", help="Add a label to the image."
@@ -83,7 +83,7 @@ _LAST_SECOND = 253402300799
     "no_cache_filter",
     multiple=True,
     metavar="STAGE[,…]",
-    help="Run every step of this stage.",
+    help="Run every step of this stage; of all where it is empty.",
 )
 @click.option(
     "-no-cache-step",
@@ -202,6 +202,15 @@ _LAST_SECOND = 253402300799
     metavar="METHOD[,format=FORM]",
     help="Ask instead of building: check (as text, json or sarif), outline, targets (as text or json).",
 )
+@click.option(
+    "--print-graph",
+    "print_graph",
+    is_flag=False,
+    flag_value="text",
+    default=None,
+    type=click.Choice(["text", "json", "dot"]),
+    help="Show what would be built, as text (default), json or dot; build nothing.",
+)
 @click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
 @click.option(
@@ -234,10 +243,12 @@ def build_command(**flags: Any) -> None:
     from img.engine import Engine
 
     call = None
-    if flags["check"] or flags["call"] not in ("", "build"):
+    if flags["check"] or flags["print_graph"] or flags["call"] not in ("", "build"):
         from img.cli.calls import answer, read_call
 
-        call = read_call(flags["call"], check=flags["check"], as_json=flags["as_json"])
+        call = read_call(
+            flags["call"], check=flags["check"], as_json=flags["as_json"], graph=flags["print_graph"] or ""
+        )
     with _spool_folder(flags) as folder:
         request = _request(flags, folder)
         options = find_globals()
@@ -264,7 +275,7 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
     from_stdin = "-" in (flags["path"], flags["dockerfile"])
     pull = {"true": "always", "false": "missing"}.get(flags["pull"], flags["pull"])
     for tag in flags["tags"]:
-        registry_of(tag)
+        registry_of(tag.rpartition("=")[2])
     build_args = pairs(flags["build_args"], "--build-arg", bare=True)
     return BuildRequest(
         context=flags["path"],
@@ -278,7 +289,7 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         platforms=_words(flags["platforms"]),
         pull=pull,
         no_cache=flags["no_cache"],
-        no_cache_filter=_words(flags["no_cache_filter"]),
+        no_cache_filter=("",) if "" in flags["no_cache_filter"] else _words(flags["no_cache_filter"]),
         no_cache_steps=flags["no_cache_steps"],
         cache_from=flags["cache_from"],
         cache_to=flags["cache_to"],
@@ -328,11 +339,13 @@ def _report(result: BuildResult, flags: dict[str, Any], mode: str) -> None:
     if flags["as_json"]:
         print_json(asdict(result))
     elif flags["quiet"]:
-        click.echo(result.id)
+        for image in result.images:
+            click.echo(image.id)
     if mode in ("auto", "plain", "tty"):
-        names = ", ".join(flags["tags"]) or result.id
+        names = [tag.rpartition("=")[2] for tag in flags["tags"]]
+        names += dict.fromkeys(image.id for image in result.images if not image.tags)
         verb = "Built and pushed" if result.pushed else "Built"
-        print(f"{verb} image: {names}", file=sys.stderr)
+        print(f"{verb} image: {', '.join(names)}", file=sys.stderr)
 
 
 def _write(path: str, text: str) -> None:

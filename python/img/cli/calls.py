@@ -1,4 +1,4 @@
-"""`--check` and `--call`: what is asked about a build, shown for people, as docker's JSON, or as SARIF.
+"""`--check`, `--call`, `--print-graph`: what is asked about a build, for people, as JSON, SARIF or dot.
 
 `build` hands over when one of the flags says so. Results go to standard output. Exit codes: 0 where
 the checks found nothing but hints, 1 where they found a warning, 2 where it is no Dockerfile.
@@ -33,21 +33,26 @@ _ALIASES = {"lint": "check"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is asked: a method of `METHODS` other than `build`, and the form of the answer."""
+    """What is asked: a method of `METHODS` other than `build`, or `graph`; and the form of the answer."""
 
     method: str
     form: str = "text"
 
 
-def read_call(text: str, *, check: bool, as_json: bool) -> Call | None:
+def read_call(text: str, *, check: bool, as_json: bool, graph: str = "") -> Call | None:
     """Reads `--call=METHOD[,format=FORM]`; None where the build is to be carried out.
 
     Args:
         check: `--check` was given.
         as_json: `--json` was given.
+        graph: The form that `--print-graph` wants, or empty.
     Raises:
         click.UsageError: there is no such method, or it has no such form.
     """
+    if graph:
+        if check or text:
+            raise click.UsageError("--print-graph and --check or --call ask for different things.")
+        return Call(method="graph", form="json" if as_json and graph == "text" else graph)
     method, *options = text.split(",")
     method = _ALIASES.get(method, method) or "build"
     if method not in METHODS:
@@ -75,6 +80,15 @@ def answer(call: Call, engine: Engine, request: BuildRequest) -> int:
         DockerfileError: the Dockerfile cannot be built; what the checks found before is printed.
     """
     calls = engine.calls(request)
+    if call.method == "graph":
+        from img.cli import graph_forms
+
+        graph = calls.graph()
+        if call.form == "json":
+            _print(graph_forms.graph_json(graph))
+        else:
+            click.echo((graph_forms.graph_dot if call.form == "dot" else graph_forms.graph_text)(graph))
+        return 0
     if call.method == "check":
         return _check(call, calls.check(), request)
     if call.method == "outline":

@@ -14,14 +14,18 @@ from img.cli.common import ago, find_globals, format_option, human_size, print_r
 @click.option("--no-trunc", is_flag=True, help="Print whole IDs.")
 @format_option
 def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
-    """List images: name, tag, ID, age, and size in bytes as a registry would store it."""
+    """List images: name, tag, ID, age, and size in bytes as a registry would store it. A name of several
+    platforms has one line, for this machine's; --json and --format tell them all.
+    """
     from img.engine import Engine
     from img.oci import Reference
 
     rows = []
     with Engine(find_globals().settings()) as engine:
         for row in engine.store.names.all():
-            image = engine.store.names.load(row.manifest)
+            names = engine.store.names
+            image = names.load(row.manifest)
+            platforms = names.platforms(row) or (image.platform,)
             name = Reference.parse(row.name) if row.named else None
             tag = (name.tag or "<none>") if name else "<none>"
             rows.append(
@@ -32,6 +36,8 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
                     "digest": row.manifest,
                     "created": image.config.created,
                     "size": image.size,
+                    "platforms": ",".join(str(platform) for platform in platforms),
+                    "index": row.index,
                 }
             )
     if quiet:

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from img import _core
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
-from img.engine.pushing import Packer, push_image
+from img.engine.pushing import Packer, push_image, push_index
 from img.engine.requests import (
     Backend,
     BuildRequest,
     BuildResult,
+    BuiltImage,
     Compression,
     PruneResult,
     PullPolicy,
@@ -41,6 +42,7 @@ from img.remote import Reach
 from img.store import LayerRecord, Pruned, Store
 
 if TYPE_CHECKING:
+    from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
     from img.cache import Reach as CacheReach
     from img.engine.calls import Calls, CheckResult
@@ -53,6 +55,7 @@ __all__ = [
     "Backend",
     "BuildRequest",
     "BuildResult",
+    "BuiltImage",
     "Compression",
     "Engine",
     "Form",
@@ -191,17 +194,22 @@ class Engine:
         with held:
             built = build.run()
             pushed = {
-                str(tag): self._push(built.image, tag, puller, "gzip") for tag in built.tags if request.push
+                str(tag): self._push(output.images, tag, puller, "gzip")
+                for output in built.outputs
+                for tag in output.tags
+                if request.push
             }
+        last = built.outputs[-1]
         return BuildResult(
-            digest=built.image.digest,
-            id=built.image.id,
-            tags=tuple(str(tag) for tag in built.tags),
+            digest=(last.index or last.main).digest,
+            id=last.main.id,
+            tags=tuple(str(tag) for tag in last.tags),
             steps=built.solved.steps,
             cached_steps=built.solved.cached_steps,
             seconds=time.monotonic() - started,
             pushed=pushed,
             warnings=built.warnings,
+            images=tuple(image for output in built.outputs for image in output.described()),
         )
 
     def _shared(
@@ -261,6 +269,14 @@ class Engine:
         """
         return self.calls(request).targets()
 
+    def graph(self, request: BuildRequest) -> BuildGraph:
+        """Plans a build without carrying it out; stays out of the namespace, and fetches no layer.
+
+        Raises:
+            DockerfileError: it cannot be built. RegistryError, StoreError: a base cannot be had. UsageError.
+        """
+        return self.calls(request).graph()
+
     def calls(self, request: BuildRequest) -> Calls:
         """The questions about one build, for a caller who wants the Dockerfile's bytes with the answer."""
         from img.engine.building import Build
@@ -315,21 +331,27 @@ class Engine:
         """
         reference = Reference.parse(name)
         self.enter()
-        image = self.store.names.get(name)
-        return self._push(image, reference, self._puller(), compression)
+        names = self.store.names
+        images = [names.load(digest) for digest in names.manifests(names.row(name))]
+        return self._push(images, reference, self._puller(), compression)
 
-    def _push(self, image: Image, name: Reference, puller: Puller, compression: Compression) -> str:
-        packed = Packer(self.store, puller, self._progress).describe(image, compression)
-        digest = push_image(
-            self.store,
-            self.registry(),
-            packed,
-            name,
-            puller=puller,
-            jobs=max(4, self._jobs),
-            progress=self._progress,
-        )
-        self.store.names.put(packed, name)
+    def _push(
+        self, images: Sequence[Image], name: Reference, puller: Puller, compression: Compression
+    ) -> str:
+        """Pushes the images of one name, one for each platform."""
+        packer = Packer(self.store, puller, self._progress)
+        packed = [packer.describe(image, compression) for image in images]
+        registry, jobs = self.registry(), max(4, self._jobs)
+        if len(packed) > 1:
+            digest = push_index(
+                self.store, registry, packed, name, puller=puller, jobs=jobs, progress=self._progress
+            )
+            self.store.names.put_index(packed, name)
+        else:
+            digest = push_image(
+                self.store, registry, packed[0], name, puller=puller, jobs=jobs, progress=self._progress
+            )
+            self.store.names.put(packed[0], name)
         return digest
 
     # ---- names -------------------------------------------------------------------------------
@@ -343,7 +365,7 @@ class Engine:
         name = Reference.parse(target)
         if name.digest:
             raise UsageError(f"{target} names a digest; a tag is name:tag")
-        self.store.names.put(self.store.names.get(source), name)
+        self.store.names.name_again(self.store.names.row(source), name)
         return str(name)
 
     def remove(self, names: Sequence[str]) -> PruneResult:

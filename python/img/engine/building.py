@@ -1,30 +1,33 @@
-"""One build from its request to its result: reads the Dockerfile, plans, solves, names, pushes."""
+"""One build from its request to its result: reads the Dockerfile, plans, solves, names."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
-from img.builder import PlanOptions, Site, Solved, make_plan, needed_bases, solve
+from img.builder import PlanOptions, Site, Solved, needed_bases, plan_together, solve
+from img.builder.fresh import fresh_nodes
 from img.builder.graph import BuildGraph, RunOp
 from img.context import Context
-from img.dockerfile import image_words, near_stage, parse
+from img.dockerfile import find_stage, image_words, near_stage, parse
 from img.dockerfile.faults import fault, shown
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile, Span
 from img.engine.contexts import open_inputs
 from img.engine.fetching import Fetcher
+from img.engine.outputs import Output, hand_out, name_outputs, read_tags
 from img.engine.pulling import Puller
 from img.engine.requests import Backend, BuildRequest
+from img.engine.room import Room
 from img.engine.run_options import run_options
-from img.errors import DockerfileError, ImgError, RegistryError, StoreError, UsageError
+from img.errors import DockerfileError, ImgError, RegistryError, StoreError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
 from img.progress import BuildStarted, Note, Progress, Warned
@@ -40,11 +43,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """An image that was built and named."""
+    """Images that were built and named: one output for each target, in their order."""
 
-    image: Image
+    outputs: tuple[Output, ...]
     solved: Solved
-    tags: tuple[Reference, ...]
     warnings: tuple[Finding, ...]
 
 
@@ -82,30 +84,29 @@ class Build:
         self._reach = reach or Reach()
         self._shared = shared
         self._travelling = travelling
-        self._tags = tuple(Reference.parse(tag) for tag in request.tags)
-        for tag in self._tags:
-            if tag.digest:
-                raise UsageError(f"{tag} names a digest, which no build can promise", hint="use name:tag")
+        self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
-        self._platform = Platform.parse(request.platforms[0]) if request.platforms else Platform.host()
+        platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
+        self._platforms = tuple(platforms) or (Platform.host(),)
         self.source = ("Dockerfile", b"")
         self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
 
     def run(self) -> Built:
-        """Builds, names the image, and gives it."""
+        """Builds, names the images, and gives them."""
         self._store.lease()
         with self._store.work.begin() as work:
             context, dockerfile = self.read(work)
-            graph = self._plan(dockerfile, context)
+            graph = self.plan(dockerfile, context)
+            tags = hand_out(dockerfile, graph, self._tags)
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
                 raise refused(dockerfile, graph.fatal)
-            name = self._tags[0].familiar_name if self._tags else ""
+            name = self._tags[0].name.familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
             try:
-                solved = self._solve(graph, context, work)
+                solved = self._solve(graph, dockerfile, context, work)
             except ImgError:
                 self._warn(warnings)
                 try:
@@ -114,11 +115,12 @@ class Build:
                     self._progress(Note(level="warning", text=f"the cache mounts go nowhere: {error}"))
                 raise
         self._offer_mounts(graph)
-        image = self._shared.inline(solved.image) if self._shared else solved.image
-        for tag in self._tags or (None,):
-            self._store.names.put(image, tag)
+        images = solved.images
+        if self._shared is not None:
+            images = tuple(self._shared.inline(image) for image in images)
+        outputs = name_outputs(self._store, graph, images, tags)
         self._warn(warnings)
-        return Built(image=image, solved=solved, tags=self._tags, warnings=warnings)
+        return Built(outputs=outputs, solved=solved, warnings=warnings)
 
     def _offer_mounts(self, graph: BuildGraph) -> None:
         """Gives cache mounts to other machines: what a build that failed has fetched helps the next."""
@@ -170,26 +172,42 @@ class Build:
 
     # ---- plan and solve ----------------------------------------------------------------------
 
-    def options(self, context: Context | None = None) -> PlanOptions:
-        """What planning is told of the request. `context` is for the checks that look at its ignore file."""
+    def options(self, dockerfile: Dockerfile, context: Context | None = None) -> tuple[PlanOptions, ...]:
+        """What planning is told of the request: once for each target and platform, each only once.
+
+        Args:
+            context: For the checks that look at its ignore file.
+        Raises:
+            DockerfileError: there is no such stage.
+        """
         ignore = context.ignore if context is not None else ()
         # With exceptions, a folder that is taken away may still hold files that are not.
         certain = ignore and not any(line.startswith("!") for line in ignore)
-        return PlanOptions(
-            target=self._request.targets[-1] if self._request.targets else "",
-            build_args=_with_epoch(self._request),
-            labels=self._request.labels,
-            platform=self._platform,
-            contexts=self._named.contexts if self._named else {},
-            allow=frozenset(self._request.allow),
-            network=self._request.network,
-            platform_given=bool(self._request.platforms),
-            ignored=_ignored_by(ignore) if certain else None,
+        targets = {find_stage(dockerfile, name).index: name for name in reversed(self._request.targets)}
+        return tuple(
+            PlanOptions(
+                target=target,
+                build_args=_with_epoch(self._request),
+                labels=self._request.labels,
+                platform=platform,
+                contexts=self._named.contexts if self._named else {},
+                allow=frozenset(self._request.allow),
+                network=self._request.network,
+                platform_given=bool(self._request.platforms),
+                ignored=_ignored_by(ignore) if certain else None,
+            )
+            for target in (*reversed(targets.values()),) or ("",)
+            for platform in self._platforms
         )
 
-    def _plan(self, dockerfile: Dockerfile, context: Context) -> BuildGraph:
-        options = self.options(context)
-        resolved = self._bases(dockerfile, options)
+    def plan(self, dockerfile: Dockerfile, context: Context) -> BuildGraph:
+        """Plans what was read; bases are resolved, no layer of them is fetched.
+
+        Raises:
+            DockerfileError: it cannot be built. RegistryError, StoreError: a base cannot be had.
+        """
+        wanted = self.options(dockerfile, context)
+        resolved = self._bases(dockerfile, wanted)
 
         def resolve(reference: Reference, platform: Platform) -> Image:
             key = (reference, platform)
@@ -197,20 +215,22 @@ class Build:
                 resolved[key] = self._base(dockerfile, reference, platform)
             return resolved[key]
 
-        return make_plan(dockerfile, options, resolve)
+        return plan_together(dockerfile, wanted, resolve)
 
-    def _bases(self, dockerfile: Dockerfile, options: PlanOptions) -> dict[tuple[Reference, Platform], Image]:
+    def _bases(
+        self, dockerfile: Dockerfile, wanted: Sequence[PlanOptions]
+    ) -> dict[tuple[Reference, Platform], Image]:
         """Resolves the bases that are known beforehand, several at once where the network is asked."""
-        wanted = needed_bases(dockerfile, options)
-        if len(wanted) < 2:
+        bases = list(dict.fromkeys(key for options in wanted for key in needed_bases(dockerfile, options)))
+        if len(bases) < 2:
             return {}
-        if self._request.pull != "always" and all(self._store.names.find(ref) for ref, _ in wanted):
+        if self._request.pull != "always" and all(self._store.names.find(ref) for ref, _ in bases):
             return {}
         from concurrent.futures import ThreadPoolExecutor
 
-        with ThreadPoolExecutor(min(8, len(wanted))) as pool:
-            images = pool.map(lambda key: self._base(dockerfile, *key), wanted)
-            return dict(zip(wanted, images, strict=True))
+        with ThreadPoolExecutor(min(8, len(bases))) as pool:
+            images = pool.map(lambda key: self._base(dockerfile, *key), bases)
+            return dict(zip(bases, images, strict=True))
 
     def _base(self, dockerfile: Dockerfile, reference: Reference, platform: Platform) -> Image:
         """Resolves one base; an error says which FROM asked for it."""
@@ -241,8 +261,15 @@ class Build:
         if self._fetcher is not None:
             self._fetcher.resume()
 
-    def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder) -> Solved:
-
+    def _solve(self, graph: BuildGraph, dockerfile: Dockerfile, context: Context, work: WorkFolder) -> Solved:
+        request = self._request
+        fresh = fresh_nodes(
+            graph,
+            dockerfile,
+            everything=request.no_cache,
+            stages=request.no_cache_filter,
+            steps=request.no_cache_steps,
+        )
         stub = work.folder("stub")
         prepare_stub(stub)
         scratch = work.folder("steps")
@@ -258,18 +285,19 @@ class Build:
             progress=self._progress,
             stop=self._stop,
             now=_now,
-            epoch=self._request.epoch,
+            epoch=request.epoch,
             ranged=not single,
             trees=self._named.trees if self._named else {},
             remotes=self._fetcher,
             run_options=self._run_options,
             shared=self._shared,
             travelling=self._travelling,
+            roomy=Room(),
         )
         memo = None
         if context.lasting:
             memo = _core.DigestMemo(str(self._store.root / "memo" / _memo_name(context.root)))
-        epoch = self._request.epoch
+        epoch = request.epoch
 
         def attempt() -> Solved:
             return solve(
@@ -277,7 +305,8 @@ class Build:
                 site,
                 memo=memo,
                 jobs=self._jobs,
-                use_cache=not self._request.no_cache,
+                fresh=fresh,
+                fail_fast=request.fail_fast,
                 created=None if epoch is None else _rfc3339(float(epoch)),
             )
 
@@ -285,10 +314,15 @@ class Build:
             if self._shared is None:
                 return attempt()
             self._shared.plan(graph)
-            return self._shared.solve(attempt, lambda solved: solved.image.config.diff_ids, self._resume)
+            return self._shared.solve(attempt, _layers_of, self._resume)
         finally:
             if memo is not None:
                 _save(memo, self._progress)
+
+
+def _layers_of(solved: Solved) -> list[str]:
+    """The layers of the images that a build gave."""
+    return [diff_id for image in solved.images for diff_id in image.config.diff_ids]
 
 
 def _warnings(graph: BuildGraph) -> tuple[Finding, ...]:

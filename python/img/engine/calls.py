@@ -1,8 +1,8 @@
-"""`Calls`: what is asked about a build that is not carried out: its checks, its outline, its targets.
+"""`Calls`: what is asked about a build that is not carried out: checks, outline, targets, graph.
 
-`Engine` makes one for each call. A `Build` reads the context and the Dockerfile; bases are resolved
-for the checks alone, and one that cannot be had makes those silent that need it. Nothing runs, no layer
-is fetched, no namespace is entered.
+`Engine` makes one for each call. A `Build` reads the context and the Dockerfile; bases are resolved for
+the graph, and for the checks, where one that cannot be had makes those silent that need it. Nothing
+runs, no layer is fetched, no namespace is entered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from img.builder import PlanOptions, unknown_base
 from img.builder.checking import check_plan
-from img.builder.graph import CopyOp, Node
+from img.builder.graph import BuildGraph, CopyOp, Node
 from img.builder.outline import Outline, Target, list_targets, make_outline
 from img.context import Context
 from img.dockerfile.checks import finding, looks_secret
@@ -24,7 +24,7 @@ from img.dockerfile.instructions import Dockerfile
 from img.engine.building import Build, refused
 from img.engine.pulling import Puller
 from img.engine.requests import PullPolicy
-from img.errors import CopyError, DockerfileError, RegistryError, StoreError
+from img.errors import CopyError, DockerfileError, RegistryError, StoreError, UsageError
 from img.oci import Image, Platform, Reference
 from img.store import Store
 
@@ -80,13 +80,15 @@ class Calls:
         with self._store.work.begin() as work:
             try:
                 context, dockerfile = self._build.read(work, resolve=self._base)
-                options = self._build.options(context)
-                plan = check_plan(dockerfile, options, self._base)
-                secrets = [f for node in plan.nodes for f in _secrets(context, node)]
-                findings = plan.options.sift((*plan.findings, *secrets))
-                self._notes += plan.warnings
-                error = plan.error
-                fatal = plan.options.fatal(findings)
+                wanted = self._build.options(dockerfile, context)
+                plans = [check_plan(dockerfile, options, self._base) for options in wanted]
+                nodes = {(node.op, node.span): node for plan in plans for node in plan.nodes if _copies(node)}
+                found = [finding for plan in plans for finding in plan.findings]
+                secrets = [f for node in nodes.values() for f in _secrets(context, node)]
+                findings = plans[0].options.sift((*found, *secrets))
+                self._notes += [text for plan in plans for text in plan.warnings]
+                error = next((plan.error for plan in plans if plan.error), None)
+                fatal = plans[0].options.fatal(findings)
                 refusal = refused(dockerfile, fatal) if fatal else None
             except DockerfileError as mistake:
                 error = mistake
@@ -110,15 +112,26 @@ class Calls:
         dockerfile, options = self._read()
         return list_targets(dockerfile, options)
 
+    def graph(self) -> BuildGraph:
+        """Plans the build; bases are resolved as for one."""
+        with self._store.work.begin() as work:
+            context, dockerfile = self._build.read(work)
+            return self._build.plan(dockerfile, context)
+
     def _read(self) -> tuple[Dockerfile, PlanOptions]:
         with self._store.work.begin() as work:
             _, dockerfile = self._build.read(work)
-            return dockerfile, self._build.options()
+            *others, options = self._build.options(dockerfile)
+        if others:
+            raise UsageError(
+                "this is asked about one target for one platform", hint="name one --target and one --platform"
+            )
+        return dockerfile, options
 
     def _base(self, reference: Reference, platform: Platform) -> Image:
         """A base as the store or its registry has it; no name is given to it, no layer fetched."""
         try:
-            found = None if self._pull == "always" else self._store.names.find(reference)
+            found = None if self._pull == "always" else self._store.names.find(reference, platform)
             if found is not None and platform.accepts(found.platform):
                 return found
             if self._pull == "never":
@@ -130,6 +143,10 @@ class Calls:
                 f"{name} could not be had, so that checks which depend on it are silent: {error}"
             )
             return unknown_base(platform)
+
+
+def _copies(node: Node) -> bool:
+    return isinstance(node.op, CopyOp)
 
 
 def _secrets(context: Context, node: Node) -> Iterator[Finding]:

@@ -240,7 +240,8 @@ class Exports:
         self._background.drain()
         for cache in self._caches:
             for diff_id in sorted(cache.later):
-                self._background.add(partial(self._send_late, cache, diff_id, imports))
+                bring = None if failed else imports.bring
+                self._background.add(partial(self._send_late, cache, diff_id, imports, bring))
         self._background.drain()
         self._add_kin(imports.all())
         for cache in self._caches:
@@ -251,8 +252,18 @@ class Exports:
                     self._give_up(cache, error)
         self._tell()
 
-    def _send_late(self, cache: Export, diff_id: str, imports: Imports) -> None:
-        """A layer that need not come to this machine where the cache has it already."""
+    def _send_late(
+        self,
+        cache: Export,
+        diff_id: str,
+        imports: Imports,
+        bring: Callable[[Sequence[str]], None] | None,
+    ) -> None:
+        """A layer that need not come to this machine where the cache has it already.
+
+        Args:
+            bring: Fetches it, or None after a failure, which ended all that was fetched.
+        """
         try:
             there = next((blob for blob in imports.blobs_of(diff_id) if cache.backend.has(blob)), None)
         except CacheError as error:
@@ -262,11 +273,13 @@ class Exports:
             with self._lock:
                 cache.blobs[diff_id] = there
             return
-        try:
-            imports.bring([diff_id])
-        except (SharedLost, CacheError):
-            return  # nobody needed it here; its record goes without
-        self._send(cache, diff_id)
+        if bring is not None and not imports.sound([diff_id]):
+            try:
+                bring([diff_id])
+            except (SharedLost, CacheError):
+                return  # nobody needed it here; its record goes without
+        if self._store.layers.find(diff_id) is not None:
+            self._send(cache, diff_id)
 
     def _add_kin(self, known: Sequence[SharedRecord]) -> None:
         """Adds the other keys of the same steps: who was found by one of them did not ask for the others.

@@ -16,7 +16,7 @@ from img import _core
 from img.builder import SharedLost
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
 from img.cache.index import MAX_INDEX_BYTES
-from img.errors import CacheError, DigestMismatch, LayerError, SizeMismatch
+from img.errors import CacheError, LayerError, StoreError
 from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
@@ -28,7 +28,8 @@ PATIENCE_SECONDS = 30.0
 Word = tuple[str, int]
 """What is said of a layer beside its name: content digest, and size of its tar."""
 
-_WRONG = (DigestMismatch, SizeMismatch, LayerError)
+_FAULTS = (CacheError, StoreError, LayerError, OSError)
+"""What taking a layer from a cache may end with: wrong digests, hostile archives, a disk that they filled."""
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class Imports:
         self._seen: dict[str, Word] = {}
         self._needed: set[str] = set()
         self._fatal: CacheError | None = None
+        self._stopped = False
 
     # ---- documents ---------------------------------------------------------------------------
 
@@ -138,6 +140,8 @@ class Imports:
             if cache.gone:
                 return
             cache.gone = True
+        if self._stopped:  # by the build's own end: the cache is not to blame
+            return
         cache.backend.stop()
         reason = error.reason if isinstance(error, CacheError) else str(error)
         if not cache.spec.ignore_error:
@@ -268,7 +272,7 @@ class Imports:
         for cache, record in self._holders(diff_id):
             try:
                 return self._fetch(cache, record)
-            except (CacheError, *_WRONG) as error:
+            except _FAULTS as error:
                 failed = True
                 self.leave(cache, error)
         if not failed:
@@ -334,12 +338,13 @@ class Imports:
                 try:
                     self._pour(cache, chunk, open_sink(chunk))
                     return True
-                except (CacheError, *_WRONG) as error:
+                except _FAULTS as error:
                     self.leave(cache, error)
         return False
 
     def stop(self) -> None:
-        """Ends all transfers soon."""
+        """Ends all transfers soon, for good."""
+        self._stopped = True
         for cache in self._caches:
             cache.backend.stop()
 

@@ -1,22 +1,23 @@
 """`Puller`: brings images and layers to the store: resolves names, fetches blobs, extracts layers.
 
 Layers are fetched, verified and extracted side by side, each into a folder of its own; those
-that depend on the layers below them are settled afterwards, in order, and then published.
+that depend on the layers below them are settled afterwards, in order, and then published. So are those of
+several images; a layer that several have comes once.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
-from img.errors import InvalidDocument, StoreError, Unsupported
+from img.errors import ImgError, InvalidDocument, StoreError, Unsupported
 from img.oci import Descriptor, Image, ImageConfig, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS, OCI_LAYER
 from img.progress import Note, Progress, Transfer
-from img.registry import Stop
+from img.registry import Stop, Stopped
 from img.store import LayerRecord, Store, WorkFolder, ground
 
 if TYPE_CHECKING:
@@ -37,15 +38,23 @@ class Puller:
         self._jobs = jobs
         self._origins: dict[str, Reference] = {}
         self._lock = threading.Lock()
+        self._coming: dict[str, threading.Event] = {}
         self._stop = Stop()
+        self._early = Stop()
 
     def stop(self) -> None:
         """Ends all transfers soon, from any thread; nothing is fetched any more until `resume`."""
         self._stop.set()
+        self._early.set()
+
+    def end_early(self) -> None:
+        """Ends every `bring_early` soon, and those to come at once; from any thread."""
+        self._early.set()
 
     def resume(self) -> None:
-        """Takes `stop` back, once all that it ended has ended."""
+        """Takes `stop` and `end_early` back, once all that they ended has ended."""
         self._stop = Stop()
+        self._early = Stop()
 
     # ---- images ------------------------------------------------------------------------------
 
@@ -59,14 +68,14 @@ class Puller:
             RegistryError: it cannot be had. StoreError: `never`, and it is not here.
         """
         if policy != "always":
-            image = self._store.names.find(reference)
+            image = self._store.names.find(reference, platform)
             if image is not None and platform.accepts(image.platform):
                 self._origins.setdefault(image.id, reference)
                 return image
         if policy == "never":
             raise StoreError(f"{reference.familiar} is not in the store, and pulling is off")
         image = self.ask(reference, platform)
-        self._store.names.put(image, reference)
+        self._store.names.join(image, reference)
         return image
 
     def ask(self, reference: Reference, platform: Platform) -> Image:
@@ -96,15 +105,33 @@ class Puller:
 
     def layers(self, image: Image) -> list[LayerRecord]:
         """Like `extract`, but gives the records."""
-        with self._lock:
+        return self._layers(image, self._stop)
+
+    def bring_early(self, image: Image) -> None:
+        """Fetches and extracts what is missing before anybody asks; a failure is for who asks to meet."""
+        try:
+            self._layers(image, self._early)
+        except (Stopped, KeyboardInterrupt):
+            return
+        except (ImgError, OSError) as error:
+            self._progress(Note(level="debug", text=f"a base could not be brought early: {error}"))
+
+    def _layers(self, image: Image, stop: Stop) -> list[LayerRecord]:
+        alone = False
+        while True:
             records = self._present(image)
-            if any(record is None for record in records):
-                self._bring(image, records)
-                records = self._present(image)
-        missing = [i for i, r in zip(image.config.diff_ids, records, strict=True) if r is None]
-        if missing:
-            raise StoreError(f"layer {missing[0]} went missing while it was in use")
-        return [record for record in records if record is not None]
+            found = [record for record in records if record is not None]
+            if len(found) == len(records):
+                return found
+            if alone:
+                missing_id = image.config.diff_ids[records.index(None)]
+                raise StoreError(f"layer {missing_id} went missing while it was in use")
+            missing = {
+                layer.diff_id: layer
+                for layer, record in zip(image.layers, records, strict=True)
+                if record is None
+            }
+            alone = self._bring(image, missing, stop)
 
     def blobs(self, image: Image, wanted: Sequence[Descriptor]) -> None:
         """Fetches blobs of an image that are not here, without extracting them."""
@@ -128,19 +155,41 @@ class Puller:
         ids = image.config.diff_ids
         return [self._store.layers.find(diff_id, ids[:n]) for n, diff_id in enumerate(ids)]
 
-    def _bring(self, image: Image, records: Sequence[LayerRecord | None]) -> None:
-        """Extracts the layers that have no record, each once."""
-        missing = {
-            layer.diff_id: layer
-            for layer, record in zip(image.layers, records, strict=True)
-            if record is None
-        }
+    def _bring(self, image: Image, missing: Mapping[str, Layer], stop: Stop) -> bool:
+        """Brings the layers that nobody is bringing yet, and waits for those that somebody is.
+
+        They are taken on in one go, so that no two threads wait for each other.
+
+        Returns:
+            Whether all of them were ours to bring. Where they were not, others may have failed.
+        """
+        with self._lock:
+            theirs = [self._coming[diff_id] for diff_id in missing if diff_id in self._coming]
+            ours = [layer for diff_id, layer in missing.items() if diff_id not in self._coming]
+            done = threading.Event()
+            self._coming.update((layer.diff_id, done) for layer in ours)
+        try:
+            if ours:
+                self._extract(image, ours, theirs, stop)
+            else:
+                _wait(theirs, stop)
+        finally:
+            with self._lock:
+                for layer in ours:
+                    del self._coming[layer.diff_id]
+            done.set()
+        return not theirs
+
+    def _extract(
+        self, image: Image, missing: Sequence[Layer], theirs: Sequence[threading.Event], stop: Stop
+    ) -> None:
+        """Extracts layers that have no record; settles them once those that others bring are there."""
         with self._store.work.begin() as work:
             extraction = _Extraction(self._store, work, self._progress)
-            local = [layer for layer in missing.values() if self._store.blobs.has(layer.digest)]
-            remote = [layer for layer in missing.values() if layer not in local]
+            local = [layer for layer in missing if self._store.blobs.has(layer.digest)]
+            remote = [layer for layer in missing if layer not in local]
             self._refuse_foreign(remote)
-            extraction.from_store(local, jobs=self._jobs)
+            extraction.from_store(local, jobs=self._jobs, stop=stop)
             if remote:
                 from img.registry import fetch
 
@@ -153,8 +202,9 @@ class Puller:
                     lambda descriptor: extraction.sink(by_digest[descriptor.digest]),
                     jobs=self._jobs,
                     progress=self._progress,
-                    stop=self._stop,
+                    stop=stop,
                 )
+            _wait(theirs, stop)
             extraction.publish(image)
 
     def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
@@ -179,6 +229,13 @@ class Puller:
             f"blob {digest} is not in the store, and no registry is known to have it",
             hint="pull the image again",
         )
+
+
+def _wait(events: Iterable[threading.Event], stop: Stop) -> None:
+    """Waits until others have brought what they bring, or failed."""
+    for event in events:
+        while not event.wait(0.1):
+            stop.check()
 
 
 class _LayerSink:
@@ -230,17 +287,18 @@ class _Extraction:
     def _keep(self, layer: Layer, folder: Path, stats: _core.ApplyStats) -> None:
         self._ready[layer.diff_id] = (folder, stats)
 
-    def from_store(self, layers: Sequence[Layer], *, jobs: int) -> None:
+    def from_store(self, layers: Sequence[Layer], *, jobs: int, stop: Stop) -> None:
         """Extracts blobs that are here already, several at once."""
         if not layers:
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(jobs, len(layers))) as pool:
-            for future in [pool.submit(self._apply, layer) for layer in layers]:
+            for future in [pool.submit(self._apply, layer, stop) for layer in layers]:
                 future.result()
 
-    def _apply(self, layer: Layer) -> None:
+    def _apply(self, layer: Layer, stop: Stop) -> None:
+        stop.check()
         folder = self._folder()
         blob = self._store.blobs.path(layer.digest)
         stats = _core.apply_layer(str(blob), str(folder), diff_id=layer.diff_id)
@@ -250,12 +308,17 @@ class _Extraction:
         )
 
     def publish(self, image: Image) -> None:
-        """Settles what depends on the layers below, and publishes everything, base first."""
+        """Settles what depends on the layers below, and publishes everything, base first.
+
+        It ends early at a layer that another thread was to bring and did not.
+        """
         ids = image.config.diff_ids
         below: list[str] = []
         for position, layer in enumerate(image.layers):
             record = self._store.layers.find(layer.diff_id, ids[:position])
             if record is None:
+                if layer.diff_id not in self._ready:
+                    return
                 folder, stats = self._ready.pop(layer.diff_id)
                 if stats.pending:
                     _core.settle_layer(str(folder), below)

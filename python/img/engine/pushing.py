@@ -1,4 +1,4 @@
-"""`Packer` and `push_image`: make every layer of an image a blob that can leave, and send it.
+"""`Packer`, `push_image`, `push_index`: make every layer of an image a blob that can leave, and send it.
 
 A layer built here has no blob until something leaves (DESIGN D5); it is compressed once, and which
 blob came of it is remembered. A pulled layer keeps the blob that it came as.
@@ -7,6 +7,7 @@ blob came of it is remembered. A pulled layer keeps the blob that it came as.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,7 +18,7 @@ from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest, Reference
 from img.oci.descriptor import OCI_MANIFEST
 from img.progress import Progress
-from img.store import Store
+from img.store import Store, index_of
 
 if TYPE_CHECKING:
     from img.registry import Registry
@@ -117,3 +118,25 @@ def push_image(
     for layer in image.layers:
         store.layers.remember_blob(layer.diff_id, layer.descriptor, source=name.name)
     return digest
+
+
+def push_index(
+    store: Store,
+    registry: Registry,
+    images: Sequence[Image],
+    name: Reference,
+    *,
+    puller: Puller,
+    jobs: int,
+    progress: Progress,
+) -> str:
+    """Sends images of several platforms: each under its digest, then their index under the tag.
+
+    Returns:
+        The index's digest.
+    """
+    for image in images:
+        own = replace(name, tag="", digest=image.digest)
+        push_image(store, registry, image, own, puller=puller, jobs=jobs, progress=progress)
+    index = index_of(images)
+    return registry.push_manifest(name, index.raw, index.media_type)

@@ -60,7 +60,7 @@ class BuildRequest:
         dockerfile: What `-f` says, or empty; `-` reads it from `stdin`; a URL is fetched.
         cwd: Folder that `dockerfile` is relative to.
         stdin: File that holds what came on standard input; empty where nothing did.
-        tags: Names for the image.
+        tags: Names for the image; `STAGE=NAME` for that of one target.
         platforms: `os/arch[/variant]` each; none for this machine's.
         epoch: SOURCE_DATE_EPOCH, seconds since 1970, or None.
         push: Push every tag once the image is built.
@@ -74,7 +74,7 @@ class BuildRequest:
         shm_bytes: Size of `/dev/shm` in every RUN; 0 for the default.
         ulimits: `name=soft[:hard]`, for every RUN.
         targets: Stages to build; none for the last one.
-        no_cache_filter: Stages of which every step runs.
+        no_cache_filter: Stages of which every step runs; an empty one means all.
         no_cache_steps: Steps that run: `LINE`, or `PATTERN` for a part of their text.
         fail_fast: A step that fails ends those that run beside it; else they run to their end.
         cache_from: Shared caches that are asked: `type=…,NAME=VALUE` each (`img.cache.parse_spec`).
@@ -130,18 +130,38 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltImage:
+    """One image of a build.
+
+    Attributes:
+        target: Its stage's name, or number where it has none.
+        platform: `os/arch[/variant]`.
+        digest: Digest of the manifest.
+        id: Image ID: digest of the config.
+        tags: Full names that it has now; of several platforms, all have the same.
+    """
+
+    target: str
+    platform: str
+    digest: str
+    id: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """What a build gave.
 
     Attributes:
-        digest: Digest of the manifest.
-        id: Image ID: digest of the config.
-        tags: Full names that it has now.
+        digest: Digest of the manifest; of several platforms, of their index; of several targets, the last's.
+        id: Image ID: digest of the config; of several platforms, that which the name means on this machine.
+        tags: Full names that it has now; of several targets, the last's.
         steps: Instructions of the plan.
         cached_steps: Those for which nothing ran.
         seconds: Wall-clock time of the whole build.
         pushed: Digest in the registry for each tag, where it was pushed.
         warnings: What the checks of the Dockerfile found; and remarks, which have no rule.
+        images: Every image, one for each target and platform.
     """
 
     digest: str
@@ -152,6 +172,7 @@ class BuildResult:
     seconds: float
     pushed: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
+    images: tuple[BuiltImage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from img.cache.index import ANNOTATION
 from img.engine.exports import Export, Exports
 from img.engine.imports import Import, Imports
 from img.engine.requests import BuildRequest
-from img.errors import CacheError, ImgError
+from img.errors import CacheError, ImgError, UsageError
 from img.oci import Descriptor, Image, Manifest, Reference
 from img.progress import Note, Progress
 from img.store import CacheRecord, Store
@@ -41,6 +41,7 @@ def shared_caches(request: BuildRequest, store: Store, reach: Reach, progress: P
     """
     asked = [placed_spec(parse_spec(text, "from"), request.cwd) for text in request.cache_from]
     written = [placed_spec(parse_spec(text, "to"), request.cwd) for text in request.cache_to]
+    _spare_tags(request, written)
     inline = [spec for spec in written if spec.kind == "inline"]
     if request.build_args.get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true"):
         inline.append(CacheSpec(kind="inline", use="to"))
@@ -65,6 +66,15 @@ def placed_spec(spec: CacheSpec, cwd: str) -> CacheSpec:
         name: str(Path(cwd, spec.attributes[name])) for name in ("src", "dest") if name in spec.attributes
     }
     return replace(spec, attributes={**spec.attributes, **places}) if spec.kind == "local" else spec
+
+
+def _spare_tags(request: BuildRequest, written: Sequence[CacheSpec]) -> None:
+    """A cache must not take the name of an image that this very build pushes."""
+    names = {str(Reference.parse(tag)) for tag in request.tags} if request.push else set()
+    for spec in written:
+        if spec.kind == "registry" and str(Reference.parse(spec.attributes["ref"])) in names:
+            hint = "use type=inline to put the cache into the image, or another tag"
+            raise UsageError(f"--cache-to {spec} would take the place of the image that is pushed", hint=hint)
 
 
 def _offline(specs: Sequence[CacheSpec], progress: Progress) -> list[CacheSpec]:
@@ -301,14 +311,10 @@ class SharedCaches:
 def _chain(graph: BuildGraph) -> set[int]:
     """The nodes whose layers the images are made of."""
     found: set[int] = set()
-    for number in _targets(graph):
+    for number in (target.node for target in graph.targets):
         while number not in found:
             found.add(number)
             inputs = graph.nodes[number].inputs
             if inputs:
                 number = inputs[0]
     return found
-
-
-def _targets(graph: BuildGraph) -> Sequence[int]:
-    return (graph.target,)

@@ -7,6 +7,7 @@
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/remote/         files and repositories that builds fetched
+    <root>/claims/         which steps are running, each held by its process
 
 Many processes may use one store at once. What a store's folders are owned by depends on the id
 mapping that they were written under, so that mapping is recorded and another one refused.
@@ -24,9 +25,10 @@ from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.cache_copy import CacheRow, CacheShape
 from img.store.cache_mounts import CacheLease, CacheMounts
+from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.gc import Collector, Pruned
-from img.store.images import ImageName, ImageStore
+from img.store.images import ImageName, ImageStore, index_of
 from img.store.layers import LayerRecord, LayerStore, ground, new_snapshot_id
 from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
@@ -38,6 +40,8 @@ __all__ = [
     "CacheRecord",
     "CacheRow",
     "CacheShape",
+    "Claim",
+    "Claims",
     "ImageName",
     "LayerRecord",
     "Pruned",
@@ -45,10 +49,11 @@ __all__ = [
     "Store",
     "WorkFolder",
     "ground",
+    "index_of",
     "new_snapshot_id",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote")
+_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "remote", "claims")
 
 
 class Store:
@@ -87,6 +92,7 @@ class Store:
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")
+        self.claims = Claims(self.root / "claims")
         if mapping is not None:
             self._adopt(mapping)
 
@@ -132,6 +138,7 @@ class Store:
             work=self.work,
             cache_mounts=self.cache_mounts,
             remotes=self.remotes,
+            claims=self.claims,
         )
 
     def images(self) -> Iterator[tuple[str, Image]]:

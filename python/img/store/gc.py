@@ -18,6 +18,7 @@ from img.errors import BlobNotFound
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.cache_mounts import CacheMounts
+from img.store.claims import Claims
 from img.store.database import Database
 from img.store.images import ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground
@@ -66,17 +67,20 @@ class Collector:
     work: WorkArea
     cache_mounts: CacheMounts
     remotes: RemoteArea
+    claims: Claims
 
     def needed(self, *, unnamed: bool = True) -> Needed:
         """What images need; `unnamed` counts those that only an ID names."""
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.blobs |= {row.manifest, row.config}
-                try:
-                    needed.add(self.names.load(row.manifest))
-                except BlobNotFound:
-                    continue  # a damaged image: it must not keep others from being freed
+                needed.blobs |= {row.manifest, row.config, row.index}
+                for manifest in self.names.manifests(row):
+                    needed.blobs.add(manifest)
+                    try:
+                        needed.add(self.names.load(manifest))
+                    except BlobNotFound:
+                        continue  # a damaged image: it must not keep others from being freed
         return needed
 
     def prune(
@@ -91,6 +95,7 @@ class Collector:
             keep_seconds: The cache policy, where not `everything`.
         """
         freed = self.work.sweep()
+        self.claims.sweep()
         in_use_since = self.work.oldest_lease()
         if unnamed:
             self.names.drop_unnamed(updated_before=in_use_since)

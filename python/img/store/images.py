@@ -2,17 +2,19 @@
 
 Rows are the truth; `oci/index.json` is written from them after each change, so that other tools
 find the images whose blobs are all here. An image built without a name stands under its own
-image ID until it is pruned.
+image ID until it is pruned. A name of several platforms has an index, all of whose images are here, and
+means the image of this machine's platform (or its first) wherever one image is asked for.
 """
 
 from __future__ import annotations
 
 import difflib
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
-from img.oci import Descriptor, Image, ImageConfig, Manifest, Reference, parse
+from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import OCI_INDEX
 from img.oci.manifest import dump
 from img.store.blobs import BlobStore, write_atomic
@@ -21,12 +23,17 @@ from img.store.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageName:
-    """One row: a full reference (or an image ID), and what it points at."""
+    """One row: a full reference (or an image ID), and what it points at.
+
+    Attributes:
+        index: Digest of the index of a name of several platforms; else empty. `manifest` is one of its.
+    """
 
     name: str
     manifest: str
     config: str
     updated: float
+    index: str = ""
 
     @property
     def named(self) -> bool:
@@ -47,27 +54,103 @@ class ImageStore:
 
         A name that pointed elsewhere now points here. Layers are not looked at.
         """
-        self._blobs.put(image.config_raw)
-        self._blobs.put(image.manifest.raw)
-        row = (str(name) if name else image.id, image.digest, image.id, time.time())
-        with self._database.transaction():
-            self._database.change(
-                "INSERT OR REPLACE INTO images (name, manifest, config, updated) VALUES (?,?,?,?)", row
-            )
-            if name:
-                self._database.change("DELETE FROM images WHERE name=?", (image.id,))
+        self._write(image)
+        self._point(image, name)
         self._publish()
         return image.id
 
-    def find(self, name: Reference) -> Image | None:
-        """Gives the image of exactly this name (by digest, where it has one), or None."""
-        if name.digest:
-            rows = self._database.rows(
-                "SELECT name, manifest FROM images WHERE manifest=? OR name=?", (name.digest, str(name))
+    def put_index(self, images: Sequence[Image], name: Reference | None) -> Index:
+        """Stores images of several platforms and names them together; gives their index.
+
+        Args:
+            images: At least one; no two for one platform.
+        """
+        index = self._write_index(images)
+        self._point(_main(images), name, index.digest)
+        self._publish()
+        return index
+
+    def join(self, image: Image, name: Reference) -> None:
+        """Names an image beside those that the name has for other platforms already.
+
+        One of its own platform gives way. Where it is the only one, this is `put`.
+        """
+        with self._database.transaction():
+            row = self._row_named(str(name))
+            others = [self.load(digest) for digest in self.manifests(row)] if row else []
+            others = [other for other in others if not image.platform.accepts(other.platform)]
+            if others:
+                images = (*others, image)
+                self._point(_main(images), name, self._write_index(images).digest)
+            else:
+                self._write(image)
+                self._point(image, name)
+        self._publish()
+
+    def name_again(self, row: ImageName, name: Reference) -> None:
+        """Gives what a name points at, whole index and all, one more name."""
+        self._point(self.load(row.manifest), name, row.index)
+        self._publish()
+
+    def _write(self, image: Image) -> None:
+        self._blobs.put(image.config_raw)
+        self._blobs.put(image.manifest.raw)
+
+    def _write_index(self, images: Sequence[Image]) -> Index:
+        for image in images:
+            self._write(image)
+        index = index_of(images)
+        self._blobs.put(index.raw)
+        return index
+
+    def _point(self, image: Image, name: Reference | None, index: str = "") -> None:
+        row = (str(name) if name else image.id, image.digest, image.id, time.time(), index)
+        with self._database.transaction():
+            self._database.change(
+                "INSERT OR REPLACE INTO images (name, manifest, config, updated, index_digest) "
+                "VALUES (?,?,?,?,?)",
+                row,
             )
-        else:
-            rows = self._database.rows("SELECT name, manifest FROM images WHERE name=?", (str(name),))
-        return self.load(str(rows[0][1])) if rows else None
+            if name:
+                self._database.change("DELETE FROM images WHERE name=?", (image.id,))
+
+    def find(self, name: Reference, platform: Platform | None = None) -> Image | None:
+        """Gives the image of exactly this name (by digest, where it has one), or None.
+
+        Args:
+            platform: Of a name of several platforms, the image for this one; one of them where it has none.
+        """
+        condition, values = "name=?", [str(name)]
+        if name.digest:
+            condition, values = "manifest=? OR index_digest=? OR name=?", [name.digest, name.digest, *values]
+        rows = self._rows(f"WHERE {condition}", values)
+        if not rows:
+            return None
+        row = next((r for r in rows if r.index), rows[0]) if platform else rows[0]
+        if platform and row.index and row.manifest != name.digest:
+            chosen = self._index(row).choose(platform)
+            return self.load(chosen.digest if chosen else row.manifest)
+        return self.load(row.manifest)
+
+    def manifests(self, row: ImageName) -> tuple[str, ...]:
+        """The digests of all manifests that a name stands for, one for each platform."""
+        try:
+            return tuple(d.digest for d in self._index(row).manifests) if row.index else (row.manifest,)
+        except BlobNotFound:
+            return (row.manifest,)
+
+    def platforms(self, row: ImageName) -> tuple[Platform, ...]:
+        """The platforms of a name that has an index; none for any other."""
+        try:
+            return self._index(row).platforms if row.index else ()
+        except BlobNotFound:
+            return ()
+
+    def _index(self, row: ImageName) -> Index:
+        index = parse(self._blobs.read(row.index), where=row.index)
+        if not isinstance(index, Index):
+            raise UsageError(f"{row.index} is no index")
+        return index
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.
@@ -87,7 +170,7 @@ class ImageStore:
             wanted = None
         if wanted is not None:
             for row in rows:
-                if row.name == str(wanted) or (wanted.digest and row.manifest == wanted.digest):
+                if row.name == str(wanted) or (wanted.digest in (row.manifest, row.index) and wanted.digest):
                     return row
         digits = text.removeprefix("sha256:")
         fitting = [r for r in rows if digits and r.config.startswith(f"sha256:{digits}")]
@@ -114,12 +197,18 @@ class ImageStore:
 
     def all(self) -> list[ImageName]:
         """Every row, newest first."""
+        return self._rows("ORDER BY updated DESC, name")
+
+    def _row_named(self, name: str) -> ImageName | None:
+        return next(iter(self._rows("WHERE name=?", [name])), None)
+
+    def _rows(self, rest: str, values: Sequence[object] = ()) -> list[ImageName]:
         rows = self._database.rows(
-            "SELECT name, manifest, config, updated FROM images ORDER BY updated DESC, name"
+            f"SELECT name, manifest, config, updated, index_digest FROM images {rest}", values
         )
         return [
-            ImageName(name=str(n), manifest=str(m), config=str(c), updated=float(str(u)))
-            for n, m, c, u in rows
+            ImageName(name=str(n), manifest=str(m), config=str(c), updated=float(str(u)), index=str(i))
+            for n, m, c, u, i in rows
         ]
 
     def remove(self, row: ImageName) -> None:
@@ -140,23 +229,40 @@ class ImageStore:
         """Writes `index.json` from the rows, under a lock that other processes take too."""
         with self._blobs.index_lock():
             entries = [
-                _named(manifest.descriptor, row).to_json()
+                _named(descriptor, row).to_json()
                 for row in self.all()
-                if (manifest := self._whole(row)) is not None
+                if (descriptor := self._whole(row)) is not None
             ]
             document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
             write_atomic(self._blobs.root / "index.json", dump(document))
 
-    def _whole(self, row: ImageName) -> Manifest | None:
-        """The manifest of an image whose blobs are all here, or None."""
+    def _whole(self, row: ImageName) -> Descriptor | None:
+        """What a name points at, if its blobs are all here: the index, else the one image, or None."""
         try:
+            if row.index and all(self._is_whole(digest) for digest in self.manifests(row)):
+                return self._index(row).descriptor
             manifest = parse(self._blobs.read(row.manifest), where=row.manifest)
         except BlobNotFound:
             return None
+        return manifest.descriptor if self._is_whole(row.manifest) else None
+
+    def _is_whole(self, digest: str) -> bool:
+        """Tells whether a manifest and all that it names are here."""
+        manifest = parse(self._blobs.read(digest), where=digest)
         if not isinstance(manifest, Manifest):
-            return None
-        here = (self._blobs.path(d.digest).exists() for d in (manifest.config, *manifest.layers))
-        return manifest if all(here) else None
+            return False
+        return all(self._blobs.path(d.digest).exists() for d in (manifest.config, *manifest.layers))
+
+
+def index_of(images: Sequence[Image]) -> Index:
+    """The index that names images of several platforms, in this order."""
+    return Index.make([replace(image.manifest.descriptor, platform=image.platform) for image in images])
+
+
+def _main(images: Sequence[Image]) -> Image:
+    """The image that a name of several platforms means where one is asked for."""
+    host = Platform.host()
+    return next((image for image in images if host.accepts(image.platform)), images[0])
 
 
 def _named(descriptor: Descriptor, row: ImageName) -> Descriptor:

@@ -47,7 +47,7 @@ def test_history_tells_which_lines_have_a_layer_and_when_each_step_ran() -> None
         created="2024-02-02T00:00:00Z", own_layer=True,
     )  # fmt: skip
     results = {0: source, 1: env, 2: ran, 3: replace(ran, own_layer=False)}
-    image = assemble(graph, results, created=None)
+    image = assemble(graph, graph.targets[0], results, created=None)
     assert [line.empty_layer for line in image.config.history] == [True, False, True]
     assert [line.created[:7] for line in image.config.history] == ["2024-01", "2024-02", "2024-02"]
     assert image.config.created == "2024-02-02T00:00:00Z"
@@ -58,7 +58,7 @@ def test_history_tells_which_lines_have_a_layer_and_when_each_step_ran() -> None
 def test_an_epoch_is_every_time_in_the_image() -> None:
     graph = plan("FROM busybox\nENV A=1\n")
     source = source_result(graph.nodes[0].op)  # type: ignore[arg-type]
-    image = assemble(graph, {0: source, 1: source}, created="1970-01-02T00:00:00Z")
+    image = assemble(graph, graph.targets[0], {0: source, 1: source}, created="1970-01-02T00:00:00Z")
     assert {image.config.created, *(line.created for line in image.config.history)} == {
         "1970-01-02T00:00:00Z"
     }

@@ -14,7 +14,7 @@ from .planning import Bases, base, copies, plan, runs, workdirs
 
 def config(lines: str, **run: Any) -> dict[str, Any]:
     """The `config` object after these lines, on a base whose own is `run`."""
-    return dict(plan(f"FROM busybox\n{lines}\n", Bases({"busybox": base(**run)})).config.run)
+    return dict(plan(f"FROM busybox\n{lines}\n", Bases({"busybox": base(**run)})).targets[0].config.run)
 
 
 def words(lines: str, **run: Any) -> tuple[Any, Any]:
@@ -36,7 +36,7 @@ def test_a_cmd_of_the_same_stage_stays_on_either_side_of_the_entrypoint(lines: s
 
 def test_a_cmd_of_the_stage_below_is_one_of_a_base() -> None:
     graph = plan('FROM busybox AS a\nCMD ["x"]\nFROM a\nENTRYPOINT ["/app"]\n')
-    assert graph.config.words("Cmd") is None
+    assert graph.targets[0].config.words("Cmd") is None
 
 
 def test_a_new_cmd_leaves_the_entrypoint_of_the_base() -> None:
@@ -88,8 +88,8 @@ def test_labels_and_volumes_are_added_to_those_of_the_base() -> None:
 
 def test_user_stopsignal_and_maintainer_are_expanded_and_kept() -> None:
     graph = plan("FROM busybox\nARG U=me\nUSER $U:staff\nSTOPSIGNAL ${S:-SIGINT}\nMAINTAINER Jo <jo@x>\n")
-    assert (graph.config.user, graph.config.run["StopSignal"]) == ("me:staff", "SIGINT")
-    assert graph.config.author == "Jo <jo@x>"
+    assert (graph.targets[0].config.user, graph.targets[0].config.run["StopSignal"]) == ("me:staff", "SIGINT")
+    assert graph.targets[0].config.author == "Jo <jo@x>"
 
 
 def test_a_healthcheck_replaces_the_one_before_it_as_a_whole() -> None:

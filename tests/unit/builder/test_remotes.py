@@ -130,7 +130,7 @@ def test_an_image_in_the_place_of_a_base(name: str) -> None:
     bases = Bases()
     graph = plan(f"FROM {name}\nRUN x\n", bases, contexts={"busybox": _image(Env=["A=1"])})
     assert bases.asked == []
-    assert dict(graph.config.env).items() >= {"A": "1"}.items()
+    assert dict(graph.targets[0].config.env).items() >= {"A": "1"}.items()
 
 
 def test_an_image_follows_the_platform_that_is_wanted() -> None:
@@ -152,7 +152,7 @@ def test_a_tree_in_the_place_of_a_base_gives_its_files() -> None:
     assert SourceOp in kinds and TreeOp in kinds
     (copy,) = copies(graph)
     assert (copy.parts[0].patterns, copy.dest) == ((".",), "/")
-    assert set(dict(graph.config.env)) == {"PATH", "A"}
+    assert set(dict(graph.targets[0].config.env)) == {"PATH", "A"}
 
 
 def test_a_tree_is_what_copy_from_reads() -> None:
@@ -174,7 +174,7 @@ def test_a_named_context_takes_the_place_of_a_stage() -> None:
 def test_a_stage_in_the_place_of_an_image() -> None:
     text = "FROM busybox AS mine\nENV A=1\nFROM remote/base\nENV B=2\n"
     graph = plan(text, contexts={"remote/base": NamedContext(kind="stage", stage="mine")})
-    assert dict(graph.config.env)["A"] == "1"
+    assert dict(graph.targets[0].config.env)["A"] == "1"
 
 
 def test_a_stage_that_stands_on_itself_is_refused() -> None:

@@ -32,7 +32,7 @@ def test_a_stage_that_the_target_does_not_need_is_not_planned_and_its_base_not_a
 def test_a_target_is_a_stages_name_in_any_case_or_its_number(target: str) -> None:
     graph = plan(THREE, target=target)
     assert [run.args[-1] for run in runs(graph)] == ["tools"]
-    assert graph.target == graph.nodes[-1].number
+    assert graph.targets[0].node == graph.nodes[-1].number
 
 
 def test_an_unknown_target_is_an_error_with_the_near_one() -> None:
@@ -71,17 +71,17 @@ def test_independent_stages_do_not_stand_on_each_other() -> None:
 
 def test_a_stage_on_a_stage_carries_its_config_and_its_history_on() -> None:
     graph = plan("FROM busybox AS a\nENV A=1\nRUN one\nFROM a\nUSER me\nRUN two\n")
-    assert graph.config.env["A"] == "1"
-    assert [line.created_by.split()[0] for line in graph.history] == ["ENV", "RUN", "USER", "RUN"]
+    assert graph.targets[0].config.env["A"] == "1"
+    assert [line.created_by.split()[0] for line in graph.targets[0].history] == ["ENV", "RUN", "USER", "RUN"]
     assert runs(graph)[1].user == "me"
     assert runs(graph)[0].user == ""
 
 
 def test_of_a_stage_that_is_only_copied_from_nothing_else_comes_along() -> None:
     graph = plan("FROM busybox AS a\nLABEL a=1\nENV A=1\nUSER me\nFROM busybox\nCOPY --from=a /x /x\n")
-    assert (graph.config.labels, graph.config.user) == ({}, "")
-    assert "A" not in graph.config.env
-    assert len(graph.history) == 1
+    assert (graph.targets[0].config.labels, graph.targets[0].config.user) == ({}, "")
+    assert "A" not in graph.targets[0].config.env
+    assert len(graph.targets[0].history) == 1
 
 
 def test_a_later_stage_hides_an_earlier_one_and_an_image_of_its_name() -> None:
@@ -152,7 +152,7 @@ def test_a_trigger_of_the_base_that_closes_a_circle_is_an_error_at_from() -> Non
 
 def test_hundreds_of_stages_on_each_other_are_planned() -> None:
     text = "FROM busybox AS s0\n" + "".join(f"FROM s{n} AS s{n + 1}\nENV A{n % 7}={n}\n" for n in range(1500))
-    assert plan(text).config.env["A1"] == "1499"
+    assert plan(text).targets[0].config.env["A1"] == "1499"
 
 
 def test_a_variable_in_copy_from_is_that_of_the_head_and_is_said_once() -> None:
@@ -194,15 +194,15 @@ def test_a_base_that_is_no_name_is_an_error_at_its_line() -> None:
 
 def test_scratch_has_a_path_and_a_folder_to_work_in_and_nothing_else() -> None:
     graph = plan("FROM scratch\n")
-    assert set(graph.config.run) == {"Env", "WorkingDir"}
-    assert graph.config.env["PATH"].endswith(":/bin")
-    assert graph.config.platform == AMD64
-    assert graph.history == ()
+    assert set(graph.targets[0].config.run) == {"Env", "WorkingDir"}
+    assert graph.targets[0].config.env["PATH"].endswith(":/bin")
+    assert graph.targets[0].config.platform == AMD64
+    assert graph.targets[0].history == ()
 
 
 def test_a_base_for_another_platform_is_used_and_said() -> None:
     graph = plan("FROM busybox\n", Bases({"busybox": base(ARM64)}))
-    assert graph.config.platform == ARM64
+    assert graph.targets[0].config.platform == ARM64
     (found,) = (f for f in graph.findings if f.level == "warning")
     assert found.message == "busybox is for linux/arm64, not for linux/amd64"
 
@@ -212,20 +212,20 @@ def test_triggers_of_the_base_run_right_after_from_and_are_gone_from_the_image()
     graph = plan("FROM busybox\nRUN test\n", bases)
     assert [run.args[-1] for run in runs(graph)] == ["make", "test"]
     assert copies(graph)[0].dest == "/src"
-    assert graph.config.words("OnBuild") is None
-    assert len(graph.history) == 3
+    assert graph.targets[0].config.words("OnBuild") is None
+    assert len(graph.targets[0].history) == 3
 
 
 def test_a_trigger_of_this_image_is_only_written_down() -> None:
     graph = plan("FROM busybox\nONBUILD RUN make $V\n")
-    assert graph.config.words("OnBuild") == ("RUN make $V",)
+    assert graph.targets[0].config.words("OnBuild") == ("RUN make $V",)
     assert runs(graph) == []
 
 
 def test_a_trigger_of_an_earlier_stage_runs_in_the_stage_that_stands_on_it() -> None:
     graph = plan("FROM busybox AS a\nONBUILD RUN late\nRUN early\nFROM a\n")
     assert [run.args[-1] for run in runs(graph)] == ["early", "late"]
-    assert graph.config.words("OnBuild") is None
+    assert graph.targets[0].config.words("OnBuild") is None
 
 
 def test_a_trigger_that_is_no_instruction_is_an_error_at_from() -> None:
@@ -249,14 +249,14 @@ def test_the_bases_that_a_target_needs_are_known_before_any_is_there() -> None:
 
 
 def test_scratch_is_for_the_target_whatever_its_from_asks_for() -> None:
-    assert plan("FROM --platform=linux/arm64 scratch\n").config.platform == AMD64
+    assert plan("FROM --platform=linux/arm64 scratch\n").targets[0].config.platform == AMD64
 
 
 def test_the_image_is_for_the_platform_that_the_caller_gave_and_else_for_its_bases() -> None:
     text = "FROM --platform=linux/arm64 busybox\n"
     bases = Bases({"busybox": base(ARM64)})
-    assert plan(text, bases).config.platform == ARM64
-    assert plan(text, bases, platform_given=True).config.platform == AMD64
+    assert plan(text, bases).targets[0].config.platform == ARM64
+    assert plan(text, bases, platform_given=True).targets[0].config.platform == AMD64
 
 
 def test_a_stage_on_a_stage_is_for_the_platform_of_that_one() -> None:

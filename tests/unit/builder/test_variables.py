@@ -20,7 +20,7 @@ def env_of(text: str, number: int = -1, **options: Any) -> dict[str, str]:
 
 def label(text: str, **options: Any) -> str:
     """The label `v` of the image."""
-    return plan(text, **options).config.labels["v"]
+    return plan(text, **options).targets[0].config.labels["v"]
 
 
 def test_an_arg_has_its_default_until_the_caller_gives_a_value() -> None:
@@ -73,7 +73,7 @@ def test_an_arg_without_a_value_leaves_the_environment_alone() -> None:
 
 def test_an_arg_beats_the_environment_of_the_base() -> None:
     bases = Bases({"busybox": base(Env=["A=base"])})
-    assert plan("FROM busybox\nARG A=arg\nLABEL v=$A\n", bases).config.labels == {"v": "arg"}
+    assert plan("FROM busybox\nARG A=arg\nLABEL v=$A\n", bases).targets[0].config.labels == {"v": "arg"}
 
 
 def test_a_stage_on_a_stage_inherits_its_args_and_its_environment() -> None:
@@ -89,14 +89,14 @@ def test_what_a_stage_adds_does_not_reach_back_into_the_one_it_stands_on() -> No
 
 def test_one_env_expands_all_its_values_with_those_before_it() -> None:
     graph = plan("FROM busybox\nENV A=old\nENV A=new B=$A\nENV C=$A\n")
-    assert graph.config.env == {"PATH": "/bin", "A": "new", "B": "old", "C": "new"}
+    assert graph.targets[0].config.env == {"PATH": "/bin", "A": "new", "B": "old", "C": "new"}
 
 
 def test_a_program_is_found_even_where_the_image_names_no_path() -> None:
     bases = Bases({"bare": base()})
     graph = plan("FROM bare\nRUN x\n", bases)
     assert dict(runs(graph)[0].env)["PATH"].endswith("/usr/sbin:/usr/bin:/sbin:/bin")
-    assert graph.config.env == dict(runs(graph)[0].env), "as docker has it, the image names it too"
+    assert graph.targets[0].config.env == dict(runs(graph)[0].env), "as docker has it, the image names it too"
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "NO_PROXY", "all_proxy"])
@@ -105,7 +105,7 @@ def test_a_proxy_reaches_the_process_in_both_cases_and_neither_key_nor_history(n
     (run,) = runs(graph)
     assert run.hidden_env == ((name.upper(), PROXY), (name.lower(), PROXY))
     assert name not in dict(run.env)
-    assert not any("secret" in line.created_by for line in graph.history)
+    assert not any("secret" in line.created_by for line in graph.targets[0].history)
     assert graph.warnings == ()
 
 
@@ -113,7 +113,7 @@ def test_a_proxy_that_an_arg_declares_is_an_argument_like_any_other() -> None:
     graph = plan("FROM busybox\nARG HTTP_PROXY\nRUN x\n", build_args={"HTTP_PROXY": PROXY})
     (run,) = runs(graph)
     assert (dict(run.env)["HTTP_PROXY"], run.hidden_env) == (PROXY, ())
-    assert PROXY in graph.history[-1].created_by
+    assert PROXY in graph.targets[0].history[-1].created_by
 
 
 def test_a_proxy_that_env_sets_is_the_images_own() -> None:
@@ -124,7 +124,7 @@ def test_a_proxy_that_env_sets_is_the_images_own() -> None:
 
 def test_history_shows_the_args_that_a_run_saw() -> None:
     graph = plan("FROM busybox\nARG A=1\nARG B\nENV E=2\nRUN make it\n", build_args={"B": "b"})
-    assert graph.history[-1].created_by == "RUN |2 A=1 B=b /bin/sh -c make it"
+    assert graph.targets[0].history[-1].created_by == "RUN |2 A=1 B=b /bin/sh -c make it"
 
 
 def test_platform_arguments_are_there_for_from_at_once_and_for_a_stage_that_asks() -> None:
@@ -132,7 +132,7 @@ def test_platform_arguments_are_there_for_from_at_once_and_for_a_stage_that_asks
     bases = Bases({"busybox": base()})
     graph = plan(text, bases, platform=ARM64)
     assert bases.asked == [("busybox:latest", AMD64)]
-    assert graph.config.labels == {"v": "arm64,[]"}
+    assert graph.targets[0].config.labels == {"v": "arm64,[]"}
 
 
 def test_every_platform_argument_has_its_value() -> None:
@@ -175,7 +175,7 @@ def test_what_speaks_to_the_builder_alone_is_seen_by_nothing() -> None:
         "FROM busybox\nARG BUILDKIT_SBOM_SCAN_STAGE=true\nLABEL v=${BUILDKIT_SBOM_SCAN_STAGE-none}\nRUN x\n"
     )
     graph = plan(text, build_args={"BUILDKIT_SBOM_SCAN_CONTEXT": "true"})
-    assert (graph.config.labels["v"], graph.warnings) == ("none", ())
+    assert (graph.targets[0].config.labels["v"], graph.warnings) == ("none", ())
     assert "BUILDKIT_SBOM_SCAN_STAGE" not in dict(runs(graph)[0].env)
 
 

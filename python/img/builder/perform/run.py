@@ -15,6 +15,7 @@ from img.builder.perform.binds import Binds
 from img.builder.perform.mounts import furnish
 from img.builder.perform.step import Made, Step
 from img.builder.users import identity
+from img.dockerfile.faults import printable
 from img.errors import BuildError
 from img.executor import HOSTNAME, Mount, RunSpec
 from img.progress import StepOutput
@@ -109,7 +110,7 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
             )
             code, tail = _run_logged(step, spec)
         if code:
-            raise BuildError(step.node.title, code, tuple(tail), step.node.where)
+            raise _failed(step, code, tuple(tail))
         snapshot.detach()
         assert snapshot.upper is not None
         packed = _core.pack_layer(str(snapshot.upper), clamp_mtime=site.epoch)
@@ -117,6 +118,13 @@ def run(step: Step, op: RunOp, binds: Binds) -> Made:
     except BaseException:
         snapshot.close()
         raise
+
+
+def _failed(step: Step, code: int, tail: tuple[str, ...]) -> BuildError:
+    """The error for a process that did not end with 0, with its instruction's lines."""
+    node = step.node
+    line, excerpt = (node.span.start, printable(node.span.text)) if node.span else (0, "")
+    return BuildError(node.shown, code, tail, node.where, line, excerpt)
 
 
 def _script_mount(op: RunOp, folder: Path) -> tuple[Mount, ...]:

@@ -1,15 +1,15 @@
 """`make_plan`: from a parsed Dockerfile to a `BuildGraph`. Pure, but for the bases it is handed.
 
-Only the target and the stages that it needs are planned, each after those that it needs itself; the base
-of any other is never resolved. Variables are expanded here, and only here; after this, nobody reads
-Dockerfile text again.
+Only the targets and the stages that they need are planned, each after those that it needs itself; the base
+of any other is never resolved. A `Planner` plans one target for one platform; all of a graph share `Nodes`.
+Variables are expanded here, and only here; after this, nobody reads Dockerfile text again.
 Source: Dockerfile reference; the semantics of each instruction in the section of its name.
 """
 
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -19,9 +19,8 @@ from img.builder.graph import (
     ConfigOp,
     CopyOp,
     CopyPart,
-    GitOp,
+    Goal,
     HistoryLine,
-    HttpOp,
     Node,
     Op,
     RunOp,
@@ -33,6 +32,7 @@ from img.builder.plan.checks import PlanChecks
 from img.builder.plan.copy import copy_title, plan_copy
 from img.builder.plan.named import NamedContext, context_name
 from img.builder.plan.names import Names
+from img.builder.plan.nodes import Nodes
 from img.builder.plan.options import PlanOptions
 from img.builder.plan.run import plan_run
 from img.builder.plan.stages import Use, circle, in_order
@@ -75,14 +75,48 @@ class StageState:
 
 
 def make_plan(dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> BuildGraph:
-    """Plans a build.
+    """Plans the build of one target for one platform.
 
     Args:
         resolve: Called for each base that the target needs, once.
     Raises:
         DockerfileError: something in the Dockerfile makes no sense; with its place.
     """
-    return Planner(dockerfile, options, resolve).plan()
+    return plan_together(dockerfile, (options,), resolve)
+
+
+def plan_together(dockerfile: ins.Dockerfile, wanted: Sequence[PlanOptions], resolve: Resolve) -> BuildGraph:
+    """Plans the build of several targets and platforms as one graph, what they share in it once.
+
+    Args:
+        wanted: One for each target and platform, at least one. They differ in nothing else.
+        resolve: Called for each base and platform that one of them needs, once.
+    Raises:
+        DockerfileError: something in the Dockerfile makes no sense; with its place.
+    """
+    nodes = Nodes()
+    planners = [Planner(dockerfile, options, resolve, nodes) for options in wanted]
+    targets = tuple(planner.plan() for planner in planners)
+    say_unused(planners)
+    checks = planners[0].checks.options
+    findings = checks.sift(found for planner in planners for found in planner.checks.findings())
+    return BuildGraph(
+        nodes=nodes.labelled(),
+        targets=targets,
+        warnings=tuple(dict.fromkeys(nodes.warnings)),
+        findings=findings,
+        fatal=checks.fatal(findings),
+    )
+
+
+def say_unused(planners: Sequence[Planner]) -> None:
+    """Remarks on build arguments that none of the targets takes."""
+    options = planners[0].options
+    used = set().union(*(planner.names.used for planner in planners))
+    unused = set(options.build_args) - used - PROXIES - AUTOMATIC
+    unused = {name for name in unused if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
+    if unused:
+        planners[0].warnings.append(f"build arguments that no ARG takes: {', '.join(sorted(unused))}")
 
 
 def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple[Reference, Platform]]:
@@ -101,24 +135,30 @@ def needed_bases(dockerfile: ins.Dockerfile, options: PlanOptions) -> list[tuple
 
 
 class Planner:
-    """Carries the nodes and the finished stages while one plan is made."""
+    """Carries the finished stages while one target is planned for one platform."""
 
-    def __init__(self, dockerfile: ins.Dockerfile, options: PlanOptions, resolve: Resolve) -> None:
+    def __init__(
+        self,
+        dockerfile: ins.Dockerfile,
+        options: PlanOptions,
+        resolve: Resolve,
+        nodes: Nodes | None = None,
+    ) -> None:
+        """Plans nothing yet. `nodes` are those of the graph so far; None begins a graph."""
         self.dockerfile = dockerfile
         self.options = options
         self.resolve = resolve
-        self.nodes: list[Node] = []
+        self.nodes = nodes or Nodes()
+        self.fetches = self.nodes.fetches
+        self.warnings = self.nodes.warnings
         self.states: dict[int, StageState] = {}
-        self.images: dict[tuple[Reference, Platform], tuple[int, Image]] = {}
-        self.named: dict[tuple[str, Platform], tuple[int, Image | None]] = {}
-        self.fetches: dict[HttpOp | GitOp, int] = {}
-        self.warnings: list[str] = []
         self.planning: set[int] = set()
         self.hostname = host_name(options.build_args)
         self.names = Names(dockerfile, options)
         self.checks = PlanChecks(self)
 
-    def plan(self) -> BuildGraph:
+    def plan(self) -> Goal:
+        """Plans the target and all that it needs."""
         names = self.names
         self.checks.file()
         in_order(self.dockerfile.stages, names.uses)  # a circle is one, whether it is built or not
@@ -130,15 +170,13 @@ class Planner:
             config = config.with_run(Labels={**config.labels, **self.options.labels})
         if self.options.platform_given:
             config = replace(config, platform=_given(self.options.platform, config.platform))
-        self._say_unused()
-        return BuildGraph(
-            nodes=tuple(self.nodes),
-            target=state.node,
+        named = find_stage(self.dockerfile, label(names.target)) is names.target
+        return Goal(
+            stage=label(names.target) if named else str(names.target.index),
+            platform=config.platform,
+            node=state.node,
             config=without_stray_bytes(config),
             history=tuple(state.history),
-            warnings=tuple(self.warnings),
-            findings=self.checks.findings(),
-            fatal=self.checks.fatal(),
         )
 
     def warn(self, at: ins.Span, text: str) -> None:
@@ -146,12 +184,6 @@ class Planner:
         line = f"{at.where}: {spelled(text)}"
         if line not in self.warnings:
             self.warnings.append(line)
-
-    def _say_unused(self) -> None:
-        unused = set(self.options.build_args) - self.names.used - PROXIES - AUTOMATIC
-        unused = {name for name in unused if not name.startswith("BUILDKIT_") and name != "SOURCE_DATE_EPOCH"}
-        if unused:
-            self.warnings.append(f"build arguments that no ARG takes: {', '.join(sorted(unused))}")
 
     def expand(self, instruction: ins.Instruction, word: str, variables: Mapping[str, str]) -> str:
         """Expands a word; a mistake points at the instruction."""
@@ -230,7 +262,8 @@ class Planner:
     ) -> tuple[int, Image]:
         """A node for an image, once for each name and platform."""
         reference = self.names.reference(at.span, name)
-        if (reference, platform) not in self.images:
+        images = self.nodes.images
+        if (reference, platform) not in images:
             try:
                 image = self.resolve(reference, platform)
             except ImgError as error:
@@ -238,8 +271,8 @@ class Planner:
                 raise
             op = SourceOp(image=image, name=str(reference))
             node = self.add(stage, op, (), f"FROM {reference.familiar}", at)
-            self.images[reference, platform] = (node, image)
-        return self.images[reference, platform]
+            images[reference, platform] = (node, image)
+        return images[reference, platform]
 
     def source_node(self, stage: ins.Stage, at: ins.Instruction, name: str) -> int:
         """The node that `--from=name` or `from=name` reads: a stage, a named context, or an image.
@@ -283,17 +316,26 @@ class Planner:
     ) -> tuple[int, Image | None]:
         """The node of a named context and its image, if it is one; once for each name and platform."""
         key = (context_name(name), platform)
-        if key not in self.named:
+        if key not in self.nodes.named:
             image = named.image(platform) if named.image is not None else None
             op: Op = TreeOp(name=key[0]) if image is None else SourceOp(image=image, name=name)
-            self.named[key] = (self.add(stage, op, (), f"CONTEXT {name}", at), image)
-        return self.named[key]
+            self.nodes.named[key] = (self.add(stage, op, (), f"CONTEXT {name}", at), image)
+        return self.nodes.named[key]
 
     def add(self, stage: ins.Stage, op: Op, inputs: tuple[int, ...], title: str, at: ins.Instruction) -> int:
-        number = len(self.nodes)
-        label = stage.name or str(stage.index)
-        self.nodes.append(Node(number=number, op=op, inputs=inputs, title=title, stage=label, span=at.span))
-        return number
+        """Adds a node to the graph, or finds the one that does the same; gives its number."""
+        image = op.image if isinstance(op, SourceOp) else None
+        node = Node(
+            number=0,
+            op=op,
+            inputs=inputs,
+            title=title,
+            stage=label(stage),
+            span=at.span,
+            platform=image.platform if image else self.names.platform_of(stage),
+            label=str(self.options.platform),
+        )
+        return self.nodes.add(node)
 
     # ---- instructions ------------------------------------------------------------------------
 
@@ -351,6 +393,11 @@ class Planner:
         return absolute(state.config.working_dir, path)
 
 
+def label(stage: ins.Stage) -> str:
+    """What people call a stage: its name, or its number."""
+    return stage.name or str(stage.index)
+
+
 def absolute(folder: str, path: str) -> str:
     """A path made absolute and clean, `..` clamped at the root."""
     joined = posixpath.normpath(posixpath.join("/", folder, path or "."))
@@ -394,4 +441,6 @@ __all__ = [
     "context_name",
     "make_plan",
     "needed_bases",
+    "plan_together",
+    "say_unused",
 ]

@@ -1,0 +1,81 @@
+"""Claims: one holder at a time, in threads and in processes, dead ones included; and no file left."""
+
+from __future__ import annotations
+
+import threading
+
+from img.store import Store
+
+from tests.unit.store.conftest import Start, hear, say, succeed
+
+HOLD = (
+    "store = Store(root)\n"
+    "claim = store.claims.hold('ab', waiting=lambda: print('waiting', flush=True))\n"
+    "print('held', flush=True); sys.stdin.readline(); claim.close(); print('over', flush=True)\n"
+)
+
+
+def _never() -> None:
+    raise AssertionError("nobody else holds it")
+
+
+def test_a_claim_that_is_free_is_given_at_once_and_leaves_no_file(store: Store) -> None:
+    with store.claims.hold("ab", waiting=_never) as claim, store.claims.hold("cd", waiting=_never):
+        assert not claim.waited
+    claim.close()
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_another_process_waits_and_then_has_it(store: Store, start: Start) -> None:
+    first, second = start(HOLD), None
+    assert hear(first) == "held"
+    second = start(HOLD)
+    assert hear(second) == "waiting"
+    say(first)
+    assert hear(first) == "over"
+    assert hear(second) == "held"
+    say(second)
+    assert succeed(second) == "over\n"
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_what_a_killed_process_held_is_free(store: Store, start: Start) -> None:
+    first = start(HOLD)
+    assert hear(first) == "held"
+    first.kill()
+    first.wait()
+    assert len(list(store.claims.root.iterdir())) == 1
+    with store.claims.hold("ab", waiting=_never):
+        store.claims.sweep()
+        assert len(list(store.claims.root.iterdir())) == 1, "a living one's file stays"
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_a_collection_sweeps_what_killed_processes_left(store: Store, start: Start) -> None:
+    first = start(HOLD)
+    assert hear(first) == "held"
+    first.kill()
+    first.wait()
+    store.collector.prune()
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_many_threads_hold_it_one_after_the_other(store: Store) -> None:
+    inside: list[int] = []
+    most = 0
+
+    def work(number: int) -> None:
+        nonlocal most
+        for _ in range(20):
+            with store.claims.hold("ab", waiting=lambda: None):
+                inside.append(number)
+                most = max(most, len(inside))
+                inside.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert list(store.claims.root.iterdir()) == []
