@@ -25,7 +25,7 @@ STAGES = 3
 """Stages that the image is put together from; each works a while and leaves some files."""
 
 WORK = "i=0; while [ $i -lt {count} ]; do i=$((i+1)); done; head -c 4000000 /dev/urandom > /{name}"
-LOOPS = 2_000_000
+LOOPS = 300_000
 
 
 def dockerfile(base: str) -> str:

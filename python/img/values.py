@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 else:
-    from operator import attrgetter
+    from operator import attrgetter, ge, gt, le, lt
 
     class _Missing:
         """What stands where no default is."""
@@ -43,15 +43,15 @@ else:
         """As `dataclasses.field`."""
         return Field(default, default_factory, init, repr)
 
-    def dataclass(cls=None, *, frozen=False, slots=False, kw_only=False, repr=True):
+    def dataclass(cls=None, *, frozen=False, slots=False, kw_only=False, order=False, repr=True):
         """As `dataclasses.dataclass`."""
 
         def wrap(cls):
-            return _make(cls, frozen, slots, kw_only, repr)
+            return _make(cls, frozen, slots, kw_only, order, repr)
 
         return wrap if cls is None else wrap(cls)
 
-    def _make(cls, frozen, slots, kw_only, repr):
+    def _make(cls, frozen, slots, kw_only, order, repr):
         found = {}
         for base in reversed(cls.__mro__[1:]):
             found.update(base.__dict__.get("__img_fields__", ()))
@@ -83,6 +83,8 @@ else:
         if "__eq__" not in body:
             body["__eq__"] = _eq
             body["__hash__"] = _hash if frozen else body.get("__hash__")
+        if order:
+            body.update({f"__{name}__": _ordered(compare) for name, compare in _ORDERS.items()})
         if frozen:
             body["__setattr__"], body["__delattr__"] = _setattr, _delattr
         if "__init__" not in body:
@@ -151,6 +153,16 @@ else:
         if other.__class__ is not self.__class__:
             return NotImplemented
         return self.__img_values__(self) == self.__img_values__(other)
+
+    def _ordered(compare):
+        def __compare__(self, other):
+            if other.__class__ is not self.__class__:
+                return NotImplemented
+            return compare(self.__img_values__(self), self.__img_values__(other))
+
+        return __compare__
+
+    _ORDERS = {"lt": lt, "le": le, "gt": gt, "ge": ge}
 
     def _hash(self):
         return hash(self.__img_values__(self))

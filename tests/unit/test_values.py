@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import operator
 import pickle
 from typing import Any, ClassVar
 
@@ -49,7 +50,14 @@ def made_by(module: Any) -> dict[str, Any]:
     class Empty:
         """One without fields or slots."""
 
-    return {"Point": Point, "Far": Far, "Box": Box, "Empty": Empty}
+    @module.dataclass(frozen=True, slots=True, order=True)
+    class Ranked:
+        """One with an order."""
+
+        major: int
+        minor: int = 0
+
+    return {"Ranked": Ranked, "Point": Point, "Far": Far, "Box": Box, "Empty": Empty}
 
 
 OURS, THEIRS = made_by(values), made_by(dataclasses)
@@ -103,6 +111,17 @@ def test_what_the_library_refuses_is_refused(name: str, args: Any, kwargs: Any) 
         for _ in range(2):  # the first call compiles, the second does not
             with pytest.raises(TypeError):
                 classes[name](*args, **kwargs)
+
+
+@pytest.mark.parametrize("compare", [operator.lt, operator.le, operator.gt, operator.ge])
+def test_one_with_an_order_compares_field_by_field(compare: Any) -> None:
+    pairs = [((1, 2), (1, 3)), ((2,), (1, 9)), ((1,), (1,))]
+    for left, right in pairs:
+        ours = compare(OURS["Ranked"](*left), OURS["Ranked"](*right))
+        assert ours == compare(THEIRS["Ranked"](*left), THEIRS["Ranked"](*right))
+    for kind, other in (("Ranked", 3), ("Point", None)):
+        with pytest.raises(TypeError):
+            compare(OURS[kind](**{"major" if kind == "Ranked" else "x": 1}), other)
 
 
 def test_a_frozen_one_is_frozen_and_has_no_other_fields() -> None:

@@ -1,4 +1,4 @@
-"""Names that nobody can guess: folders, snapshots, builds. Not the library's `secrets`, which imports much."""
+"""Names that nobody can guess, of folders, snapshots and builds. The library's `secrets` imports much."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from img.cache.manifest import manifest_of
 from img.engine.background import Background
 from img.engine.exports import Export, Exports
 from img.engine.imports import Import, Imports
-from img.errors import CacheError
+from img.errors import CacheError, DiskFull
 from img.oci import Descriptor, sha256
 from img.oci.descriptor import OCI_LAYER_GZIP
 from img.progress import Event, Note
@@ -62,6 +62,7 @@ class Memory:
         self.stopped = threading.Event()
         self.waits = False
         self.interrupts = 0
+        self.fills_the_disk = False
         self.refuses = ""
 
     def read(self) -> bytes | None:
@@ -87,6 +88,8 @@ class Memory:
             raise CacheError("memory", "it was stopped")
 
     def fetch(self, blob: Descriptor, sink: Sink) -> None:
+        if self.fills_the_disk:
+            raise DiskFull("a layer")
         sink.write(self.blobs[blob.digest])
 
     def stop(self) -> None:
@@ -291,6 +294,25 @@ def test_a_blob_that_stalls_is_given_up(
         asked.begin_again()
         assert asked.find(KEY.digest) is None
     assert any("silent for 0.3 seconds" in note for note in notes)
+
+
+def test_a_layer_that_fills_the_disk_is_its_caches_failure(
+    store: Store, tmp_path: Path, progress: Callable[[Event], None], notes: list[str]
+) -> None:
+    storage = Memory()
+    exports = Exports(store, [export(storage)], progress)
+    record = record_of(store, "a")
+    offer(exports, record)
+    exports.finish(Imports(store, [], progress), failed=False)
+    storage.fills_the_disk = True
+    spec = parse_spec("type=local,src=memory", "from")
+    with Store(tmp_path / "other") as other:
+        asked = Imports(other, [Import(spec=spec, backend=storage)], progress)
+        assert asked.find(KEY.digest) is not None
+        with pytest.raises(SharedLost):
+            asked.bring([record.diff_id])
+        assert other.layers.find(record.diff_id) is None
+    assert any("left out" in note and "no space left" in note for note in notes)
 
 
 def test_many_threads_bring_a_layer_once(
