@@ -56,21 +56,27 @@ class Keeper:
         )
         return time.monotonic()
 
-    def hit(self, step: Step, key: CacheKey) -> Result | None:
-        """What the cache has under a key: the store, if its layer is still here, or a shared cache."""
-        return self.look(step, [], key)
+    def at_hand(self, step: Step, key: CacheKey) -> Result | None:
+        """What the store itself knows under a key, at once: no shared cache is asked."""
+        record, snapshot = (None, "") if step.node.number in self._fresh else self._known(key)
+        return self._found(step, [key], record, snapshot) if record else None
 
     def look(self, step: Step, keys: list[CacheKey], key: CacheKey) -> Result | None:
-        """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it."""
-        missed = tuple(keys)
+        """Asks for one more key, added to `keys`; a hit is recorded under those that missed before it.
+
+        The store is asked, and then the shared caches.
+        """
         keys.append(key)
         if step.node.number in self._fresh:
             return None
         record, snapshot = self._known(key)
         if record is None and self._site.shared is not None:
             record = self._site.shared.find(key.digest)
-        if record is None:
-            return None
+        return self._found(step, keys, record, snapshot) if record else None
+
+    def _found(self, step: Step, keys: Sequence[CacheKey], record: CacheRecord, snapshot: str) -> Result:
+        """The result of a step whose last key has a record, said and passed on."""
+        *missed, key = keys
         self._record_again(step, missed, record)
         self._offer(step, keys, record)
         self._explainer.hit(step, key, record)

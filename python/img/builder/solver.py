@@ -107,8 +107,9 @@ class Solver:
             node = self._ready.pop(self._has_room)
             if node is None:
                 return
-            if isinstance(node.op, (SourceOp, ConfigOp)):
-                self._solved(node, self._at_once(node))
+            result = self._at_once(node)
+            if result is not None:
+                self._solved(node, result)
             else:
                 # Where no thread can be had, nothing runs that anybody would wait for; the
                 # thread itself cannot end before this lock is given up.
@@ -123,13 +124,18 @@ class Solver:
         self.results[node.number] = result
         self._ready.solved(node)
 
-    def _at_once(self, node: Node) -> Result:
+    def _at_once(self, node: Node) -> Result | None:
+        """The result of a node that needs no thread: nothing is to be done, or the store alone knows it."""
         if isinstance(node.op, SourceOp):
             return source_result(node.op)
-        below = self.results[node.inputs[0]]
-        result = replace(below, own_layer=False, cached=True)
-        self.site.progress(done_event(node, result, started=time.monotonic()))
-        return result
+        if isinstance(node.op, ConfigOp):
+            below = self.results[node.inputs[0]]
+            result = replace(below, own_layer=False, cached=True)
+            self.site.progress(done_event(node, result, started=time.monotonic()))
+            return result
+        step = self._step(node)
+        key = perform.key_at_hand(step)
+        return self._keeper.at_hand(step, key) if key else None
 
     def _work(self, node: Node) -> None:
         """One thread: one node."""
@@ -184,10 +190,13 @@ class Solver:
         finally:
             self.site.stop(False)
 
+    def _step(self, node: Node) -> Step:
+        return Step(self.site, node, [self.results[number] for number in node.inputs])
+
     # ---- one node ------------------------------------------------------------------------------
 
     def _node(self, node: Node) -> Result:
-        step = Step(self.site, node, [self.results[number] for number in node.inputs])
+        step = self._step(node)
         with step.located():
             if isinstance(node.op, RunOp):
                 return self._run(step, node.op)
