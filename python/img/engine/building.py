@@ -114,6 +114,13 @@ class Build:
             if self._record is not None:
                 self._record.planned(graph.nodes)
             tags = hand_out(dockerfile, graph, self._tags)
+            fresh = fresh_nodes(
+                graph,
+                dockerfile,
+                everything=self._request.no_cache,
+                stages=self._request.no_cache_filter,
+                steps=self._request.no_cache_steps,
+            )
             warnings = _warnings(graph)
             if graph.fatal:
                 self._warn(warnings)
@@ -121,7 +128,7 @@ class Build:
             name = self._tags[0].name.familiar_name if self._tags else ""
             self._progress(BuildStarted(name=name, steps=graph.steps))
             try:
-                solved = self._solve(graph, dockerfile, context, work)
+                solved = self._solve(graph, context, work, fresh)
             except ImgError:
                 self._warn(warnings)
                 try:
@@ -274,15 +281,8 @@ class Build:
         if self._fetcher is not None:
             self._fetcher.resume()
 
-    def _solve(self, graph: BuildGraph, dockerfile: Dockerfile, context: Context, work: WorkFolder) -> Solved:
+    def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder, fresh: frozenset[int]) -> Solved:
         request = self._request
-        fresh = fresh_nodes(
-            graph,
-            dockerfile,
-            everything=request.no_cache,
-            stages=request.no_cache_filter,
-            steps=request.no_cache_steps,
-        )
         stub = work.folder("stub")
         prepare_stub(stub)
         scratch = work.folder("steps")
