@@ -4,7 +4,7 @@
 //! moves the cuts near it and no others, and the same bytes are cut alike wherever they stand. The
 //! mask is harder before the mean length and easier after it, which keeps most lengths near it.
 //! Everything here is part of the format: another number, and no chunk is found again.
-//! Source: Xia et al., "FastCDC", USENIX ATC 2016 (the gear hash, normalised chunking).
+//! Source: Xia et al., `FastCDC`, USENIX ATC 2016 (the gear hash, normalised chunking).
 
 /// The shortest chunk, but for the one before a cut that was asked for, and the last one.
 pub const MIN: usize = 256 << 10;

@@ -23,7 +23,7 @@ const MAX_FRAME: u64 = (MAX + (MAX >> 8) + 1024) as u64;
 /// Extracts chunks, in the tar's order, into the existing folder `dest`.
 ///
 /// Args:
-///     total_bytes: Length that the tar must have.
+///     `total_bytes`: Length that the tar must have.
 /// Returns:
 ///     BLAKE3 of the tar's bytes in each chunk, in hexadecimal: what `chunk_folder` is told of it.
 /// Raises:
