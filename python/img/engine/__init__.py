@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from img import _core
-from img.engine.explaining import Explained, recall
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
 from img.engine.pushing import Packer, push_image
@@ -26,6 +25,7 @@ from img.engine.requests import (
     BuildRequest,
     BuildResult,
     Compression,
+    Explained,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -228,14 +228,16 @@ class Engine:
         )
         return Calls(self.store, puller, build, pull=request.pull)
 
-    def explain(self, step: str) -> list[Explained]:
+    def explain(self, step: str = "") -> list[Explained]:
         """Tells what the keys of steps of the store's last build were compared with.
 
         Args:
-            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+            step: A step's number, `Dockerfile:LINE`, or a part of its text; by default every step.
         Raises:
             UsageError: nothing was built here, or no step is meant.
         """
+        from img.engine.explaining import recall
+
         return recall(self.store.root, step)
 
     # ---- registries --------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from img.progress import StepExplained
+
 if TYPE_CHECKING:
     from img.dockerfile.findings import Finding
 
@@ -149,6 +151,28 @@ class BuildResult:
     seconds: float
     pushed: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What was said of one step of the last build.
+
+    Attributes:
+        number: Its number in the plan's order, as events have it.
+        text: The first line of its instruction.
+        began: When the build began, in seconds since the epoch.
+        step: What its key was compared with; None for a step that has none, or that was not reached.
+        keyless: It touches the config alone, and has no key.
+    """
+
+    number: int
+    title: str
+    text: str
+    where: str
+    stage: str
+    began: float
+    keyless: bool
+    step: StepExplained | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
