@@ -20,6 +20,7 @@ __all__ = [
     "Container",
     "DigestMemo",
     "IgnoreRules",
+    "IndexModes",
     "Namespace",
     "Packed",
     "Selected",
@@ -27,6 +28,7 @@ __all__ = [
     "TreeRecord",
     "apply_layer",
     "change_mode",
+    "compare_listings",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
@@ -46,6 +48,7 @@ __all__ = [
     "unmount",
     "unpack_archive",
     "wait_for_lock",
+    "write_listing",
 ]
 
 def stop_everything(stop: bool) -> None:

@@ -466,11 +466,7 @@ fn a_file_that_changed_after_its_digest_is_told_and_digested_anew() {
     fixture.file("context/a", "six");
     let copied = |selection: &Selection| {
         let upper = tempfile::tempdir_in(fixture.dir.path()).unwrap();
-        let request = Request {
-            dest: "/d/".to_owned(),
-            ..Request::default()
-        };
-        copy_layer(&[selection], &[], upper.path(), &request, &cancel).unwrap()
+        copy_layer(&[selection], &[], upper.path(), &to("/d/"), &cancel).unwrap()
     };
     let stale = copied(&selection);
     assert_eq!(stale.drifted.as_deref(), Some("a"));
