@@ -22,6 +22,7 @@ __all__ = [
     "DigestMemo",
     "FolderChunk",
     "IgnoreRules",
+    "IndexModes",
     "Namespace",
     "Packed",
     "Selected",
@@ -30,6 +31,7 @@ __all__ = [
     "apply_layer",
     "change_mode",
     "chunk_folder",
+    "compare_listings",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
@@ -52,6 +54,7 @@ __all__ = [
     "unpack_chunks",
     "unpack_folder",
     "wait_for_lock",
+    "write_listing",
 ]
 
 def stop_everything(stop: bool) -> None:

@@ -216,11 +216,11 @@ class Client:
 
     # These ask, and touch no layer: they need no worker.
 
-    def explain(self, step: str) -> list[Explained]:
+    def explain(self, step: str = "") -> list[Explained]:
         """Tells why steps of the store's last build ran, or what they were found by.
 
         Args:
-            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+            step: A step's number, `Dockerfile:LINE`, or a part of its text; by default every step.
         Raises:
             UsageError: nothing was built in this store, or no step is meant.
         """

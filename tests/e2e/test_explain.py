@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,10 @@ def test_no_cache_and_a_lost_layer_are_named(img: Img, make_context: Context, bu
     context = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN echo 1 > /new\n"})
     img.build(context)
     assert reason(img.build(context, "--no-cache"), "RUN") == "--no-cache"
+    with closing(sqlite3.connect(img.state / "img.db")) as database, database:
+        database.execute("DELETE FROM layers WHERE content LIKE 'blake3:%'")
+    assert reason(img.build(context), "RUN") == "its layer is no longer in the store"
+    assert reason(img.build(context), "RUN") == ""
 
 
 def test_the_mounted_context_says_which_files_changed(
@@ -180,13 +186,10 @@ def test_another_version_of_the_keys_is_named(img: Img, make_context: Context, b
 
 def change_records(img: Img, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Makes of every record one with other inputs, under another key."""
-    import sqlite3
-
-    with sqlite3.connect(img.state / "img.db") as database:
+    with closing(sqlite3.connect(img.state / "img.db")) as database, database:
         for key, inputs in database.execute("SELECT key, inputs FROM records").fetchall():
             text = json.dumps(change(json.loads(inputs)))
             database.execute("UPDATE records SET key=?, inputs=? WHERE key=?", (f"x{key}", text, key))
-    database.close()
 
 
 # ---- --explain ------------------------------------------------------------------------------------
@@ -253,6 +256,15 @@ def test_a_step_of_the_last_build_is_explained_after_the_fact(
     assert "miss: env A: 1 -> 2" in text
     img.build(context)
     assert "hit: the record of this key" in img.ok("cache", "explain", word).stdout
+
+
+def test_without_a_word_every_step_is_told_of_in_order(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nENV A=1\nRUN : one\nRUN : two\n"})
+    img.build(context)
+    told = img.ok("cache", "explain", "--json").json()
+    assert [one["where"] for one in told] == ["Dockerfile:2", "Dockerfile:3", "Dockerfile:4"]
 
 
 def test_steps_without_a_key_are_told_from_those_that_there_are_none_of(
@@ -356,11 +368,8 @@ def test_a_secret_that_counts_misses_where_it_changed_and_shows_nowhere(
 
 def keyed(img: Img) -> set[str]:
     """The digests that stand for secrets in the records of a store."""
-    import sqlite3
-
-    with sqlite3.connect(img.state / "img.db") as database:
+    with closing(sqlite3.connect(img.state / "img.db")) as database:
         rows = database.execute("SELECT inputs FROM records").fetchall()
-    database.close()
     return {digest for (text,) in rows for _, digest in json.loads(text).get("secrets", ())}
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from img import _core
-from img.builder.differences import Difference, clip, compare, equal_fields, file_difference, files_clause
 from img.builder.graph import INPUTS, ConfigOp, CopyOp, Node, SourceOp
 from img.builder.key import CacheKey
 from img.builder.perform import Step
@@ -22,6 +22,11 @@ from img.errors import ImgError
 from img.progress import StepExplained
 from img.store import CacheRecord
 from img.values import dataclass, field, replace
+
+if TYPE_CHECKING:
+    from img.builder.differences import Difference
+
+# `differences` is imported where a step missed: a build of which every step is known starts sooner.
 
 FILES = 50
 """Files that an explanation names; the rest is counted."""
@@ -76,7 +81,7 @@ class Explainer:
         nearest = self._nearest(node, key)
         before = json.loads(nearest.inputs) if nearest else {}
         differences: list[Difference] = []
-        counts = {"differences": 0}
+        total = 0
         if forced:
             clause, cause = forced, ""
         elif any(self.site.store.records.has(known.digest) for known in keys):
@@ -84,7 +89,7 @@ class Explainer:
         elif nearest is None:
             clause, cause = "first build of this step", ""
         else:
-            differences, clause, cause, counts = self._compare(step, before, key, nearest, listing)
+            differences, clause, cause, total = self._compare(step, before, key, nearest, listing)
         missed = _Missed(clause=clause, listing=listing, nearest=nearest, cause=cause)
         self._missed[node.number] = missed
         self._tell(
@@ -99,7 +104,7 @@ class Explainer:
                 created=nearest.created if nearest else "",
                 why=clause,
                 differences=tuple(one.as_data() for one in differences),
-                more=max(0, counts["differences"] - len(differences)),
+                more=max(0, total - len(differences)),
             )
         )
         return clause
@@ -149,6 +154,8 @@ class Explainer:
 
     def _nearest(self, node: Node, key: CacheKey) -> CacheRecord | None:
         """The record that is most like a key: of the same title, else of the same place."""
+        from img.builder.differences import equal_fields
+
         for candidates in (
             self.site.store.records.titled(node.title),
             self.site.store.records.placed(self.place(node)),
@@ -175,8 +182,10 @@ class Explainer:
 
     def _compare(
         self, step: Step, before: Mapping[str, object], key: CacheKey, nearest: CacheRecord, listing: str
-    ) -> tuple[list[Difference], str, str, dict[str, int]]:
+    ) -> tuple[list[Difference], str, str, int]:
         """All differences, those in one clause, what the steps above are told, and how many there are."""
+        from img.builder.differences import compare
+
         found: list[Difference] = []
         clauses: list[str] = []
         cause = ""
@@ -197,13 +206,15 @@ class Explainer:
                 clauses.append(one.text)
         if not clauses:
             text = "the files changed" if isinstance(step.node.op, CopyOp) else "what it mounts changed"
-            return [], text, "", {"differences": 0}
+            return [], text, "", 0
         more = len(clauses) - _CLAUSES
         clause = ", ".join(clauses[:_CLAUSES]) + (f" and {more} more" if more > 0 else "")
-        return found, clause, cause if clauses == [cause] else "", {"differences": total}
+        return found, clause, cause if clauses == [cause] else "", total
 
     def _files(self, step: Step, nearest: CacheRecord, listing: str) -> tuple[list[Difference], str, int]:
         """The differences between the files now and then; none where what there was is not known."""
+        from img.builder.differences import file_difference, files_clause
+
         head = "" if isinstance(step.node.op, CopyOp) else "mounted: "
         compared = None
         if listing and nearest.listing:
@@ -257,6 +268,8 @@ def _inputs(record: CacheRecord) -> dict[str, object]:
 
 def _named(node: Node) -> str:
     """A step in a clause about another: its place, and the beginning of its instruction."""
+    from img.builder.differences import clip
+
     return f"{node.where} {clip(node.instruction)}".strip()
 
 

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 @verb(
     "explain",
-    short="Say why a step of the last build ran.",
+    short="Say why steps of the last build ran.",
     example="img cache explain Dockerfile:3\nimg cache explain 'RUN make'\nimg cache explain 2 --json",
 )
-@click.argument("step", metavar="STEP")
+@click.argument("step", metavar="[STEP]", default="")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain_command(step: str, as_json: bool) -> None:
-    """Say what the cache key of a step of the last build was compared with, and how it differed.
+    """Say what the cache keys of the last build's steps were compared with, and how they differed.
 
     STEP is its number, its line as in Dockerfile:3, or a part of its text; several steps may have that.
+    Without it, every step is told of.
     """
     from img.engine import Engine
 

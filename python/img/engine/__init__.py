@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
-from img.engine.explaining import Explained, recall
 from img.engine.locating import NO_PULLING, OFFLINE
 from img.engine.outside import needs_outside
 from img.engine.pulling import Puller, plain_layer, warn_single
@@ -30,6 +29,7 @@ from img.engine.requests import (
     BuildResult,
     BuiltImage,
     Compression,
+    Explained,
     LockEntry,
     LockMode,
     LockResult,
@@ -335,14 +335,16 @@ class Engine:
         locker = Locker(self.store, puller, build, request, self._progress, mode=mode, names=names)
         return locker.run()
 
-    def explain(self, step: str) -> list[Explained]:
+    def explain(self, step: str = "") -> list[Explained]:
         """Tells what the keys of steps of the store's last build were compared with.
 
         Args:
-            step: A step's number, `Dockerfile:LINE`, or a part of its text.
+            step: A step's number, `Dockerfile:LINE`, or a part of its text; by default every step.
         Raises:
             UsageError: nothing was built here, or no step is meant.
         """
+        from img.engine.explaining import recall
+
         return recall(self.store.root, step)
 
     # ---- registries --------------------------------------------------------------------------

@@ -15,34 +15,13 @@ from typing import Any
 
 from img.builder.graph import INPUTS, BuildGraph, ConfigOp
 from img.dockerfile.faults import without_passwords
+from img.engine.requests import Explained
 from img.errors import UsageError
 from img.progress import StepExplained
-from img.values import asdict, dataclass, fields
+from img.values import asdict, fields
 
 _NAME = "explained.json"
 _VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
-    """What was said of one step of the last build.
-
-    Attributes:
-        number: Its number in the plan's order, as events have it.
-        text: The first line of its instruction.
-        began: When the build began, in seconds since the epoch.
-        step: What its key was compared with; None for a step that has none, or that was not reached.
-        keyless: It touches the config alone, and has no key.
-    """
-
-    number: int
-    title: str
-    text: str
-    where: str
-    stage: str
-    began: float
-    keyless: bool
-    step: StepExplained | None = None
 
 
 def remember(root: Path, graph: BuildGraph, explained: Mapping[int, StepExplained]) -> None:
@@ -74,7 +53,7 @@ def recall(root: Path, word: str) -> list[Explained]:
     """Finds steps of the last build.
 
     Args:
-        word: A step's number, `Dockerfile:LINE`, or a part of its text.
+        word: A step's number, `Dockerfile:LINE`, or a part of its text; empty for every step.
     Raises:
         UsageError: nothing was built here, or no step is meant.
     """

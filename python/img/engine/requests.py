@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from img.errors import UsageError
+from img.progress import StepExplained
 from img.values import dataclass, field
 
 if TYPE_CHECKING:
@@ -225,6 +226,28 @@ class LockResult:
     def drifted(self) -> bool:
         """Some entry is not current."""
         return any(entry.state != "current" for entry in self.entries)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What was said of one step of the last build.
+
+    Attributes:
+        number: Its number in the plan's order, as events have it.
+        text: The first line of its instruction.
+        began: When the build began, in seconds since the epoch.
+        step: What its key was compared with; None for a step that has none, or that was not reached.
+        keyless: It touches the config alone, and has no key.
+    """
+
+    number: int
+    title: str
+    text: str
+    where: str
+    stage: str
+    began: float
+    keyless: bool
+    step: StepExplained | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

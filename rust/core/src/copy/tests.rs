@@ -453,3 +453,27 @@ fn a_first_name_that_a_later_source_takes_is_no_target() {
     assert_eq!(fs::read_to_string(upper.join("a")).unwrap(), "later");
     assert_eq!(fs::read_to_string(upper.join("b")).unwrap(), "same");
 }
+
+#[test]
+fn a_file_that_changed_after_its_digest_is_told_and_digested_anew() {
+    let fixture = Fixture::new();
+    fixture.file("context/a", "one");
+    fixture.file("context/b", "two");
+    let selection = fixture.select(&["."]);
+    let cancel = Cancel::default();
+    selection.content_digest(None, &cancel).unwrap();
+    // Of the same length, and as soon as a program can: perhaps within the tick of the first write.
+    fixture.file("context/a", "six");
+    let copied = |selection: &Selection| {
+        let upper = tempfile::tempdir_in(fixture.dir.path()).unwrap();
+        copy_layer(&[selection], &[], upper.path(), &to("/d/"), &cancel).unwrap()
+    };
+    let stale = copied(&selection);
+    assert_eq!(stale.drifted.as_deref(), Some("a"));
+    let selection = fixture.select(&["."]);
+    selection.content_digest(None, &cancel).unwrap();
+    let fresh = copied(&selection);
+    assert_eq!(fresh.drifted, None);
+    assert_eq!(stale.content_digest, fresh.content_digest);
+    assert_eq!(stale.diff_id, fresh.diff_id);
+}

@@ -280,3 +280,31 @@ fn a_digest_tells_links_apart_that_are_copied_and_no_others() {
     assert_ne!(digest(&[]), apart);
     assert_eq!(digest(&["copy.c"]), alone);
 }
+
+#[test]
+fn the_modes_of_an_index_stand_in_the_place_of_the_disk_s() {
+    let fixture = Fixture::new();
+    let listing = b"100755 0 0\ta.txt\x00100644 0 0\tb.md\0";
+    let select = |index: Option<&[u8]>| {
+        let modes = index.map(|bytes| Arc::new(IndexModes::parse(bytes).unwrap()));
+        let request = Request {
+            patterns: &["*.*".to_owned(), "src".to_owned()],
+            modes,
+            ..Request::default()
+        };
+        Selection::new(&fixture.path(""), &request, &Cancel::default()).unwrap()
+    };
+    let digest = |selection: &Selection| {
+        let digest = selection.content_digest(None, &Cancel::default());
+        digest.unwrap()
+    };
+    let (before, disk) = (select(Some(listing)), digest(&select(None)));
+    for (path, mode) in [("a.txt", 0o600), ("b.md", 0o777), ("src/deep", 0o700)] {
+        fs::set_permissions(fixture.path(path), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let after = select(Some(listing));
+    assert!(after.altered());
+    assert_eq!(digest(&before), digest(&after));
+    assert_ne!(disk, digest(&select(None)));
+    assert!(!select(None).altered());
+}
