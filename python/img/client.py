@@ -216,16 +216,17 @@ class Client:
 
     # These ask, and touch no layer: they need no worker.
 
-    def explain(self, step: str = "") -> list[Explained]:
-        """Tells why steps of the store's last build ran, or what they were found by.
+    def explain(self, step: int | str = "", build: str = "") -> list[Explained]:
+        """Tells why steps of a build ran, or what they were found by.
 
         Args:
-            step: A step's number, `Dockerfile:LINE`, or a part of its text; by default every step.
+            step: A number, `Dockerfile:LINE`, `:LINE`, or a part of the text; empty for every instruction.
+            build: As `build_record` takes it, but empty for the newest that has ended.
         Raises:
-            UsageError: nothing was built in this store, or no step is meant.
+            StoreError: there is no such build. UsageError: it has no such step.
         """
         with Engine(self._settings) as engine:
-            return engine.explain(step)
+            return engine.explain(str(step), build)
 
     def check(
         self,

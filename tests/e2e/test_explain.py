@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from img import Client
 
 from tests.conftest import Context, MakeImg
 from tests.support.command import Img, Outcome
@@ -270,13 +272,93 @@ def test_without_a_word_every_step_is_told_of_in_order(
 def test_steps_without_a_key_are_told_from_those_that_there_are_none_of(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
-    img.fails(2, "cache", "explain", "1")
+    img.fails(5, "cache", "explain", "1")
     context = make_context({"Dockerfile": f"FROM {busybox_image}\nENV A=1\nRUN false\nRUN : two\n"})
     img.fails(1, "build", context)
+    assert "no cache key of its own" in img.ok("cache", "explain", "Dockerfile:1").stdout
     assert "no cache key" in img.ok("cache", "explain", "Dockerfile:2").stdout
     assert "first build of this step" in img.ok("cache", "explain", "Dockerfile:3").stdout
-    assert "ended before it came to this step" in img.ok("cache", "explain", "Dockerfile:4").stdout
-    assert "Dockerfile:4" in img.fails(2, "cache", "explain", "nothing of the kind").stderr
+    assert "did not come to this step" in img.ok("cache", "explain", "Dockerfile:4").stdout
+    assert "history inspect" in img.fails(2, "cache", "explain", "nothing of the kind").stderr
+    write(context, "Dockerfile", "FROM\n")
+    img.fails(2, "build", context)
+    assert "nothing is known of any step" in img.fails(2, "cache", "explain").stderr
+
+
+def test_the_record_of_every_build_keeps_what_was_said_of_its_steps(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    dockerfile = f"FROM {busybox_image}\nENV A=1\nRUN : one\n"
+    context = make_context({"Dockerfile": dockerfile})
+    img.build(context)
+    write(context, "Dockerfile", dockerfile.replace("A=1", "A=2"))
+    img.build(context, tag="app")
+    img.build(context)
+    whole = img.ok("history", "inspect", "--json", "app").json()
+    run = whole["steps"][-1]
+    assert run["text"] == "RUN : one"
+    assert run["why"] == "env A: 1 -> 2"
+    assert not run["explained"]["hit"]
+    assert run["explained"]["record"] not in ("", run["key"])
+    assert [one["text"] for one in run["explained"]["differences"]] == ["env A: 1 -> 2"]
+    for build in ("app", "^1", whole["id"]):
+        (found,) = img.ok("cache", "explain", "RUN : one", "--build", build, "--json").json()
+        assert (found["build"], found["step"]["why"]) == (whole["id"], run["why"])
+    with Client(state=img.state) as client:
+        (newest,) = client.explain(":3")
+        (before,) = client.explain(2, build="^1")
+        (kept,) = client.build_record("^1").find_steps(":3")
+    assert newest.step is not None
+    assert newest.step.hit
+    assert before.step == kept.explained
+    assert before.step is not None
+    assert before.step.differences[0]["new"] == "2"
+
+
+def test_a_record_of_another_version_is_refused_by_name(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    img.build(make_context({"Dockerfile": f"FROM {busybox_image}\nRUN :\n"}))
+    (path,) = img.state.glob("logs/*/build.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": 9}))
+    assert "has version 9; this img knows 1" in img.fails(5, "cache", "explain").stderr
+
+
+def test_a_build_that_runs_is_explained_where_it_is_asked_for(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN : one\nRUN : two\n"})
+    img.build(context)
+    waits = "RUN echo begun; while true; do usleep 20000; done"
+    write(context, "Dockerfile", f"FROM {busybox_image}\nRUN : one\n{waits}\n")
+    process = img.start("build", context)
+    assert process.stdout is not None
+    assert any(b"begun" in line for line in process.stdout)
+    (running,) = img.ok("history", "-q", "--filter", "status=running").stdout.split()
+    assert [one["step"]["hit"] for one in explained(img, "--build", running)] == [True, False]
+    assert [one["build"] for one in explained(img)] != [running, running]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert [one["build"] for one in explained(img)] == [running, running]
+
+
+def explained(img: Img, *flags: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = img.ok("cache", "explain", "--json", *flags).json()
+    return found
+
+
+def test_a_build_argument_that_is_called_a_secret_is_told_without_its_values(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nARG API_TOKEN\nRUN :\n"})
+    values = ("correct-horse", "battery-staple")
+    for value in values:
+        outcome = img.build(context, "--explain", "--build-arg", f"API_TOKEN={value}")
+    assert reason(outcome, "RUN") == "env API_TOKEN changed"
+    kept = b"".join(path.read_bytes() for path in img.state.glob("logs/*/*"))
+    for value in values:
+        assert value not in outcome.text + img.ok("cache", "explain").stdout
+        assert value.encode() not in kept
 
 
 # ---- the lists of files ---------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 """How two cache keys differ, field by field: `compare`, `Difference`; and what people are told of that.
 
 Pure: `explain` finds what is to be compared. What is shown of a value is clipped, and without the passwords
-of its URLs; secrets are in no key.
+of its URLs; of a variable whose name says that it is a secret, none is. Secrets themselves are in no key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from img.builder.plan.checks import names_a_secret
 from img.dockerfile.faults import printable, without_passwords
 from img.values import dataclass
 
@@ -98,7 +99,8 @@ def equal_fields(old: Mapping[str, object], new: Mapping[str, object]) -> int:
 
 def _field(field: str, old: object, new: object) -> Iterator[Difference]:
     if field == "env":
-        yield from _pairs("env", "env", old, new)
+        for one in _pairs("env", "env", old, new):
+            yield _change_alone(one, f"env {clip(one.name)}") if names_a_secret(one.name) else one
     elif field == "mounts":
         yield from _mounts(old, new)
     elif field == "secrets":
@@ -110,10 +112,7 @@ def _field(field: str, old: object, new: object) -> Iterator[Difference]:
                     field=field, name=name, change=change, text=f"the secret {clip(name)} {said}"
                 )
     elif field == "inline":
-        yield from (
-            Difference(field=one.field, name=one.name, change=one.change, text=f"{one.name} {one.change}")
-            for one in _pairs("inline", "", old, new)
-        )
+        yield from (_change_alone(one, one.name) for one in _pairs("inline", "", old, new))
     elif field in ("args", "script"):
         yield Difference(field=field, old=_shown(old), new=_shown(new), text=f"{field} changed")
     elif field == "content":
@@ -132,6 +131,11 @@ def _field(field: str, old: object, new: object) -> Iterator[Difference]:
 
 def _flag(field: str) -> str:
     return "what is unpacked" if field == "unpack" else f"--{field}"
+
+
+def _change_alone(one: Difference, head: str) -> Difference:
+    """A difference that is told without either value."""
+    return Difference(field=one.field, name=one.name, change=one.change, text=f"{head} {one.change}")
 
 
 def _change(old: object, new: object) -> str:

@@ -2,8 +2,8 @@
 
 `Keeper` calls it from the node's own thread: `missed` before the work, `label` for the record of it, `hit`
 where the cache had one. The nearest record is looked up at a miss alone, and so is the listing of the
-files that were copied made; a hit costs nothing here. What it says of each step is left in
-`Site.explained`. It decides nothing: a failure here costs the explanation.
+files that were copied made; a hit costs nothing here. What it says of each step goes to `Site.logs`.
+It decides nothing: a failure here costs the explanation.
 """
 
 from __future__ import annotations
@@ -253,7 +253,8 @@ class Explainer:
         return cause or "what is below changed"
 
     def _tell(self, event: StepExplained) -> None:
-        self.site.explained[event.step] = event
+        if self.site.logs is not None:
+            self.site.logs.explained(event)
         if self.site.explain:
             self.site.progress(event)
 

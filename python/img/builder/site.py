@@ -176,13 +176,16 @@ def _always() -> bool:
 
 
 class Logs(Protocol):
-    """Keeps what steps write."""
+    """Keeps what steps write, and what is known of their keys. Safe for several threads."""
 
     def write(self, step: int, piece: bytes) -> None:
         """Adds to a step's log what its process wrote, as it wrote it; called by one thread for each step.
 
         Never raises: a log that cannot be kept fails no build.
         """
+
+    def explained(self, event: StepExplained) -> None:
+        """Takes what a step's key was compared with, in place of what was said of it before. Never raises."""
 
 
 class Travelling(Protocol):
@@ -223,11 +226,10 @@ class Site:
         remotes: Fetches for ADD; None where the network must not be used.
         roomy: Tells whether there is memory for one more step beside those that run.
         shared: Caches of other machines, or None.
-        logs: Keeps the output of steps; None where nobody does.
+        logs: Keeps the output of steps and the explanations of their keys; None where nobody does.
         travelling: The cache mounts that are in those, or None.
         place: Which Dockerfile and context this is, for finding the records of its earlier builds.
-        explain: `StepExplained` is told of every step.
-        explained: Filled with what can be said of each step's key, by its number.
+        explain: `StepExplained` is told of every step, and not to `logs` alone.
     """
 
     store: Store
@@ -250,4 +252,3 @@ class Site:
     travelling: Travelling | None = None
     place: str = ""
     explain: bool = False
-    explained: dict[int, StepExplained] = field(default_factory=dict)

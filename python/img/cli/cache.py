@@ -5,7 +5,7 @@ from __future__ import annotations
 from img.cli.common import group
 
 VERBS: dict[str, tuple[str, str]] = {
-    "explain": ("cache_explain", "Say why steps of the last build ran."),
+    "explain": ("cache_explain", "Say why steps of a build ran."),
     "mounts": ("cache_mounts", "List, export, import and remove cache mounts."),
 }
 """As `img.cli.VERBS`: name -> (module below `img.cli`, line of help)."""

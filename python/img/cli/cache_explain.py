@@ -1,4 +1,4 @@
-"""`img cache explain`: why a step of the last build ran, or what it was found by."""
+"""`img cache explain`: why a step of a build ran, or what it was found by."""
 
 from __future__ import annotations
 
@@ -16,21 +16,27 @@ if TYPE_CHECKING:
 
 @verb(
     "explain",
-    short="Say why steps of the last build ran.",
-    example="img cache explain Dockerfile:3\nimg cache explain 'RUN make'\nimg cache explain 2 --json",
+    short="Say why steps of a build ran.",
+    example="img cache explain Dockerfile:3\nimg cache explain 'RUN make' --build ^1\n"
+    "img cache explain 2 --json",
 )
 @click.argument("step", metavar="[STEP]", default="")
+@click.option(
+    "--build", default="", metavar="BUILD",
+    help="An ID or its beginning, the name of an image, or ^N for the Nth before the newest; by default "
+    "the newest build that has ended.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def explain_command(step: str, as_json: bool) -> None:
-    """Say what the cache keys of the last build's steps were compared with, and how they differed.
+def explain_command(step: str, build: str, as_json: bool) -> None:
+    """Say what the cache keys of a build's steps were compared with, and how they differed.
 
-    STEP is its number, its line as in Dockerfile:3, or a part of its text; several steps may have that.
-    Without it, every step is told of.
+    STEP is its number, its line as in Dockerfile:3 or :3, or a part of its text; several steps may have
+    that. Without it, every instruction is told of.
     """
     from img.engine import Engine
 
     with Engine(find_globals().settings()) as engine:
-        found = engine.explain(step)
+        found = engine.explain(step, build)
     if as_json:
         print_json([asdict(one) for one in found])
         return
@@ -43,6 +49,8 @@ def explain_command(step: str, as_json: bool) -> None:
 def _lines(one: Explained) -> list[str]:
     if one.step is not None:
         return explained_lines(one.step)
-    if one.keyless:
+    if one.kind == "config":
         return ["It changes the config alone: nothing runs for it, and it has no cache key."]
-    return ["The build ended before it came to this step."]
+    if one.keyless:
+        return ["It brings in what steps read, and has no cache key of its own."]
+    return ["The build did not come to this step."]

@@ -335,17 +335,32 @@ class Engine:
         locker = Locker(self.store, puller, build, request, self._progress, mode=mode, names=names)
         return locker.run()
 
-    def explain(self, step: str = "") -> list[Explained]:
-        """Tells what the keys of steps of the store's last build were compared with.
+    def explain(self, step: str = "", build: str = "") -> list[Explained]:
+        """Tells what the keys of a build's steps were compared with, from its record.
 
         Args:
-            step: A step's number, `Dockerfile:LINE`, or a part of its text; by default every step.
+            step: As `BuildRecord.find_steps` takes it; empty for every instruction.
+            build: As `BuildStore.find` takes it; empty for the newest that has ended.
         Raises:
-            UsageError: nothing was built here, or no step is meant.
+            StoreError: there is no such build, or its record cannot be read. UsageError: no step is meant.
         """
-        from img.engine.explaining import recall
-
-        return recall(self.store.root, step)
+        builds = self.store.builds
+        record = builds.record(builds.find(build) if build else builds.last())
+        return [
+            Explained(
+                build=record.id,
+                number=found.number,
+                kind=found.kind,
+                title=found.title,
+                text=found.text or found.title,
+                where=found.where,
+                stage=found.stage,
+                began=record.started,
+                keyless=found.keyless,
+                step=found.explained,
+            )
+            for found in record.find_steps(step)
+        ]
 
     # ---- registries --------------------------------------------------------------------------
 

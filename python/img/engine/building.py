@@ -20,7 +20,6 @@ from img.dockerfile.faults import fault
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Dockerfile
 from img.engine.contexts import open_inputs
-from img.engine.explaining import remember
 from img.engine.fetching import Fetcher
 from img.engine.outputs import Output, hand_out, name_outputs, read_tags
 from img.engine.pulling import Puller
@@ -334,7 +333,6 @@ class Build:
         finally:
             if memo is not None:
                 _save(memo, self._progress)
-            remember(self._store.root, graph, site.explained)
 
     def _options_of_runs(self) -> RunOptions:
         """What is said of every RUN, with the digests of secrets that are to count."""

@@ -16,11 +16,22 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from img.builder.graph import Node
+from img.builder.graph import INPUTS, Node
+from img.dockerfile.faults import without_passwords
 from img.engine.requests import BuildRequest, BuildResult
 from img.errors import BuildError, ImgError, StoreError, to_fields
 from img.oci import Reference
-from img.progress import ENDED, Event, Note, Progress, StepDone, StepOutput, StepStarted, Transfer
+from img.progress import (
+    ENDED,
+    Event,
+    Note,
+    Progress,
+    StepDone,
+    StepExplained,
+    StepOutput,
+    StepStarted,
+    Transfer,
+)
 from img.store import BuildRow, Store, new_build_id
 from img.store.builds import VERSION, dump_line
 from img.version import __version__
@@ -169,6 +180,13 @@ class Recorder:
             while piece:
                 piece = piece[os.write(log, piece) :]
 
+    def explained(self, event: StepExplained) -> None:
+        """Takes what a step's key was compared with; comes before the step begins. Never raises."""
+        names = ("record", "created", "differences", "more")
+        said = {name: value for name in names if (value := getattr(event, name))}
+        with self._lock:
+            self._change(event.step, key=event.key, why=event.why, explained={"hit": event.hit, **said})
+
     # ---- writing -----------------------------------------------------------------------------
 
     def _step_done(self, event: StepDone) -> None:
@@ -279,10 +297,12 @@ _INPUT_KINDS = ("source", "http", "git", "tree")
 
 def _planned(node: Node) -> dict[str, Any]:
     """A node of the plan, as the document has it."""
+    text = without_passwords(node.instruction)
     step = {
         "number": node.number,
         "kind": type(node.op).__name__.removesuffix("Op").lower(),
         "title": node.title,
+        "text": "" if isinstance(node.op, INPUTS) or text == node.title else text,
         "stage": node.stage,
         "where": node.where,
         "inputs": list(node.inputs),

@@ -230,17 +230,21 @@ class LockResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What was said of one step of the last build.
+    """What the record of a build says of one step's key.
 
     Attributes:
+        build: The build's ID.
         number: Its number in the plan's order, as events have it.
+        kind: As `StepRecord` has it.
         text: The first line of its instruction.
         began: When the build began, in seconds since the epoch.
         step: What its key was compared with; None for a step that has none, or that was not reached.
-        keyless: It touches the config alone, and has no key.
+        keyless: It touches the config alone, or is what others read, and has no key.
     """
 
+    build: str
     number: int
+    kind: str
     title: str
     text: str
     where: str

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from img.errors import StoreError, UsageError
+from img.progress import StepExplained
 from img.store.builds import VERSION, BuildStatus
 from img.values import dataclass, field
 
@@ -24,6 +25,7 @@ class StepRecord:
     Attributes:
         number: Its place in the plan, from 0; the name of its log.
         kind: `run`, `copy`, `workdir`, `config`; or `source`, `http`, `git`, `tree` for what comes in.
+        text: The first line of its instruction as the Dockerfile has it; empty where the title is that.
         inputs: Numbers of the nodes that it stands on.
         status: `waiting` where it never began, `stopped` where the end of the build ended it.
         started: Seconds after the build's beginning; None where nothing ran.
@@ -32,11 +34,13 @@ class StepRecord:
         why: Why the cache had nothing, or empty.
         size_bytes: Content bytes of the layer that it made, or that the cache had.
         log_bytes: Length of its log.
+        explained: What its key was compared with; None where it has none, or the build did not come to it.
     """
 
     number: int
     kind: str
     title: str
+    text: str = ""
     stage: str = ""
     where: str = ""
     inputs: tuple[int, ...] = ()
@@ -50,11 +54,34 @@ class StepRecord:
     exit_code: int = 0
     error: str = ""
     log_bytes: int = 0
+    explained: StepExplained | None = None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> StepRecord:
+        """Reads one step of the document, which has its key and its reason beside the rest of `explained`."""
+        values = {**data, "inputs": tuple(data.get("inputs", ()))}
+        known = values.pop("explained", None)
+        if known is not None:
+            values["explained"] = StepExplained(
+                **{**known, "differences": tuple(known.get("differences", ()))},
+                step=data["number"],
+                title=data["title"],
+                where=data.get("where", ""),
+                stage=data.get("stage", ""),
+                key=data.get("key", ""),
+                why="" if known.get("hit") else data.get("why", ""),
+            )
+        return cls(**values)
 
     @property
     def cached(self) -> bool:
         """Nothing ran for it."""
         return self.status == "cached"
+
+    @property
+    def keyless(self) -> bool:
+        """The cache is never asked for it: it touches the config alone, or is what others read."""
+        return self.kind == "config" or not self.shown
 
     @property
     def shown(self) -> bool:
@@ -108,9 +135,7 @@ class BuildRecord:
                 hint="use the img that wrote it, or remove it with img history rm",
             )
         try:
-            steps = tuple(
-                StepRecord(**{**step, "inputs": tuple(step.get("inputs", ()))}) for step in data["steps"]
-            )
+            steps = tuple(map(StepRecord.from_data, data["steps"]))
             path = data.get("critical_path", {})
             return cls(
                 id=data["id"],
@@ -135,11 +160,12 @@ class BuildRecord:
         """The steps that a word names.
 
         Args:
-            text: A number; `Dockerfile:LINE` or `:LINE`; or a part of the text, whatever its letters' case.
+            text: A number; `Dockerfile:LINE` or `:LINE`; or a part of the text, as it is shown or as the
+                Dockerfile has it, whatever its letters' case. Empty for every instruction.
         Returns:
             Several where they stand in one line, or all hold the text.
         Raises:
-            UsageError: it names none.
+            UsageError: it names none, or nothing is known of any.
         """
         _, colon, line = text.rpartition(":")
         if text.isdecimal():
@@ -152,8 +178,17 @@ class BuildRecord:
             ]
         else:
             wanted = text.casefold()
-            found = [step for step in self.steps if step.shown and wanted in step.title.casefold()]
-        if not found:
+            found = [
+                step
+                for step in self.steps
+                if step.shown and (wanted in step.title.casefold() or wanted in step.text.casefold())
+            ]
+        if not self.steps:
+            raise UsageError(
+                f"nothing is known of any step of build {self.id}",
+                hint=f"img history inspect {self.id} shows how far it came",
+            )
+        if text and not found:
             raise UsageError(
                 f"build {self.id} has no step {text!r}",
                 hint=f"name one by number, Dockerfile:LINE or its text, see img history inspect {self.id}",

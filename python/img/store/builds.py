@@ -162,6 +162,17 @@ class BuildStore:
         hint = f"did you mean {like[0]}?" if like else "img history lists the builds"
         raise StoreError(f"no such build: {text}", hint=hint)
 
+    def last(self) -> BuildRow:
+        """The newest build that has ended.
+
+        Raises:
+            StoreError: there is none.
+        """
+        for row in self.all():
+            if row.status != "running":
+                return row
+        raise StoreError("no build has ended in this store yet", hint="every img build leaves a record")
+
     def record(self, row: BuildRow) -> BuildRecord:
         """What is known of a build: all, or so far.
 

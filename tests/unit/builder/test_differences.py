@@ -24,6 +24,8 @@ def texts(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         ({}, {"env": [["V", ""]]}, ["env V added: "]),
         ({"env": [["V", ""]]}, {"env": [["V", "1"]]}, ["env V: empty -> 1"]),
         ({"env": [["V", "1"], ["W", "1"]]}, {"env": [["W", "1"], ["V", "1"]]}, ["env: another order"]),
+        ({"env": [["API_TOKEN", "1"]]}, {"env": [["API_TOKEN", "2"]]}, ["env API_TOKEN changed"]),
+        ({}, {"env": [["PASSWORD", "1"]]}, ["env PASSWORD added"]),
         ({}, {"args": ["sh", "-c", "true"]}, ["args changed"]),
         ({}, {"user": "app"}, ["user: root -> app"]),
         ({"cwd": "/a"}, {"cwd": "/b"}, ["cwd: /a -> /b"]),

@@ -13,8 +13,9 @@ from img.builder.graph import Node, RunOp
 from img.engine import BuildRequest
 from img.engine.recording import Recorder, critical_path, describe
 from img.oci import Platform
-from img.progress import Event, Note, StepDone, StepStarted, Transfer
+from img.progress import Event, Note, StepDone, StepExplained, StepStarted, Transfer
 from img.store import Store
+from img.values import replace
 
 
 def step(number: int, seconds: float, *inputs: int, status: str = "done") -> dict[str, Any]:
@@ -118,6 +119,42 @@ def test_what_moved_is_counted_once_a_blob_and_steps_that_had_no_end_are_stopped
         2,
     )
     assert store.builds.log(found.id, 0) == b"\xff\n"
+
+
+def test_an_explanation_is_read_again_as_it_was_said_while_the_build_runs_and_after(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    said = StepExplained(
+        step=0,
+        title="RUN true",
+        key="k2",
+        record="k1",
+        created="2026-01-02T03:04:05Z",
+        why="env A: 1 -> 2",
+        differences=({"field": "env", "name": "A", "text": "env A: 1 -> 2"},),
+        more=3,
+    )
+    with Recorder(store, BuildRequest(context="."), lambda event: None) as record:
+        record.begin()
+        record.planned(plan())
+        record.explained(said)
+        record(StepStarted(step=0, title="RUN true", why=said.why))
+        assert store.builds.record(store.builds.find()).steps[0].explained == said
+        known = replace(said, hit=True, record="k2", why="", differences=(), more=0)
+        record.explained(known)
+        assert store.builds.record(store.builds.find()).steps[0].explained == known
+    found = store.builds.record(store.builds.last())
+    assert found.steps[0].explained == known
+
+
+def test_a_build_that_finds_all_in_the_cache_writes_one_file(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state")
+    with Recorder(store, BuildRequest(context="."), lambda event: None) as record:
+        record.begin()
+        record.planned(plan())
+        record.explained(StepExplained(step=0, title="RUN true", key="k", hit=True, record="k"))
+        record(StepDone(step=0, title="RUN true", cached=True, key="k"))
+        assert not store.builds.folder(record.build).exists()
+    assert [path.name for path in store.builds.folder(record.build).iterdir()] == ["build.json"]
 
 
 def test_a_record_that_cannot_be_written_is_said_once_and_fails_no_build(tmp_path: Path) -> None:

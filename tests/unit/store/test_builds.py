@@ -111,6 +111,22 @@ def test_steps_are_found_by_number_line_and_text() -> None:
     for word in ("1", ":2", ":1", "file:12", "b/Dockerfile:12", "makes"):
         with pytest.raises(UsageError, match="no step"):
             record.find_steps(word)
+    copy = {"number": 1, "kind": "copy", "title": "RUN [copy /a /b]", "text": "COPY a /b"}
+    source = {"number": 2, "kind": "source", "title": "FROM scratch"}
+    record = BuildRecord.from_data(document("a1", steps=[*document("a1")["steps"], copy, source]))
+    assert [step.number for step in record.find_steps("copy A")] == [1]
+    assert [step.number for step in record.find_steps("")] == [0, 1]
+    with pytest.raises(UsageError, match="nothing is known of any step"):
+        BuildRecord.from_data(document("a1", steps=[])).find_steps("")
+
+
+def test_the_last_build_is_the_newest_that_does_not_run(store: Store) -> None:
+    with pytest.raises(StoreError, match="no build has ended"):
+        store.builds.last()
+    last = ended(store, "b2", age=10)
+    ended(store, "b1", age=20)
+    begun(store, "running")
+    assert store.builds.last() == last
 
 
 def test_only_so_many_records_are_kept_those_of_running_builds_aside(
