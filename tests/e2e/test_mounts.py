@@ -176,7 +176,7 @@ def test_a_missing_source_in_a_stage_and_a_hidden_one_say_where_they_were_looked
     outcome = refused("RUN --mount=from=scratch,source=/nowhere,target=/x true\n")
     assert "Dockerfile:2" in outcome.stderr and "what from names" in outcome.stderr
     outcome = refused("RUN --mount=source=f,target=/x true\n", {"f": "", ".dockerignore": "f\n"})
-    assert ".dockerignore takes it out" in outcome.stderr
+    assert ".dockerignore:1 takes it out" in outcome.stderr
 
 
 def test_a_symlink_of_a_hostile_image_leads_no_bind_source_outside(

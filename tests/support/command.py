@@ -134,7 +134,8 @@ class Img:
 
 
 def steps_run(outcome: Outcome) -> list[str]:
-    """The RUN and COPY steps that a plain build did not take from the cache, as titled."""
+    """The RUN and COPY steps that a plain build did not take from the cache: their titles, no reasons."""
     lines = outcome.stderr.splitlines()
     starts = [i for i, line in enumerate(lines) if line == "--->" and lines[i - 1].startswith("RUN ")]
-    return [lines[i - 1] for i in starts if lines[i + 1] != "Using cache"]
+    ran = (lines[i - 1] for i in starts if lines[i + 1] != "Using cache")
+    return [line.rpartition("] (")[0] + "]" if line.endswith(")") else line for line in ran]

@@ -71,7 +71,7 @@ def solve(
     *,
     memo: Any = None,
     jobs: int,
-    fresh: frozenset[int] = frozenset(),
+    fresh: Mapping[int, str],
     fail_fast: bool = False,
     created: str | None,
 ) -> Solved:
@@ -80,7 +80,7 @@ def solve(
     Args:
         memo: Digests of context files from earlier builds (`_core.DigestMemo`), or None.
         jobs: Steps at work at once, at the most.
-        fresh: Nodes that run even where the cache has a record of them (`fresh.fresh_nodes`).
+        fresh: Nodes that run even where the cache has a record of them, and why (`fresh.fresh_nodes`).
         fail_fast: A step that fails ends those that run beside it; else they run to their end.
         created: Time to write into the images in place of the steps' own.
     Raises:

@@ -22,8 +22,8 @@ def fresh_nodes(
     everything: bool = False,
     stages: Sequence[str] = (),
     steps: Sequence[str] = (),
-) -> frozenset[int]:
-    """Gives the numbers of the nodes that are to run whatever the cache knows.
+) -> dict[int, str]:
+    """Gives the nodes that are to run whatever the cache knows: by number, the flag that says so.
 
     Args:
         everything: All of them.
@@ -34,12 +34,13 @@ def fresh_nodes(
     """
     nodes = [node for node in graph.nodes if isinstance(node.op, (RunOp, CopyOp, WorkdirOp))]
     chosen = [_stage(dockerfile, name) for name in stages if name]
-    found = {node.number for text in steps for node in _fitting(nodes, text)}
-    if everything or len(chosen) < len(stages):
-        return frozenset(node.number for node in nodes)
-    for stage in chosen:
-        found |= {node.number for node in nodes if _is_in(dockerfile, node, stage)}
-    return frozenset(found)
+    found = {node.number: "--no-cache-step" for text in steps for node in _fitting(nodes, text)}
+    if everything:
+        return dict.fromkeys((node.number for node in nodes), "--no-cache")
+    for node in nodes:
+        if len(chosen) < len(stages) or any(_is_in(dockerfile, node, stage) for stage in chosen):
+            found[node.number] = "--no-cache-filter"
+    return found
 
 
 def _stage(dockerfile: Dockerfile, name: str) -> Stage:

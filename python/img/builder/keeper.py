@@ -8,7 +8,7 @@ published, or the earlier, equal one kept (DESIGN D6). Nothing here carries an o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from img import _core
@@ -23,17 +23,17 @@ from img.progress import Note, StepDone, StepStarted
 from img.store import CacheRecord, LayerRecord
 from img.values import replace
 
+_NONE: Mapping[int, str] = {}
+
 
 class Keeper:
     """The cache of one build. Safe for several threads."""
 
-    def __init__(
-        self, site: Site, *, fresh: frozenset[int] = frozenset(), nodes: Sequence[Node] = ()
-    ) -> None:
+    def __init__(self, site: Site, *, fresh: Mapping[int, str] = _NONE, nodes: Sequence[Node] = ()) -> None:
         """Asks for nothing yet.
 
         Args:
-            fresh: Nodes for which nothing is found; what they make is kept all the same.
+            fresh: Nodes for which nothing is found, and why; what they make is kept all the same.
             nodes: The whole plan, by number: what is below a step is named in explanations.
         """
         self._site = site
@@ -49,7 +49,7 @@ class Keeper:
             selections: The files that it reads, digested.
         """
         node = step.node
-        forced = "--no-cache" if step.node.number in self._fresh else ""
+        forced = self._fresh.get(step.node.number, "")
         why = self._explainer.missed(step, keys, forced=forced, selections=selections)
         self._site.progress(
             StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage, why=why)

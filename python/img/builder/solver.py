@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from img import _core
@@ -60,7 +60,7 @@ class Solver:
     site: Site
     memo: Any = None
     jobs: int = 2
-    fresh: frozenset[int] = frozenset()
+    fresh: Mapping[int, str] = field(default_factory=dict)
     fail_fast: bool = False
     results: dict[int, Result] = field(default_factory=dict)
     _changed: threading.Condition = field(default_factory=threading.Condition)

@@ -280,7 +280,9 @@ class Build:
         if self._fetcher is not None:
             self._fetcher.resume()
 
-    def _solve(self, graph: BuildGraph, context: Context, work: WorkFolder, fresh: frozenset[int]) -> Solved:
+    def _solve(
+        self, graph: BuildGraph, context: Context, work: WorkFolder, fresh: Mapping[int, str]
+    ) -> Solved:
         request = self._request
         stub = work.folder("stub")
         prepare_stub(stub)

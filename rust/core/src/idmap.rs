@@ -163,8 +163,10 @@ fn enter_as_user(single: bool) -> Result<String> {
     };
     unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)
         .map_err(|error| refused("make a user namespace", error))?;
+    // Both at once: each is a program of its own that takes a few milliseconds to start.
+    helpers.iter().for_each(Helper::release);
     for helper in helpers {
-        if let Err(complaint) = helper.release() {
+        if let Err(complaint) = helper.end() {
             reason = complaint;
         }
     }
@@ -320,9 +322,13 @@ impl Helper {
         }
     }
 
-    /// Lets the helper go on and waits for its end; the error is a full sentence.
-    fn release(self) -> Result<(), String> {
-        let _ = fs::File::from(self.go).write_all(b"g");
+    /// Lets the helper go on. One that is gone already says so at its end.
+    fn release(&self) {
+        let _ = rustix::io::write(&self.go, b"g");
+    }
+
+    /// Waits for the helper's end; the error is a full sentence.
+    fn end(self) -> Result<(), String> {
         let mut complaint = String::new();
         let _ = fs::File::from(self.complaints)
             .take(4096)
