@@ -19,6 +19,8 @@ from tests.support.command import Img
 from tests.support.layout import write_busybox
 from tests.support.registry import SECRET_HASH, Broken, Registry
 
+pytestmark = pytest.mark.once
+
 
 def test_a_folder_without_a_dockerfile_is_named(img: Img, make_context: Context) -> None:
     context = make_context({"a": ""})

@@ -20,6 +20,8 @@ from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_layout
 from tests.support.registry import Registry
 
+pytestmark = pytest.mark.once
+
 BAD = "FROM scratch as Base\nMAINTAINER me\nCOPY a /a\n"
 GOOD = "FROM scratch AS base\nCOPY a /a\n"
 

@@ -6,8 +6,12 @@ import gzip
 import io
 import tarfile
 
+import pytest
+
 from tests.conftest import Context
 from tests.support.command import Img
+
+pytestmark = pytest.mark.once
 
 
 def _tar(files: dict[str, str]) -> bytes:

@@ -19,6 +19,8 @@ from img import Client
 from tests.conftest import Context, MakeImg
 from tests.support.command import Img, Outcome
 
+pytestmark = pytest.mark.once
+
 Edit = Callable[[Path], object]
 
 

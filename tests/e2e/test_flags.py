@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import Context, MakeImg
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 VERBS = (
     "build", "ls", "pull", "version", "images", "push", "tag", "rm", "save", "load", "unpack", "inspect",
     "du", "prune", "cache",

@@ -21,6 +21,8 @@ from tests.conftest import Context, MakeImg
 from tests.support import hosts
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 DEADLINE = 60
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import Context
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 MISS, HIT = True, False
 
 

@@ -8,6 +8,8 @@ from tests.conftest import Context
 from tests.support import hosts, trees
 from tests.support.command import Img, steps_run
 
+pytestmark = pytest.mark.once
+
 ANY = "# syntax=docker/dockerfile:1\nFROM {base}\n"
 
 

@@ -12,6 +12,8 @@ from tests.conftest import Context
 from tests.support.command import Img
 from tests.support.opened import opened_during
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def context(make_context: Context) -> Path:

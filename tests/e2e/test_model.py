@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Context
 from tests.support.command import Img
+
+pytestmark = pytest.mark.once
 
 EDITS = int(os.environ.get("IMG_MODEL_EDITS", "24"))
 SEED = int(os.environ.get("IMG_MODEL_SEED", "4"))

@@ -16,6 +16,8 @@ from tests.support.gits import GitWeb, Repository
 from tests.support.layout import digest_of
 from tests.support.registry import Registry
 
+pytestmark = pytest.mark.once
+
 _SOCKET = re.compile(r"\b(?:socket\((?!AF_UNIX)|connect\(\d+, \{sa_family=(?!AF_UNIX)).*")
 
 

@@ -16,6 +16,8 @@ from tests.support.gits import GitWeb, Repository
 from tests.support.layout import Item, digest_of, tar_of, write_index, write_layout
 from tests.support.registry import Registry
 
+pytestmark = pytest.mark.once
+
 OTHER = {"amd64": "arm64", "arm64": "amd64"}
 
 

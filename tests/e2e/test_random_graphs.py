@@ -15,6 +15,8 @@ import pytest
 from tests.conftest import Context, MakeImg
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 GRAPHS = int(os.environ.get("IMG_TEST_GRAPHS", "3"))
 EPOCH = ("--build-arg", "SOURCE_DATE_EPOCH=1000000000")
 

@@ -27,6 +27,8 @@ from tests.support.gits import COMMITTED, GitDaemon, GitWeb, Repository
 from tests.support.layout import Item, folder, tar_of, write_layout
 from tests.support.web import MODIFIED, Web
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[GitWeb]:

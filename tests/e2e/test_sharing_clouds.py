@@ -16,6 +16,8 @@ from tests.support.between import Between
 from tests.support.command import steps_run
 from tests.support.s3 import ACCESS_KEY, S3, SECRET_KEY
 
+pytestmark = pytest.mark.once
+
 STAMP = "head -c 16 /dev/urandom | md5sum"
 
 

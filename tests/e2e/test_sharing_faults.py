@@ -21,6 +21,8 @@ from tests.support.command import Img, steps_run
 from tests.support.layout import Item, digest_of, tar_of
 from tests.support.registry import SECRET_HASH, Registry
 
+pytestmark = pytest.mark.once
+
 EPOCH = {"SOURCE_DATE_EPOCH": "1700000000"}
 LEFT_OUT = "this cache is left out"
 

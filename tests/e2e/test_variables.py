@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.conftest import Context
 from tests.support.command import Img
+
+pytestmark = pytest.mark.once
 
 
 def test_an_arg_before_from_names_the_base_and_must_be_declared_again_to_be_seen(

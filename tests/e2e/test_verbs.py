@@ -8,10 +8,14 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Context, MakeImg
 from tests.support import hosts, trees
 from tests.support.command import Img
 from tests.support.registry import Registry, copy
+
+pytestmark = pytest.mark.once
 
 SIZE = r"\d+(\.\d+)?(B|KiB|MiB|GiB)"
 

@@ -103,7 +103,10 @@ pub struct DigestMemo {
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: HashMap<Stamp, Value, BuildHasherDefault<Mix>>,
+    /// What the file held, sorted as it stands there: nothing is built of it but this.
+    kept: Vec<(Stamp, Value)>,
+    /// What was learned since, and the file lacks.
+    learned: HashMap<Stamp, Value, BuildHasherDefault<Mix>>,
     generation: u32,
     changed: bool,
 }
@@ -170,7 +173,8 @@ impl DigestMemo {
 
     /// The number of files known.
     pub fn len(&self) -> usize {
-        self.lock().entries.len()
+        let inner = self.lock();
+        inner.kept.len() + inner.learned.len()
     }
 
     /// True where no file is known.
@@ -178,19 +182,18 @@ impl DigestMemo {
         self.len() == 0
     }
 
-    /// Looks many files up at once, in order.
+    /// Looks many files up at once; the answers are in the order of the questions.
     pub fn find(&self, stamps: impl Iterator<Item = Stamp>) -> Vec<Option<Known>> {
+        let stamps: Vec<Stamp> = stamps.collect();
         let mut inner = self.lock();
         let now = inner.generation;
         let mut refreshed = false;
-        let found = stamps
-            .map(|stamp| {
-                let value = inner.entries.get_mut(&stamp)?;
-                refreshed |= now.saturating_sub(value.used) > REFRESH_SAVES;
-                value.used = now;
-                Some(value.known)
-            })
-            .collect();
+        let mut found = vec![None; stamps.len()];
+        inner.with_each(&stamps, |at, value| {
+            refreshed |= now.saturating_sub(value.used) > REFRESH_SAVES;
+            value.used = now;
+            found[at] = Some(value.known);
+        });
         inner.changed |= refreshed;
         found
     }
@@ -206,7 +209,7 @@ impl DigestMemo {
         let used = inner.generation;
         for (stamp, known) in files {
             if clock.settled(&stamp, began) {
-                inner.entries.insert(stamp, Value { known, used });
+                inner.learn(stamp, Value { known, used });
                 inner.changed = true;
             }
         }
@@ -258,35 +261,71 @@ impl Inner {
         if count > MAX_ENTRIES || records.len() != count * RECORD {
             return None;
         }
-        let mut entries = HashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
-        for record in records.chunks_exact(RECORD) {
-            let (stamp, value) = decode_record(record)?;
-            entries.insert(stamp, value);
-        }
-        Some(Self {
-            entries,
+        let kept: Option<Vec<_>> = records.chunks_exact(RECORD).map(decode_record).collect();
+        let kept = kept?;
+        let sorted = kept.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        sorted.then(|| Self {
+            kept,
             generation,
-            changed: false,
+            ..Self::default()
         })
+    }
+
+    /// Calls `seen` with each question that is known, by its place, and what is known.
+    ///
+    /// The questions are walked in the order of what is kept, so that a hundred thousand of them
+    /// read it once, from its beginning to its end.
+    fn with_each(&mut self, stamps: &[Stamp], mut seen: impl FnMut(usize, &mut Value)) {
+        let mut order: Vec<(u64, u64, usize)> = stamps
+            .iter()
+            .enumerate()
+            .map(|(at, stamp)| (stamp.dev, stamp.ino, at))
+            .collect();
+        order.sort_unstable();
+        let mut next = 0;
+        for (dev, ino, at) in order {
+            let before = |entry: &(Stamp, Value)| (entry.0.dev, entry.0.ino) < (dev, ino);
+            while self.kept.get(next).is_some_and(before) {
+                next += 1;
+            }
+            let same = self.kept[next..]
+                .iter_mut()
+                .take_while(|entry| (entry.0.dev, entry.0.ino) == (dev, ino))
+                .find(|entry| entry.0 == stamps[at]);
+            if let Some((_, value)) = same {
+                seen(at, value);
+            } else if let Some(value) = self.learned.get_mut(&stamps[at]) {
+                seen(at, value);
+            }
+        }
+    }
+
+    fn learn(&mut self, stamp: Stamp, value: Value) {
+        match self.kept.binary_search_by(|entry| entry.0.cmp(&stamp)) {
+            Ok(at) => self.kept[at].1 = value,
+            Err(_) => {
+                self.learned.insert(stamp, value);
+            }
+        }
     }
 
     fn encode(&mut self) -> Vec<u8> {
         let now = self.generation;
-        self.entries
-            .retain(|_, value| now.saturating_sub(value.used) <= KEPT_SAVES);
-        if self.entries.len() > MAX_ENTRIES {
-            let mut ages: Vec<u32> = self.entries.values().map(|value| value.used).collect();
+        let mut sorted = std::mem::take(&mut self.kept);
+        sorted.extend(self.learned.drain());
+        sorted.retain(|(_, value)| now.saturating_sub(value.used) <= KEPT_SAVES);
+        if sorted.len() > MAX_ENTRIES {
+            let mut ages: Vec<u32> = sorted.iter().map(|(_, value)| value.used).collect();
             let surplus = ages.len() - MAX_ENTRIES;
             let (_, &mut oldest, _) = ages.select_nth_unstable(surplus);
-            self.entries.retain(|_, value| value.used > oldest);
+            sorted.retain(|(_, value)| value.used > oldest);
         }
-        let mut sorted: Vec<(&Stamp, &Value)> = self.entries.iter().collect();
-        sorted.sort_unstable_by_key(|(stamp, _)| **stamp);
+        sorted.sort_unstable_by_key(|(stamp, _)| *stamp);
         let mut bytes = Vec::with_capacity(HEAD + sorted.len() * RECORD + SUM);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&now.saturating_add(1).to_le_bytes());
         bytes.extend_from_slice(&(sorted.len() as u32).to_le_bytes());
-        for (stamp, value) in sorted {
+        for (stamp, value) in &sorted {
             for number in [
                 stamp.dev,
                 stamp.ino,
@@ -303,6 +342,7 @@ impl Inner {
         let sum = blake3::hash(&bytes);
         bytes.extend_from_slice(sum.as_bytes());
         self.generation = now.saturating_add(1);
+        self.kept = sorted;
         bytes
     }
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 /// The clock of a file system of this kernel's own, with the device of [`stamp`].
@@ -167,4 +170,39 @@ fn the_clock_of_a_folder_here_is_its_file_system_s() {
     let clock = Clock::of(&folder).unwrap();
     let stat = rustix::fs::fstat(&folder).unwrap();
     assert_eq!(clock.dev, stat.st_dev);
+}
+
+fn any_stamp() -> impl Strategy<Value = Stamp> {
+    // Few numbers, so that files share a device, an inode, or all but one time.
+    (7_u64..9, 0_u64..6, 0_u64..2, 0_i64..2).prop_map(|(dev, ino, size, mtime)| Stamp {
+        dev,
+        ino,
+        size,
+        mtime,
+        ctime: 1_000,
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_memo_answers_as_a_map_would_whatever_is_asked_in_whatever_order(
+        rounds in vec((vec((any_stamp(), 0_u8..9), 0..12), vec(any_stamp(), 0..20), any::<bool>()), 1..6),
+    ) {
+        let (_dir, path) = at_hand();
+        let mut memo = DigestMemo::open(&path);
+        let mut map = std::collections::BTreeMap::new();
+        for (learned, asked, again) in rounds {
+            let clock = Clock { dev: 7, is_local: true };
+            let files = learned.iter().map(|&(stamp, byte)| (stamp, known(byte)));
+            memo.record(now_nanos(), clock, files.clone());
+            map.extend(files);
+            let expected: Vec<_> = asked.iter().map(|stamp| map.get(stamp).copied()).collect();
+            prop_assert_eq!(memo.find(asked.iter().copied()), expected);
+            prop_assert_eq!(memo.len(), map.len());
+            if again {
+                memo.save().unwrap();
+                memo = DigestMemo::open(&path);
+            }
+        }
+    }
 }
