@@ -92,38 +92,14 @@ class Explainer:
             differences, clause, cause, total = self._compare(step, before, key, nearest, listing)
         missed = _Missed(clause=clause, listing=listing, nearest=nearest, cause=cause)
         self._missed[node.number] = missed
-        self._tell(
-            StepExplained(
-                step=node.number,
-                title=node.title,
-                where=node.where,
-                stage=node.stage,
-                key=key.digest,
-                hit=False,
-                record=nearest.key if nearest else "",
-                created=nearest.created if nearest else "",
-                why=clause,
-                differences=tuple(one.as_data() for one in differences),
-                more=max(0, total - len(differences)),
-            )
-        )
+        told = tuple(one.as_data() for one in differences)
+        more = max(0, total - len(differences))
+        self._tell(replace(_compared(node, key, nearest, hit=False), why=clause, differences=told, more=more))
         return clause
 
     def hit(self, step: Step, key: CacheKey, record: CacheRecord) -> None:
         """Says what a step's key was found to be."""
-        node = step.node
-        self._tell(
-            StepExplained(
-                step=node.number,
-                title=node.title,
-                where=node.where,
-                stage=node.stage,
-                key=key.digest,
-                hit=True,
-                record=record.key,
-                created=record.created,
-            )
-        )
+        self._tell(_compared(step.node, key, record, hit=True))
 
     def label(self, step: Step, record: CacheRecord) -> CacheRecord:
         """A record with what it is found by when a later step is like it."""
@@ -286,3 +262,17 @@ def _positions(nodes: Sequence[Node]) -> dict[int, int]:
             places.append(node.where)
         found[node.number] = len(places)
     return found
+
+
+def _compared(node: Node, key: CacheKey, record: CacheRecord | None, *, hit: bool) -> StepExplained:
+    """What a step's key was compared with, if with anything."""
+    return StepExplained(
+        step=node.number,
+        title=node.title,
+        where=node.where,
+        stage=node.stage,
+        key=key.digest,
+        hit=hit,
+        record=record.key if record else "",
+        created=record.created if record else "",
+    )

@@ -20,11 +20,10 @@ from img.errors import DiskFull, StoreError, StoreVersionError
 VERSION = 2
 """Format of the whole store (folders and tables). A higher one on disk is refused, a lower one migrated."""
 
-_SCHEMA = """
+_FORMAT_1 = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE images (
-    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL,
-    index_digest TEXT NOT NULL DEFAULT ''
+    name TEXT PRIMARY KEY, manifest TEXT NOT NULL, config TEXT NOT NULL, updated REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE layers (
     diff_id TEXT NOT NULL, parents TEXT NOT NULL, dir TEXT NOT NULL, snapshot TEXT NOT NULL,
@@ -39,21 +38,11 @@ CREATE TABLE layer_blobs (
 ) WITHOUT ROWID;
 CREATE TABLE records (
     key TEXT PRIMARY KEY, inputs TEXT NOT NULL, diff_id TEXT NOT NULL, content TEXT NOT NULL,
-    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL,
-    title TEXT NOT NULL DEFAULT '', place TEXT NOT NULL DEFAULT '', listing TEXT NOT NULL DEFAULT ''
-) WITHOUT ROWID;
-CREATE INDEX records_by_title ON records (title, used);
-CREATE INDEX records_by_place ON records (place, used);
-CREATE INDEX records_by_layer ON records (diff_id);
-CREATE TABLE builds (
-    id TEXT PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, status TEXT NOT NULL,
-    lease TEXT NOT NULL, names TEXT NOT NULL, context TEXT NOT NULL, dockerfile TEXT NOT NULL,
-    image TEXT NOT NULL, steps INTEGER NOT NULL, cached INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX builds_by_start ON builds (started);
+    tar_bytes INTEGER NOT NULL, created TEXT NOT NULL, used REAL NOT NULL
+) WITHOUT ROWID
 """
 
-_FROM_1 = """
+_FORMAT_2 = """
 ALTER TABLE images ADD COLUMN index_digest TEXT NOT NULL DEFAULT '';
 ALTER TABLE records ADD COLUMN title TEXT NOT NULL DEFAULT '';
 ALTER TABLE records ADD COLUMN place TEXT NOT NULL DEFAULT '';
@@ -68,7 +57,9 @@ CREATE TABLE builds (
 ) WITHOUT ROWID;
 CREATE INDEX builds_by_start ON builds (started)
 """
-"""From format 1 (img 0.1.0 before its first release) to 2. Nothing that was there changes its meaning."""
+
+_FORMATS = (_FORMAT_1, _FORMAT_2)
+"""What each format adds to the one before it: a new store goes through all of them."""
 
 
 class Database:
@@ -115,7 +106,7 @@ class Database:
                     return
                 self._connection.execute("PRAGMA journal_mode=WAL")
             with self.transaction():
-                for statement in (_FROM_1 if version else _SCHEMA).split(";"):
+                for statement in ";".join(_FORMATS[version:]).split(";"):
                     self._connection.execute(statement)
                 self._connection.execute(f"PRAGMA user_version={VERSION}")
         finally:
