@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img.cli.build_inputs import outside
-from img.cli.common import find_globals, pairs, spool_stdin, verb
+from img.cli.common import build_args_option, find_globals, insecure_option, pairs, spool_stdin, verb, words
 from img.cli.render import renderer
 from img.cli.report import check_files, show, write_files
 from img.cli.transfer import registry_of
@@ -44,14 +44,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Name or URL of the Dockerfile. Default: PATH/Dockerfile; - reads standard input.",
 )
-@click.option(
-    "-build-arg",
-    "--build-arg",
-    "build_args",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Set a build-time variable.",
-)
+@build_args_option
 @click.option(
     "-target",
     "--target",
@@ -224,13 +217,7 @@ if TYPE_CHECKING:
     default="auto",
     help="How progress is shown on standard error.",
 )
-@click.option(
-    "--insecure-registry",
-    "insecure",
-    multiple=True,
-    metavar="HOST[:PORT]",
-    help="Speak plain HTTP to this registry.",
-)
+@insecure_option
 def build_command(**flags: Any) -> None:
     """Build an image from the Dockerfile in PATH: a folder, the URL of a git repository (#REF:FOLDER), of
     an archive or of a Dockerfile; - reads an archive or a Dockerfile from standard input.
@@ -287,10 +274,10 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         build_args=build_args,
         labels=pairs(flags["labels"], "--label", bare=False),
         targets=flags["targets"],
-        platforms=_words(flags["platforms"]),
+        platforms=words(flags["platforms"]),
         pull=pull,
         no_cache=flags["no_cache"],
-        no_cache_filter=("",) if "" in flags["no_cache_filter"] else _words(flags["no_cache_filter"]),
+        no_cache_filter=("",) if "" in flags["no_cache_filter"] else words(flags["no_cache_filter"]),
         no_cache_steps=flags["no_cache_steps"],
         cache_from=flags["cache_from"],
         cache_to=flags["cache_to"],
@@ -304,8 +291,3 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         **outside(flags),
         epoch=epoch_of(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )
-
-
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Words of a flag that may be repeated, or hold several with commas between them."""
-    return tuple(word for value in values for word in value.split(",") if word)

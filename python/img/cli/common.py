@@ -256,6 +256,21 @@ def format_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+build_args_option = click.option(
+    "-build-arg", "--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]",
+    help="Set a build-time variable.",
+)  # fmt: skip
+insecure_option = click.option(
+    "--insecure-registry", "insecure", multiple=True, metavar="HOST[:PORT]",
+    help="Speak plain HTTP to this registry.",
+)  # fmt: skip
+
+
+def words(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Words of a flag that may be repeated, or hold several with commas between them."""
+    return tuple(word for value in values for word in value.split(",") if word)
+
+
 def spool_stdin(folder: str | Path) -> str:
     """Copies standard input to a file below `folder`; gives its path.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from img.cli.build_inputs import secrets_and_agents
-from img.cli.common import find_globals, pairs, print_json, verb
+from img.cli.common import build_args_option, find_globals, insecure_option, pairs, print_json, verb, words
 from img.cli.render import renderer
 from img.cli.transfer import progress
 
@@ -51,14 +51,7 @@ _ALL = "*"
 @click.option(
     "--lock-file", default="", metavar="FILE", help="The lock file. Default: img.lock beside the Dockerfile."
 )
-@click.option(
-    "-build-arg",
-    "--build-arg",
-    "build_args",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Set a build-time variable.",
-)
+@build_args_option
 @click.option(
     "-target",
     "--target",
@@ -101,13 +94,7 @@ _ALL = "*"
 )
 @click.option("--offline", is_flag=True, help="Open no socket: pin to what the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
-@click.option(
-    "--insecure-registry",
-    "insecure",
-    multiple=True,
-    metavar="HOST[:PORT]",
-    help="Speak plain HTTP to this registry.",
-)
+@insecure_option
 @progress
 def lock_command(**flags: Any) -> None:
     """Pin every image, repository and URL that the Dockerfile in PATH names to what it means now. Builds
@@ -122,7 +109,7 @@ def lock_command(**flags: Any) -> None:
         cwd=os.getcwd(),
         build_args=pairs(flags["build_args"], "--build-arg", bare=True),
         targets=flags["targets"],
-        platforms=_words(flags["platforms"]),
+        platforms=words(flags["platforms"]),
         contexts=pairs(flags["contexts"], "--build-context", bare=False),
         lock_file=flags["lock_file"],
         offline=flags["offline"],
@@ -151,12 +138,8 @@ def _mode(flags: dict[str, Any]) -> tuple[LockMode, tuple[str, ...]]:
         return "check", ()
     if not flags["update"]:
         return "add", ()
-    names = _words(flags["update"])
+    names = words(flags["update"])
     return "update", () if _ALL in names else names
-
-
-def _words(values: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word for value in values for word in value.split(",") if word)
 
 
 def _report(result: LockResult, mode: LockMode, *, as_json: bool) -> None:
