@@ -22,7 +22,7 @@ from typing import Literal
 from img import _core
 from img.errors import StoreError
 from img.store.cache_copy import CacheRow, Chunks, about_of, read_chunks
-from img.store.work import WorkFolder
+from img.store.work import WorkFolder, same_file
 
 Sharing = Literal["shared", "private", "locked"]
 
@@ -228,7 +228,7 @@ class CacheMounts:
             return
         new = work / f"refill-{path.name}-{os.urandom(4).hex()}"
         try:
-            if not (_try(lock, shared=False) and _is(path / "lock", lock) and _is_empty(path / "data")):
+            if not (_try(lock, shared=False) and same_file(path / "lock", lock) and _is_empty(path / "data")):
                 return
             (new / "data").mkdir(parents=True)
             if refill(new / "data"):
@@ -255,7 +255,7 @@ class CacheMounts:
                 waiting()
                 _core.wait_for_lock(lock, shared=shared)
                 held = True
-            if held and _is(path / "lock", lock):
+            if held and same_file(path / "lock", lock):
                 if used:
                     os.utime(lock)
                 lease = CacheLease(path, lock, used=used)
@@ -297,7 +297,7 @@ class CacheMounts:
             (new / "about.json").write_text(json.dumps({"v": 1, **about}), encoding="utf-8")
             fill(new / "data")
             _try(lock, shared=sharing == "shared")
-            if old is not None and trash is not None and _is(path / "lock", old):
+            if old is not None and trash is not None and same_file(path / "lock", old):
                 path.rename(trash.path / f"old-{new.name}")
             new.rename(path)
             lease = CacheLease(path, lock)
@@ -334,14 +334,6 @@ def _try(lock: int, *, shared: bool) -> bool:
             return False
         raise
     return True
-
-
-def _is(path: Path, descriptor: int) -> bool:
-    """Tells whether a name still stands for an open file."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _is_empty(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from img import _core
-from img.store.work import try_lock
+from img.store.work import same_file, try_lock
 
 
 class Claim:
@@ -70,14 +70,12 @@ class Claims:
                         waiting()
                     waited = True
                     _core.wait_for_lock(lock)
-                if os.path.samestat(path.stat(), os.fstat(lock)):
+                if same_file(path, lock):
                     return Claim(path, lock, waited=waited)
-            except FileNotFoundError:
-                pass  # its holder gave it up, and took the file away, while we waited
             except BaseException:
                 os.close(lock)
                 raise
-            os.close(lock)
+            os.close(lock)  # its holder gave it up, and took the file away, while we waited
 
     def sweep(self) -> None:
         """Removes the files that killed processes left."""

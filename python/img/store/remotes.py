@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from img import _core
-from img.store.work import try_lock
+from img.store.work import same_file, try_lock
 
 KINDS = ("http", "git")
 _TRY_SECONDS = 0.05
@@ -66,14 +66,12 @@ def _hold(path: Path, check: Callable[[], object]) -> int:
             while not try_lock(lock):
                 check()
                 time.sleep(_TRY_SECONDS)
-            if os.path.samestat(path.stat(), os.fstat(lock)):
+            if same_file(path, lock):
                 return lock
-        except FileNotFoundError:
-            pass  # it was removed while we waited
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)
+        os.close(lock)  # it was removed while we waited
 
 
 def _drop(path: Path, unused_since: float) -> int:

@@ -64,7 +64,7 @@ class WorkArea:
             name = path.with_suffix(".lock")
             lock = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if _same_file(name, lock):
+            if same_file(name, lock):
                 path.mkdir()
                 return WorkFolder(path, lock)
             os.close(lock)  # a sweep took the file for a dead one's before it was locked
@@ -136,7 +136,7 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
-def _same_file(path: Path, descriptor: int) -> bool:
+def same_file(path: Path, descriptor: int) -> bool:
     """Tells whether a name still stands for an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
