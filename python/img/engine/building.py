@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from img.engine.run_options import run_options
 from img.errors import DockerfileError, ImgError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
+from img.oci.hashing import sha256
 from img.progress import BuildStarted, Note, Progress, Warned
 from img.remote import Reach
 from img.snapshot import choose_snapshotter
@@ -382,7 +382,7 @@ def _ignored_by(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _memo_name(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+    return sha256(os.fsencode(root)).hexdigest()[:32]
 
 
 def _with_epoch(request: BuildRequest) -> dict[str, str]:
