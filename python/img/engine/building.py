@@ -333,6 +333,7 @@ class Build:
             self._shared.plan(graph)
             return self._shared.solve(attempt, _layers_of, self._resume)
         finally:
+            site.snapshots.close()
             if memo is not None:
                 _save(memo, self._progress)
 
