@@ -7,17 +7,16 @@ is copied out of a folder: COPY reads it in place. What must be unpacked lies in
 from __future__ import annotations
 
 import posixpath
-import re
 from pathlib import Path
 
-from img import _core
+from img import _core, regex
 from img.dockerfile import numbered_ignore
 from img.dockerfile.faults import printable
 from img.errors import CopyError, DockerfileError, UsageError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.values import dataclass
 
-_GLOB = re.compile(r"[*?\[\\]")
+_GLOB = regex.compile(r"[*?\[\\]")
 DEFAULT_NAMES = ("Dockerfile", "dockerfile")
 
 

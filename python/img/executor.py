@@ -11,7 +11,8 @@ import functools
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal, Protocol
 
 from img import _core
@@ -171,17 +172,27 @@ class RunSpec:
     rlimits: tuple[Rlimit, ...] = ()
 
 
+class Running(Protocol):
+    """A container that was started."""
+
+    def wait(self) -> int:
+        """Waits for its end; all its processes are gone on return.
+
+        Returns:
+            The exit code; 128 plus the signal's number where a signal ended it; 127 or 126 where the
+            program was not found or not executable, with a line on its output.
+        """
+
+
 class Executor(Protocol):
     """Runs containers. Every method may be called from any thread."""
 
-    def run(self, spec: RunSpec, *, output: int) -> int:
-        """Runs one container to its end; all its processes are gone on return.
+    def start(self, spec: RunSpec, *, output: int) -> AbstractContextManager[Running]:
+        """Starts one container, at the beginning of a `with` block; what runs at the block's end is ended.
 
         Args:
-            output: File descriptor for its standard output and error; it is not closed.
-        Returns:
-            The exit code; 128 plus the signal's number where a signal ended it; 127 or 126 where the
-            program was not found or not executable, with a line on `output`.
+            output: File descriptor for its standard output and error; it is not closed. Once the
+                container runs, the caller may: a pipe ends when the container's last process does.
         Raises:
             SandboxError: this machine refused a step of starting it.
         """
@@ -339,8 +350,9 @@ class SandboxExecutor:
         self._stopped = False
         self._written: dict[str, str] = {}
 
-    def run(self, spec: RunSpec, *, output: int) -> int:
-        """See `Executor.run`."""
+    @contextmanager
+    def start(self, spec: RunSpec, *, output: int) -> Iterator[Running]:
+        """See `Executor.start`."""
         whole = self._with_private_files(spec)
         text = json.dumps(to_oci(whole, emulate_owners=self._emulate_owners))
         container = _core.spawn(text, output=output)
@@ -349,10 +361,19 @@ class SandboxExecutor:
             if self._stopped:
                 container.kill()
         try:
-            return container.wait()
+            yield container
+        except BaseException:
+            container.kill()
+            container.wait()
+            raise
         finally:
             with self._lock:
                 self._running.discard(container)
+
+    def run(self, spec: RunSpec, *, output: int) -> int:
+        """Runs one container to its end; gives its exit code (`Running.wait`)."""
+        with self.start(spec, output=output) as container:
+            return container.wait()
 
     def kill_all(self) -> None:
         """See `Executor.kill_all`."""

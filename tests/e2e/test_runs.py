@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,32 @@ def test_the_library_gives_the_same(
     said = _run(img, program, make_context({"Dockerfile": dockerfile}), tmp_path / "f")
     assert said == "did you mean nofile?\n"
     assert img.image().text("got") == "in a file as a value\n10.0.0.5\tdb\n99\n1024\n"
+
+
+def test_what_a_run_changes_of_the_root_folder_alone_is_not_seen_by_the_next(
+    img: Img, make_context: Context, busybox_image: str
+) -> None:
+    """No layer holds `/` itself, so neither a fresh root nor one that is used again may."""
+    seen = "stat -c '%a %u' /"
+    context = make_context(
+        {
+            "Dockerfile": f"FROM {busybox_image}\nRUN {seen}\nRUN chmod 700 / && {seen}\nRUN {seen}\n"
+            f"RUN touch /gone && rm /gone\nRUN {seen}; ls /\nRUN echo kept > /kept\nRUN cat /kept; {seen}\n"
+        }
+    )
+    outcome = img.build(context, "--no-cache")
+    words = [line for line in outcome.stderr.splitlines() if re.fullmatch(r"\d{3} \d+", line)]
+    assert words == ["755 0", "700 0", "755 0", "755 0", "755 0"], str(outcome)
+    assert "gone" not in outcome.stderr.split("rm /gone", 1)[1].replace("rm /gone", "")
+    assert img.image().text("kept") == "kept\n"
+
+
+def test_runs_that_leave_nothing_share_one_root(
+    img: Img, make_context: Context, busybox_image: str, tmp_path: Path
+) -> None:
+    """Each sees a whole root of its own all the same; a script beside it is none of the next step's."""
+    script = "RUN <<E\n#!/bin/sh\ntest ! -e /dev/mine\nmkdir /dev/mine\nE\n"
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN true\n{script}{script}RUN true\n"})
+    img.build(context, "--no-cache")
+    assert len(img.image().document["rootfs"]["diff_ids"]) == 1
+    assert [path for path in (img.state / "work").iterdir() if path.suffix != ".lock"] == []

@@ -8,7 +8,6 @@ It decides nothing: a failure here costs the explanation.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from img.builder.key import CacheKey
 from img.builder.perform import Step
 from img.builder.site import Site
 from img.errors import ImgError
+from img.oci.hashing import sha256
 from img.progress import StepExplained
 from img.store import CacheRecord
 from img.values import dataclass, field, replace
@@ -124,7 +124,7 @@ class Explainer:
         if not self._places:
             self._places = _positions(self.nodes)
         words = (self.site.place, node.stage, str(self._places.get(node.number, node.number)))
-        return hashlib.sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return sha256("\n".join(words).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     # ---- what it is compared with -----------------------------------------------------------------
 

@@ -7,10 +7,10 @@ what records are filed under.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 
+from img.oci.hashing import sha256
 from img.values import dataclass
 
 VERSION = 2
@@ -37,14 +37,14 @@ class CacheKey:
     @property
     def digest(self) -> str:
         """sha256 of `text`, in hexadecimal."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return sha256(self.text.encode()).hexdigest()
 
 
 def stacked(below: str, layer: str) -> str:
     """The content digest of a stack of layers with one more on top."""
     if not layer:
         return below
-    return "stack:" + hashlib.sha256(f"{below}\n{layer}".encode()).hexdigest()
+    return "stack:" + sha256(f"{below}\n{layer}".encode()).hexdigest()
 
 
 EMPTY = "stack:empty"

@@ -43,6 +43,10 @@ class Ready:
         else:
             heapq.heappush(self._slow, (-self._chain[number], number))
 
+    def __bool__(self) -> bool:
+        """Whether something is ready."""
+        return bool(self._quick or self._slow)
+
     def pop(self, has_room: Callable[[], bool]) -> Node | None:
         """Gives what begins next, once; None where nothing is ready.
 

@@ -102,19 +102,21 @@ class Solver:
         return self.results
 
     def _start_ready(self) -> None:
-        """Starts what can start. Nodes that touch nothing are done at once, in this thread."""
-        while self._failure is None:
-            node = self._ready.pop(self._has_room)
-            if node is None:
-                return
+        """Starts a thread for each node that can begin now."""
+        while (node := self._next()) is not None:
+            # Where no thread can be had, nothing runs that anybody would wait for; the
+            # thread itself cannot end before this lock is given up.
+            threading.Thread(target=self._work, args=(node,), daemon=True).start()
+            self._running.add(node.number)
+
+    def _next(self) -> Node | None:
+        """The next node that needs a thread. Nodes that touch nothing are done on the way, in this one."""
+        while self._failure is None and (node := self._ready.pop(self._has_room)) is not None:
             result = self._at_once(node)
-            if result is not None:
-                self._solved(node, result)
-            else:
-                # Where no thread can be had, nothing runs that anybody would wait for; the
-                # thread itself cannot end before this lock is given up.
-                threading.Thread(target=self._work, args=(node,), daemon=True).start()
-                self._running.add(node.number)
+            if result is None:
+                return node
+            self._solved(node, result)
+        return None
 
     def _has_room(self) -> bool:
         """Whether one more node may be at work. One always may; beside it, memory has to last."""
@@ -138,26 +140,47 @@ class Solver:
         return self._keeper.at_hand(step, key) if key else None
 
     def _work(self, node: Node) -> None:
-        """One thread: one node."""
-        try:
-            result = self._node(node)
-        except BaseException as error:  # noqa: BLE001 - raised again by `solve`, in its own thread
-            with self._changed:
-                first = self._failure is None
-                self._failure = self._failure or error
+        """One thread: one node, and then the next that is ready, since most steps stand on the one before."""
+        following: Node | None = node
+        while following is not None:
+            node = following
             try:
-                if not isinstance(error, SharedLost):
-                    self._report(node, error, first=first)
-            finally:
-                # Whoever is told may be gone (a pipe that broke), and must not be waited for.
-                with self._changed:
-                    self._running.discard(node.number)
+                result = self._node(node)
+            except BaseException as error:  # noqa: BLE001 - raised again by `solve`, in its own thread
+                return self._failed(node, error)
+            with self._changed:
+                self._solved(node, result)
+                self._running.discard(node.number)
+                following = self._following()
+                # `solve` sees the end, and starts threads for what else is ready.
+                if following is None or self._ready:
                     self._changed.notify()
-            return
+        return None
+
+    def _following(self) -> Node | None:
+        """The next node for this thread, which is at work from now on."""
+        try:
+            node = self._next()
+        except BaseException as error:  # noqa: BLE001 - raised again by `solve`, in its own thread
+            self._failure = self._failure or error
+            return None
+        if node is not None:
+            self._running.add(node.number)
+        return node
+
+    def _failed(self, node: Node, error: BaseException) -> None:
+        """A node failed, the first of all or not."""
         with self._changed:
-            self._solved(node, result)
-            self._running.discard(node.number)
-            self._changed.notify()
+            first = self._failure is None
+            self._failure = self._failure or error
+        try:
+            if not isinstance(error, SharedLost):
+                self._report(node, error, first=first)
+        finally:
+            # Whoever is told may be gone (a pipe that broke), and must not be waited for.
+            with self._changed:
+                self._running.discard(node.number)
+                self._changed.notify()
 
     def _report(self, node: Node, error: BaseException, *, first: bool) -> None:
         """Says that a node failed, or was ended where it had begun; of one that had not, nothing."""

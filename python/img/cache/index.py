@@ -8,10 +8,10 @@ as a whole or not at all.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from img import regex
 from img.errors import InvalidDocument
 from img.oci import Descriptor
 from img.oci.descriptor import is_digest
@@ -32,9 +32,9 @@ ANNOTATION = "vnd.img.cache.v1"
 MAX_INDEX_BYTES = 32 << 20
 """A longer document is not read."""
 
-_KEY = re.compile(r"[0-9a-f]{64}")
-_CONTENT = re.compile(r"blake3:[0-9a-f]{64}")
-_CREATED = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_KEY = regex.compile(r"[0-9a-f]{64}")
+_CONTENT = regex.compile(r"blake3:[0-9a-f]{64}")
+_CREATED = regex.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

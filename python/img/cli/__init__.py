@@ -12,8 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import BACKEND_HELP, BACKENDS, Globals
 from img.cli.go import GoGroup
 

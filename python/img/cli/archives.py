@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import find_globals, spool_stdin, verb
 
 

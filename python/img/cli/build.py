@@ -6,8 +6,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from img.cli import clicks as click
 from img.cli.build_inputs import outside
 from img.cli.common import build_args_option, find_globals, insecure_option, pairs, spool_stdin, verb, words
 from img.cli.render import renderer

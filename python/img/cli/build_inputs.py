@@ -10,8 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import pairs
 
 

@@ -7,8 +7,7 @@ import sys
 import tempfile
 from contextlib import AbstractContextManager
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import (
     ago,
     find_globals,

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import click
-
 from img.cli import call_forms as forms
+from img.cli import clicks as click
 from img.cli.common import table
 from img.values import dataclass
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
-
+from img.cli import clicks as click
 from img.cli.go import GoCommand, GoGroup
 from img.values import dataclass, field
 
@@ -157,19 +156,19 @@ def _list_verbs() -> None:
 def _global_options() -> list[click.Parameter]:
     shared: dict[str, Any] = {"expose_value": False, "is_eager": True}
     return [
-        click.Option(
+        click.LineOption(
             ["-d", "-debug", "--debug"], is_flag=True, help="Show debug logging.",
             callback=_global("debug"), **shared,
         ),
-        click.Option(
+        click.LineOption(
             ["-s", "-state", "--state"], metavar="DIR", help="Folder of the store.",
             callback=_global("state"), **shared,
         ),
-        click.Option(
+        click.LineOption(
             ["-b", "-backend", "--backend"], type=click.Choice(list(BACKENDS)), help=BACKEND_HELP,
             callback=_global("backend"), **shared,
         ),
-        click.Option(
+        click.LineOption(
             ["--single-id"], is_flag=True, hidden=True, callback=_global("single_id"), **shared
         ),
     ]  # fmt: skip

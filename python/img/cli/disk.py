@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import ago, find_globals, format_option, human_size, print_json, print_rows, table, verb
 from img.values import asdict
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-import click
+from img.cli import clicks as click
 
 _VALUED = frozenset({"-s", "-state", "--state", "-b", "-backend", "--backend"})
 """The global flags that take a value."""
@@ -20,7 +20,25 @@ _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
-class GoCommand(click.Command):
+class _Helped(click.Command):
+    """A command with a help option of its own: click's own is translated, which takes longer than parsing."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option that shows the help."""
+        names = self.get_help_option_names(ctx)
+        return click.LineOption(
+            names, is_flag=True, is_eager=True, expose_value=False, callback=_show_help,
+            help="Show this message and exit.",
+        )  # fmt: skip
+
+
+def _show_help(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+class GoCommand(_Helped):
     """A command whose flags may be written Go's way."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -42,6 +60,7 @@ class GoCommand(click.Command):
                 return
             name, equals, value = word.partition("=")
             option = options.get(name)
+            name = _long(option, name)
             if option is None:
                 self._refuse_unknown(ctx, name, options)
                 yield word
@@ -56,7 +75,7 @@ class GoCommand(click.Command):
                 yield from (name, following if given and following else str(option.flag_value))
                 words = words if given or following is None else chain((following,), words)
             else:
-                yield word
+                yield name
                 following = next(words, None)
                 if following is not None:
                     yield following
@@ -79,6 +98,12 @@ class GoCommand(click.Command):
         raise click.UsageError(f"No such flag: {name}.{hint}", ctx=ctx)
 
 
+def _long(option: click.Option | None, name: str) -> str:
+    """The name with two dashes: click takes one with one dash for letters, and looks for what it may mean."""
+    names = option.opts if option is not None else ()
+    return next((long for long in names if long.startswith("--")), name)
+
+
 def _is_choice(option: click.Option, word: str) -> bool:
     return isinstance(option.type, click.Choice) and word in option.type.choices
 
@@ -91,7 +116,7 @@ def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[
         raise click.UsageError(f"{name} takes true or false, not {value!r}.")
 
 
-class GoGroup(click.Group):
+class GoGroup(_Helped, click.Group):
     """The verbs, imported when they are called; a mistyped one suggests the near one."""
 
     def __init__(self, *args: Any, verbs: dict[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -128,10 +153,10 @@ class GoGroup(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads Go's forms of the global flags, up to the verb."""
         rewritten: list[str] = []
-        flags = {
+        options = {
             name: parameter
             for parameter in self.get_params(ctx)
-            if isinstance(parameter, click.Option) and parameter.is_flag
+            if isinstance(parameter, click.Option)
             for name in parameter.opts
         }
         words = iter(args)
@@ -141,12 +166,12 @@ class GoGroup(click.Group):
                 rewritten.extend((*words, "--help"))
             elif not word.startswith("-"):
                 rewritten.extend((word, *words))
-            elif name in flags:
-                rewritten.extend(_flag(flags[name], name, equals, value))
+            elif (option := options.get(name)) is not None and option.is_flag:
+                rewritten.extend(_flag(option, _long(option, name), equals, value))
             elif equals and not name.startswith("--"):
-                rewritten.extend((name, value))
+                rewritten.extend((_long(option, name), value))
             else:
-                rewritten.append(word)
+                rewritten.append(word if equals else _long(option, name))
                 if name in _VALUED and not equals:
                     rewritten.extend(word for word in [next(words, None)] if word is not None)
         return super().parse_args(ctx, rewritten)

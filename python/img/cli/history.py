@@ -10,8 +10,7 @@ import fnmatch
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import (
     ago,
     find_globals,

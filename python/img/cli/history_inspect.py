@@ -6,8 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import ago, find_globals, human_size, human_time, one_line, print_json, table, verb
 
 if TYPE_CHECKING:

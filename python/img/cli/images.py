@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import ago, find_globals, format_option, human_size, print_rows, table, verb
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from img.cli import clicks as click
 from img.cli.build_inputs import secrets_and_agents
 from img.cli.common import build_args_option, find_globals, insecure_option, pairs, print_json, verb, words
 from img.cli.render import renderer

@@ -8,8 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import find_globals, verb
 
 if TYPE_CHECKING:

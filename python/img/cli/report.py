@@ -12,8 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import print_json
 from img.values import asdict
 

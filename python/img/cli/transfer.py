@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, print_json, verb
 from img.cli.render import renderer
 

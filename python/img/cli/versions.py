@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from img.cli import clicks as click
 from img.cli.common import print_json, verb
 from img.version import describe, facts
 

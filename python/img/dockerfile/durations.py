@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from img import regex
 
 _UNITS = {
     "ns": 1,
@@ -14,7 +14,7 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_PART = re.compile(r"([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(ns|us|µs|μs|ms|s|m|h)")
+_PART = regex.compile(r"([0-9]{1,20}\.?[0-9]{0,20}|\.[0-9]{1,20})(ns|us|µs|μs|ms|s|m|h)")
 _LARGEST = 2**63 - 1
 
 

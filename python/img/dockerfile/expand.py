@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from img import regex
 from img.dockerfile.faults import fault
 from img.dockerfile.instructions import Span
 from img.dockerfile.near import did_you_mean
@@ -17,7 +18,7 @@ from img.dockerfile.patterns import replace, trim
 from img.dockerfile.words import GO_SPACES
 
 _SPECIAL = "@*#?-$!"
-_PLAIN = re.compile(r"\$([^\W\d]\w*)|\$\{([^\W\d]\w*)\}")
+_PLAIN = regex.compile(r"\$([^\W\d]\w*)|\$\{([^\W\d]\w*)\}")
 _DEEPEST = 50
 
 
@@ -164,7 +165,7 @@ class _Output:
         return [word for word in words if word]
 
 
-_SPACES = re.compile(f"[{GO_SPACES}]")
+_SPACES = regex.compile(f"[{GO_SPACES}]")
 
 
 class _Reader:
@@ -328,4 +329,4 @@ class _Reader:
             return None
 
 
-_NAME = re.compile(rf"\d+|[{re.escape(_SPECIAL)}]|\w+")
+_NAME = regex.compile(rf"\d+|[{re.escape(_SPECIAL)}]|\w+")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from img import regex
 from img.dockerfile.instructions import Span
 from img.errors import DockerfileError
 
 _LONGEST_LINE = 400
-_USERINFO = re.compile(r"(https?://)([^/\s@]+)@", re.IGNORECASE)
+_USERINFO = regex.compile(r"(https?://)([^/\s@]+)@", re.IGNORECASE)
 
 
 def fault(

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 
+from img import regex
 from img.dockerfile.faults import fault
 from img.dockerfile.instructions import Span
 from img.errors import UsageError
 
 # Any registry may hold a copy; what stands before the first slash is one if it has a dot or a port.
-_KNOWN = re.compile(
+_KNOWN = regex.compile(
     r"""(?: (?: [\w-]+ (?: \.[\w.-]+ | :\d+ ) (?: :\d+ )? | localhost ) / (?: [\w.-]+/ )* )?
     docker/dockerfile (?: -upstream )?
     (?: : [\w][\w.-]{0,127} )?

@@ -6,10 +6,10 @@ Source: Dockerfile reference, one section for each instruction.
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Callable
 
+from img import regex
 from img.dockerfile.faults import fault
 from img.dockerfile.files import read_copy
 from img.dockerfile.flags import Kind, read_flags
@@ -39,7 +39,7 @@ from img.dockerfile.words import BLANKS, blank_words, quoted_words
 from img.errors import DockerfileError
 from img.values import replace
 
-_STAGE_NAME = re.compile(r"[a-z][a-z0-9_.-]*")
+_STAGE_NAME = regex.compile(r"[a-z][a-z0-9_.-]*")
 NOT_TRIGGERS = ("ONBUILD", "FROM", "MAINTAINER")
 """The instructions that ONBUILD cannot hold back."""
 

@@ -5,10 +5,10 @@ Source: Dockerfile reference, "EXPOSE"; the form `[[ip:]host:]port` is what dock
 
 from __future__ import annotations
 
-import re
+from img import regex
 
 PROTOCOLS = ("tcp", "udp", "sctp")
-_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
+_RANGE = regex.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 _LAST = 65535
 
 

@@ -5,7 +5,7 @@ Source: Dockerfile reference, "STOPSIGNAL"; signal(7).
 
 from __future__ import annotations
 
-import re
+from img import regex
 
 NAMES = (
     "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT",
@@ -15,8 +15,8 @@ NAMES = (
 )  # fmt: skip
 """The names of Linux, those of real-time signals without their offsets."""
 
-_REAL_TIME = re.compile(r"SIG(?:RTMIN\+(?:[1-9]|1[0-5])|RTMAX-(?:[1-9]|1[0-4]))")
-_NUMBER = re.compile(r"[+-]?0*[1-9][0-9]{0,8}")
+_REAL_TIME = regex.compile(r"SIG(?:RTMIN\+(?:[1-9]|1[0-5])|RTMAX-(?:[1-9]|1[0-4]))")
+_NUMBER = regex.compile(r"[+-]?0*[1-9][0-9]{0,8}")
 
 
 def is_signal(text: str) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-_SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}) ?(?:b|([kmgtp])(?:i?b)?)?", re.IGNORECASE)
+from img import regex
+
+_SIZE = regex.compile(r"([0-9]{1,20}(?:\.[0-9]{0,9})?|\.[0-9]{1,9}) ?(?:b|([kmgtp])(?:i?b)?)?", re.IGNORECASE)
 _POWERS = "kmgtp"
 _LARGEST = 2**63 - 1
 

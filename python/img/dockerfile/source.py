@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from io import StringIO
 
+from img import regex
 from img.dockerfile.checks.rules import finding
 from img.dockerfile.faults import fault
 from img.dockerfile.findings import Finding
@@ -22,7 +23,7 @@ from img.dockerfile.words import BLANKS, GO_SPACES, NotStrings, heredoc_marks, j
 from img.errors import DockerfileError
 from img.values import dataclass, field
 
-_DIRECTIVE = re.compile(rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=(.*)", re.DOTALL)
+_DIRECTIVE = regex.compile(rf"(#|//)[{GO_SPACES}]*([a-zA-Z][a-zA-Z0-9]*)[\t\f\r ]*=(.*)", re.DOTALL)
 _DIRECTIVES = ("syntax", "escape", "check")
 _WITH_HEREDOC = ("RUN", "COPY", "ADD")
 

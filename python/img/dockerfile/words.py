@@ -11,16 +11,17 @@ import json
 import re
 from functools import cache
 
+from img import regex
 from img.values import dataclass
 
 GO_SPACES = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
 GO_SPACES += "\u2028\u2029\u202f\u205f\u3000"
 """What Go's `unicode.IsSpace` takes for a blank (Python's `str.isspace` takes four more)."""
 
-BLANKS = re.compile(r"[\t\v\f\r ]+")
-_MARK = re.compile(r"(\d*)<<(-?)[\t\r ]*([^<]*)", re.DOTALL)
-_SPACES = re.compile(f"[{GO_SPACES}]+")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+BLANKS = regex.compile(r"[\t\v\f\r ]+")
+_MARK = regex.compile(r"(\d*)<<(-?)[\t\r ]*([^<]*)", re.DOTALL)
+_SPACES = regex.compile(f"[{GO_SPACES}]+")
+_SURROGATE = regex.compile("[\ud800-\udfff]")
 _QUOTES = "\"'"
 
 
@@ -60,7 +61,7 @@ def split_flags(text: str) -> tuple[tuple[str, ...], str]:
         flags.append(word)
 
 
-_PLAIN = re.compile(rf"[^{GO_SPACES}\"'\\]+")
+_PLAIN = regex.compile(rf"[^{GO_SPACES}\"'\\]+")
 
 
 def _flag_word(text: str, position: int) -> tuple[str, int]:

@@ -19,10 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from img import _core
 from img.engine.locating import NO_PULLING, OFFLINE
-from img.engine.outside import needs_outside
-from img.engine.pulling import Puller, plain_layer, warn_single
-from img.engine.pushing import Packer, push_image, push_index
-from img.engine.recording import Recorder, Relay
+from img.engine.relay import Relay
 from img.engine.requests import (
     Backend,
     BuildRequest,
@@ -43,7 +40,6 @@ from img.errors import UsageError
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Note, Progress, silent
-from img.remote import Reach
 from img.store import LayerRecord, Pruned, Store
 
 if TYPE_CHECKING:
@@ -54,9 +50,12 @@ if TYPE_CHECKING:
     from img.engine.calls import Calls, CheckResult
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
+    from img.engine.pulling import Puller
+    from img.engine.recording import Recorder
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
+    from img.remote import Reach
 
 __all__ = [
     "Backend",
@@ -146,10 +145,14 @@ class Engine:
         )
 
     def _reach(self) -> Reach:
+        from img.remote import Reach
+
         settings = self._settings
         return Reach(proxies=settings.proxies, no_proxy=settings.no_proxy, ca_file=settings.ca_file)
 
     def _puller(self, barred: str = "") -> Puller:
+        from img.engine.pulling import Puller
+
         return Puller(self.store, self.registry, self._progress, jobs=max(4, self._jobs), barred=barred)
 
     def close(self) -> None:
@@ -178,6 +181,9 @@ class Engine:
             DockerfileError: the Dockerfile cannot be built. BuildError: a step failed.
             RegistryError: a base cannot be had, or the push failed. SandboxError, StoreError.
         """
+        from img.engine.outside import needs_outside
+        from img.engine.recording import Recorder
+
         started = time.monotonic()
         _refuse_contradictions(request)
         if self._namespace is None and needs_outside(request):
@@ -192,9 +198,11 @@ class Engine:
     def _build(
         self, request: BuildRequest, record: Recorder, namespace: _core.Namespace, started: float
     ) -> BuildResult:
+        from img.engine.building import Build
+        from img.engine.pulling import warn_single
+
         warn_single(namespace, self._progress)
         puller = self._puller(_barred(request))
-        from img.engine.building import Build
 
         if request.push and not request.tags:
             raise UsageError("--push needs a name", hint="give one with -t NAME")
@@ -373,6 +381,8 @@ class Engine:
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError.
         """
+        from img.engine.pulling import plain_layer
+
         reference = Reference.parse(name)
         self.enter()
         puller = self._puller(NO_PULLING if policy == "never" else "")
@@ -410,6 +420,8 @@ class Engine:
         self, images: Sequence[Image], name: Reference, puller: Puller, compression: Compression
     ) -> str:
         """Pushes the images of one name, one for each platform."""
+        from img.engine.pushing import Packer, push_image, push_index
+
         packer = Packer(self.store, puller, self._progress)
         packed = [packer.describe(image, compression) for image in images]
         registry, jobs = self.registry(), max(4, self._jobs)
@@ -463,6 +475,7 @@ class Engine:
         Raises:
             ImageNotFound.
         """
+        from img.engine.pushing import Packer
         from img.exporter import Named, write_archive
 
         self.enter()
@@ -479,6 +492,7 @@ class Engine:
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
         """Writes an image given by its documents, whose layers the store has, as an archive."""
+        from img.engine.pushing import Packer
         from img.exporter import Named, write_archive
 
         document = parse(manifest)

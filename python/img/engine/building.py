@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from img.engine.run_options import run_options
 from img.errors import DockerfileError, ImgError
 from img.executor import SandboxExecutor, prepare_stub
 from img.oci import Image, Platform, Reference
+from img.oci.hashing import sha256
 from img.progress import BuildStarted, Note, Progress, Warned
 from img.remote import Reach
 from img.snapshot import choose_snapshotter
@@ -333,6 +333,7 @@ class Build:
             self._shared.plan(graph)
             return self._shared.solve(attempt, _layers_of, self._resume)
         finally:
+            site.snapshots.close()
             if memo is not None:
                 _save(memo, self._progress)
 
@@ -382,7 +383,7 @@ def _ignored_by(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _memo_name(root: Path) -> str:
-    return hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+    return sha256(os.fsencode(root)).hexdigest()[:32]
 
 
 def _with_epoch(request: BuildRequest) -> dict[str, str]:

@@ -9,9 +9,9 @@ Source: Docker docs, "Build context".
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
+from img import regex
 from img.context import (
     Context,
     open_folder,
@@ -35,7 +35,7 @@ from img.values import dataclass, field
 KEEP_GIT_DIR = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
 """The build argument that leaves `.git` in a git context."""
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_SCHEME = regex.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _KNOWN = ("http", "https", "git", "ssh")
 _FORMS = "a context is a folder, a git or http(s) URL, or - for standard input"
 

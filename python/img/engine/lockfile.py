@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
+from img import regex
 from img.errors import InvalidReference, LockError
 from img.oci import Reference, is_digest
 from img.remote import shown
@@ -25,8 +26,8 @@ Kind = Literal["images", "triggers", "git", "http"]
 KINDS: tuple[Kind, ...] = ("images", "triggers", "git", "http")
 """Images that the Dockerfile names; those that only an ONBUILD trigger of a base names; what ADD fetches."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_CONFLICT = re.compile(r"(<{7}|={7}|>{7}|\|{7})(\s|$)")
+_COMMIT = regex.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_CONFLICT = regex.compile(r"(<{7}|={7}|>{7}|\|{7})(\s|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

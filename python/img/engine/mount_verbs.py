@@ -7,14 +7,13 @@ fit, none is guessed. What is in use is never replaced or removed. `mounts` does
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from img import _core
+from img import _core, regex
 from img.cache import CacheIndex, CacheSpec, Reach, SharedMount, open_backend
 from img.cache.backend import CacheBackend
 from img.dockerfile.near import did_you_mean
@@ -30,7 +29,7 @@ _SHORTEST = 4
 """Digits of a name that are enough to choose by."""
 
 _CACHE_MODE = 0o755
-_ROOT = re.compile(r"(\d{1,9}):(\d{1,9}):([0-7]{1,4})")
+_ROOT = regex.compile(r"(\d{1,9}):(\d{1,9}):([0-7]{1,4})")
 
 Fill = Callable[[Path, WorkFolder], None]
 """Makes a cache's contents, in a folder; the work folder is at hand for as long as that takes."""

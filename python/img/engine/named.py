@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from img import regex
 from img.builder import NamedContext, context_name
 from img.context import Context, unpack
 from img.dockerfile import find_stage
@@ -32,7 +33,7 @@ _FORMS = (
     "a named context is a folder, a git or http(s) URL, docker-image://NAME, oci-layout://PATH "
     "or target:STAGE"
 )
-_STAGE = re.compile(r"(?:target|stage):(.*)", re.DOTALL)
+_STAGE = regex.compile(r"(?:target|stage):(.*)", re.DOTALL)
 
 
 class Trees(Mapping[str, Context]):

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from img import regex
 from img.context import DEFAULT_NAMES
 from img.engine.requests import BuildRequest
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 
-_REMOTE = re.compile(r"(?i)https?://|git://|ssh://|[\w-]+@[\w.-]+:|github\.com/")
-_ADD = re.compile(rb"(?im)^[ \t]*(?:onbuild[ \t]+)?add\b(?:.*[\\`][ \t]*\r?\n)*.*$")
+_REMOTE = regex.compile(r"(?i)https?://|git://|ssh://|[\w-]+@[\w.-]+:|github\.com/")
+_ADD = regex.compile(rb"(?im)^[ \t]*(?:onbuild[ \t]+)?add\b(?:.*[\\`][ \t]*\r?\n)*.*$")
 
 
 def needs_outside(request: BuildRequest) -> bool:

@@ -1,6 +1,6 @@
 """`Recorder`: writes the record of one build while it runs: what was planned, what came of it, every log.
 
-`Engine.build` makes it. It is a `Progress` among others (`Relay`), is told of the plan and of the end,
+`Engine.build` makes it. It is a `Progress` among others (`relay.Relay`), is told of the plan and of the end,
 and takes what steps write as bytes. A build that finds all in the cache costs two rows and one small
 file: folders and logs are made when there is something for them. Recording never fails a build; where it
 cannot go on, the build says so once.
@@ -38,30 +38,6 @@ from img.version import __version__
 
 if TYPE_CHECKING:
     from img.store.builds import BuildStatus
-
-
-class Relay:
-    """A `Progress` that passes every event on, and while a build is recorded to its record, too."""
-
-    def __init__(self, show: Progress) -> None:
-        """Passes on to `show` alone."""
-        self._show = show
-        self._record: Progress | None = None
-
-    def __call__(self, event: Event) -> None:
-        """Passes one event on; to the record first, so that what people see has been written down."""
-        if self._record is not None:
-            self._record(event)
-        self._show(event)
-
-    @contextmanager
-    def recorded_by(self, record: Progress) -> Iterator[None]:
-        """Has a record take all events meanwhile."""
-        self._record = record
-        try:
-            yield
-        finally:
-            self._record = None
 
 
 class Recorder:

@@ -6,8 +6,7 @@ getrlimit(2).
 
 from __future__ import annotations
 
-import re
-
+from img import regex
 from img.builder import RunOptions
 from img.dockerfile.near import did_you_mean
 from img.engine.requests import BuildRequest
@@ -22,7 +21,7 @@ _LIMITS = (
     "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
-_HOST = re.compile(r"([^\s:=]+)[:=](\S+)")
+_HOST = regex.compile(r"([^\s:=]+)[:=](\S+)")
 
 
 def run_options(request: BuildRequest) -> RunOptions:

@@ -7,9 +7,9 @@ Source: OCI image-spec v1.1, image-layout.md.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from img import regex
 from img.errors import InvalidDocument, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, parse
 from img.oci.descriptor import MAX_DOCUMENT_BYTES, OCI_INDEX
@@ -17,7 +17,7 @@ from img.store import Store
 from img.values import dataclass
 
 _PIECE_BYTES = 1 << 20
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = regex.compile(r"sha256:[0-9a-f]{64}")
 _NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
 
 

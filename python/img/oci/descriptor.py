@@ -6,9 +6,9 @@ Source: OCI image-spec v1.1, descriptor.md and media-types.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from img import regex
 from img.errors import InvalidDocument
 from img.oci.platform import Platform
 from img.values import dataclass, field
@@ -32,7 +32,7 @@ LAYERS = frozenset({OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOC
 MAX_DOCUMENT_BYTES = 4 << 20
 """A manifest, index or config longer than this is refused unread."""
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = regex.compile(r"sha256:[0-9a-f]{64}")
 
 
 def is_digest(text: str) -> bool:
@@ -42,9 +42,9 @@ def is_digest(text: str) -> bool:
 
 def sha256(data: bytes) -> str:
     """Gives the digest `sha256:<hex>` of bytes in memory."""
-    import hashlib
+    from img.oci.hashing import sha256 as hashed
 
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+    return "sha256:" + hashed(data).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ Source: OCI image-spec v1.1, manifest.md and image-index.md.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
+from img import regex
 from img.errors import InvalidDocument, Unsupported
 from img.oci.descriptor import (
     DOCKER_LIST,
@@ -26,7 +26,7 @@ from img.oci.descriptor import (
 from img.oci.platform import Platform
 from img.values import dataclass, field
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = regex.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

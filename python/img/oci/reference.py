@@ -6,8 +6,7 @@ Source: distribution-spec v1.1, "Pulling manifests", for the grammar of reposito
 
 from __future__ import annotations
 
-import re
-
+from img import regex
 from img.errors import InvalidReference
 from img.oci.descriptor import is_digest
 from img.values import dataclass, replace
@@ -16,9 +15,9 @@ DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_REGISTRY = re.compile(
+_REPOSITORY = regex.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = regex.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_REGISTRY = regex.compile(
     r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)(?::[0-9]{1,5})?"
 )

@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from img import regex
 from img.errors import RegistryError, UsageError
 from img.oci.reference import DEFAULT_REGISTRY
 from img.values import dataclass
 
 _DOCKER_HUB = "https://index.docker.io/v1/"
 _DOCKER_NAMES = frozenset({"index.docker.io", "registry-1.docker.io", "docker.io"})
-_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_HELPER = regex.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_FILE_BYTES = 4 << 20
 _HELPER_SECONDS = 60
 

@@ -6,19 +6,19 @@ authentication specification, "Requesting a Token".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
+from img import regex
 from img.values import dataclass, field
 
 Scopes = frozenset[tuple[str, str]]
 """Pairs of a resource (`repository:library/alpine`) and an action (`pull`). Merging is union."""
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_PARAMETER = re.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
-_SCHEME = re.compile(rf"[\s,]*({_TOKEN})(?=[\s,]|$)")
+_PARAMETER = regex.compile(rf'[\s,]*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = regex.compile(rf"[\s,]*({_TOKEN})(?=[\s,]|$)")
 _MAX_HEADER = 8192
-_ESCAPE = re.compile(r"\\(.)")
+_ESCAPE = regex.compile(r"\\(.)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote, urlencode
 
+from img import regex
 from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
 from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
 from img.oci.manifest import Index, Manifest, load_object, parse
@@ -42,7 +43,7 @@ _ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
 _MAX_PAGES = 1000
 _PAGE = 1000
 _MAX_LINK = 4096
-_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
+_NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
 
 

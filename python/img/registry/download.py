@@ -7,10 +7,10 @@ Source: distribution-spec v1.1, "Pulling blobs"; RFC 9110, section 14.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from img import regex
 from img.errors import SizeMismatch
 from img.oci.descriptor import Descriptor
 from img.registry.meter import Meter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 20
 _LEAST_PIECE_BYTES = 16 << 10
 _FAST_SECONDS, _SLOW_SECONDS = 0.05, 0.2
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_CONTENT_RANGE = regex.compile(r"bytes\s+(\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
 class Sink(Protocol):

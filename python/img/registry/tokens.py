@@ -8,13 +8,13 @@ Source: the distribution project's token and OAuth2 authentication specification
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import urlencode, urlsplit
 
+from img import regex
 from img.errors import RegistryError, Unauthorized
 from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
@@ -24,7 +24,7 @@ from img.values import dataclass
 
 _USUAL_SECONDS = 60
 _MOST_SECONDS = 24 * 3600
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
+_VISIBLE = regex.compile(r"[\x21-\x7e]+")
 _CLIENT_ID = "img"
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from img import _core
+from img import _core, regex
 from img.errors import FetchError
 from img.progress import Note, Progress, silent
 from img.remote.giturl import GitUrl, GitUrlError, parse_git, shown
@@ -24,7 +24,7 @@ from img.remote.repository import Held, address_of, object_format
 from img.store import RemoteArea
 from img.values import dataclass, replace
 
-_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_HASH = regex.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _DEEPEST = 8
 """Submodules of submodules of…: deeper than this is a loop."""
 

@@ -11,16 +11,17 @@ import re
 from typing import Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
+from img import regex
 from img.values import dataclass, replace
 
 Mtime = Literal["", "checkout", "commit"]
 
-_SCHEME = re.compile(r"([a-zA-Z0-9]+)://")
-_SCP = re.compile(
+_SCHEME = regex.compile(r"([a-zA-Z0-9]+)://")
+_SCP = regex.compile(
     r"(?P<user>[a-zA-Z0-9_][a-zA-Z0-9-_]*)@(?P<host>[a-zA-Z0-9][a-zA-Z0-9.-]*):(?P<path>[^?#]+)"
 )
 _SHORT = "github.com/"
-_BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/$|\.$|(^|/)\.")
+_BAD_REF = regex.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|\.lock(/|$)|/$|\.$|(^|/)\.")
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
 QUERY = ("ref", "tag", "branch", "subdir", "checksum", "commit", "keep-git-dir", "submodules", "mtime")

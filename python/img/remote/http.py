@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import random
-import re
 import threading
 import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import IO, Any
 
+from img import regex
 from img.errors import DiskFull, FetchError
 from img.progress import Progress, Transfer, silent
 from img.remote.giturl import shown
@@ -32,7 +32,7 @@ from img.values import asdict
 
 PIECE_BYTES = 1 << 20
 _EVERY_SECONDS = 0.1
-_CONTENT_RANGE = re.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
+_CONTENT_RANGE = regex.compile(r"bytes\s+(\d{1,19})-\d{1,19}/(?:\d{1,19}|\*)")
 
 
 class Web:

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from img.oci.hashing import sha256
 from img.values import dataclass
 
 Chunks = Mapping[str, tuple[str, int]]
@@ -40,7 +40,7 @@ class CacheShape:
     def key(self) -> str:
         """Names the cache: the same on every machine."""
         facts = [self.id, self.uid, self.gid, self.mode, self.seed, self.source]
-        return hashlib.sha256(json.dumps(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return sha256(json.dumps(facts).encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
     def __str__(self) -> str:
         """What tells it from others of its id, as the mount's options; empty where nothing does."""

@@ -7,7 +7,6 @@ lately. What an entry holds, and whether it is whole, is its kind's business.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from img import _core
+from img.oci.hashing import sha256
 from img.store.work import same_file, try_lock
 
 KINDS = ("http", "git")
@@ -40,7 +40,7 @@ class RemoteArea:
         """
         home = self.root / kind
         home.mkdir(exist_ok=True)
-        folder = home / hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:40]
+        folder = home / sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:40]
         lock = _hold(folder.with_suffix(".lock"), check)
         try:
             folder.mkdir(exist_ok=True)

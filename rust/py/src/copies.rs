@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -404,6 +404,11 @@ fn read_in_layers(
         .map_err(|error| to_python(py, error))
 }
 
+/// True for a folder that can be read and has nothing in it.
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 /// Digests a layer directory as a tar in one pass, and writes the tar where asked.
 #[pyfunction]
 #[pyo3(signature = (source, *, blob = None, compression = "none", level = None, clamp_mtime = None))]
@@ -420,11 +425,17 @@ fn pack_layer(
             "unknown compression {compression:?} or level {level:?}"
         ))
     })?;
-    let request = pack::Request {
+    let mut request = pack::Request {
         blob: blob.map(|path| (path, compression)),
         clamp_mtime,
         threads: None,
     };
+    // Many a RUN leaves nothing: that is said before a thread would have begun.
+    if py.detach(|| is_empty(&source)) {
+        request.threads = Some(1);
+        let packed = py.detach(|| pack::pack_layer(&source, &request, &Cancel::default()));
+        return packed.map(Packed).map_err(|error| to_python(py, error));
+    }
     interruptible(py, move |cancel| {
         pack::pack_layer(&source, &request, cancel)
     })

@@ -19,7 +19,7 @@ from img.context import Context
 from img.executor import Rlimit, SandboxExecutor
 from img.oci import Platform
 from img.progress import silent
-from img.snapshot import OverlaySnapshotter
+from img.snapshot.overlay import OverlaySnapshotter
 from img.store import Store
 
 from .planning import AMD64, ARM64, Bases

@@ -17,7 +17,7 @@ from img.errors import ImgError
 from img.executor import SandboxExecutor
 from img.oci import ImageConfig, Platform
 from img.progress import Event, StepDone
-from img.snapshot import OverlaySnapshotter
+from img.snapshot.overlay import OverlaySnapshotter
 from img.store import Store
 
 from tests.unit.builder.planning import Bases

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
+from io import RawIOBase
 from pathlib import Path
 
 from img import _core
@@ -155,25 +156,27 @@ def _script_mount(op: RunOp, folder: Path) -> tuple[Mount, ...]:
 
 
 def _run_logged(step: Step, spec: RunSpec, veil: Veil) -> tuple[int, deque[str]]:
-    """Runs a container while a thread passes its output on as it comes."""
+    """Runs a container, whose output is passed on as it comes; gives its exit code and its last lines.
+
+    One thread does both, the output first: its pipe ends with the container, or earlier.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=_pass_on, args=(step, reading, veil, tail), daemon=True)
-    reader.start()
-    try:
-        code = step.site.executor.run(spec, output=writing)
-    finally:
-        os.close(writing)
-        reader.join()
-    return code, tail
+    with open(reading, "rb", buffering=0) as output, ExitStack() as held:
+        try:
+            container = held.enter_context(step.site.executor.start(spec, output=writing))
+        finally:
+            os.close(writing)
+        _pass_on(step, output, veil, tail)
+        return container.wait(), tail
 
 
-def _pass_on(step: Step, reading: int, veil: Veil, tail: deque[str]) -> None:
+def _pass_on(step: Step, output: RawIOBase, veil: Veil, tail: deque[str]) -> None:
     """Reads a container's output to its end: bytes for the log, text for people; keeps the last lines."""
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     rest = ""
     logs = step.site.logs
-    for piece in _pieces(reading, veil):
+    for piece in _pieces(output, veil):
         if logs is not None:
             logs.write(step.node.number, piece)
         text = decode(piece)
@@ -185,11 +188,10 @@ def _pass_on(step: Step, reading: int, veil: Veil, tail: deque[str]) -> None:
         tail.append(rest)
 
 
-def _pieces(reading: int, veil: Veil) -> Iterator[bytes]:
+def _pieces(output: RawIOBase, veil: Veil) -> Iterator[bytes]:
     """What comes through a pipe, as it comes, without what nobody may see."""
-    with open(reading, "rb", buffering=0) as stream:
-        while piece := stream.read(1 << 16):
-            if shown := veil(piece):
-                yield shown
-        if held := veil.rest():
-            yield held
+    while piece := output.read(1 << 16):
+        if shown := veil(piece):
+            yield shown
+    if held := veil.rest():
+        yield held

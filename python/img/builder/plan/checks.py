@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from img import regex
 from img.builder.plan.names import Names
 from img.dockerfile import checks, near
 from img.dockerfile import instructions as ins
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 UNKNOWN_BASE = "img.unknown-base"
 """A field of a config that stands for one which could not be had, and of all that is built on it."""
 
-_SECRET = re.compile(
+_SECRET = regex.compile(
     r"(?:_|^)(?:apikey|auth|credential|credentials|key|password|pword|passwd|secret|token)(?:_|$)",
     re.IGNORECASE,
 )
-_HARMLESS = re.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
+_HARMLESS = regex.compile(r"(?:_|^)(?:public|file|version)(?:_|$)", re.IGNORECASE)
 _ANY_NAME = "\0\0"
 """Stands for the whole context: no pattern of an ignore file matches it that does not match every name."""
 

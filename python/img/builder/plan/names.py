@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from img import regex
 from img.builder.plan.named import NamedContext, context_name
 from img.builder.plan.options import PlanOptions
 from img.builder.plan.stages import Use
@@ -21,7 +22,7 @@ from img.dockerfile.faults import fault
 from img.errors import InvalidReference, UsageError
 from img.oci import Platform, Reference
 
-_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_NUMBER = regex.compile(r"[+-]?[0-9]+", re.ASCII)
 
 
 class Names:

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from img import regex
 from img.builder.graph import GitOp, HttpOp
 from img.context import literal
 from img.dockerfile import instructions as ins
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 UNNAMED = "__unnamed__"
 """What a file is called whose URL ends without a name."""
 
-_WEB = re.compile(r"https?://", re.IGNORECASE)
+_WEB = regex.compile(r"https?://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from img import regex
 from img.errors import UsageError
 from img.oci import ImageConfig
 from img.values import replace
 
-STRAY = re.compile("[\ud800-\udfff]")
+STRAY = regex.compile("[\ud800-\udfff]")
 """A byte that was not UTF-8."""
 
-_HOST_NAME = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_HOST_NAME = regex.compile(r"(?=.{1,64}\Z)[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def host_name(build_args: Mapping[str, str]) -> str:

@@ -11,15 +11,16 @@ import re
 import shlex
 from collections.abc import Iterator
 
+from img import regex
 from img.dockerfile.checks.rules import finding
 from img.dockerfile.findings import Finding
 from img.dockerfile.instructions import Copy, Dockerfile, Mount, Run, Stage
 from img.values import dataclass
 
-_ENDS = re.compile(r"(?:&&|\|\||[;|&\n(){}])+")
+_ENDS = regex.compile(r"(?:&&|\|\||[;|&\n(){}])+")
 _FILLERS = frozenset({"sudo", "env", "exec", "command", "time", "then", "do", "else", "if", "!", "-E"})
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
-_ARCHIVE = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|lzma|Z)(?:\.\w+)?$", re.IGNORECASE)
+_ASSIGNMENT = regex.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+_ARCHIVE = regex.compile(r"\.(?:tar|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|lzma|Z)(?:\.\w+)?$", re.IGNORECASE)
 _GLOB = frozenset("*?[$")
 
 

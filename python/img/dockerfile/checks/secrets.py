@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from img import regex
+
 CONTENT_BYTES = 65536
 """How much of a file is worth looking at."""
 
@@ -26,13 +28,16 @@ _NAMES = frozenset(
         "id_ed25519",
     }
 )
-_PATHS = re.compile(r"(?:^|/)(?:\.aws/credentials|\.kube/config|\.config/gcloud/[^/]*credentials[^/]*)$")
-_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
+_PATHS = regex.compile(r"(?:^|/)(?:\.aws/credentials|\.kube/config|\.config/gcloud/[^/]*credentials[^/]*)$")
+_KEY = regex.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----")
 _CONTENTS: tuple[tuple[re.Pattern[str], re.Pattern[bytes]], ...] = (
-    (re.compile(r".*\.(?:pem|key)"), _KEY),
-    (re.compile(r"\.npmrc"), re.compile(rb"(?m)^[^#;\n]*_(?:authToken|auth|password)\s*=\s*(?!\$\{)\S")),
-    (re.compile(r"\.pypirc"), re.compile(rb"(?m)^\s*password\s*[=:]\s*\S")),
-    (re.compile(r"(?:config\.json|\.dockercfg)"), re.compile(rb'"auths"(?s:.*)"auth"\s*:\s*"[^"]')),
+    (regex.compile(r".*\.(?:pem|key)"), _KEY),
+    (
+        regex.compile(r"\.npmrc"),
+        regex.compile(rb"(?m)^[^#;\n]*_(?:authToken|auth|password)\s*=\s*(?!\$\{)\S"),
+    ),
+    (regex.compile(r"\.pypirc"), regex.compile(rb"(?m)^\s*password\s*[=:]\s*\S")),
+    (regex.compile(r"(?:config\.json|\.dockercfg)"), regex.compile(rb'"auths"(?s:.*)"auth"\s*:\s*"[^"]')),
 )
 
 
