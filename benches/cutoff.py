@@ -10,14 +10,13 @@ slow steps stand on its output. With an output-equality cut-off they are known; 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
 from pathlib import Path
 
 from benches import inputs
-from benches.measure import Ground, Identity, run
+from benches.measure import Ground, Identity, can_mount, run
 from benches.peers import Build, Buildah, Img, Peer
 from tests.support.registry import Registry
 
@@ -71,7 +70,7 @@ def main() -> None:
     parser.add_argument("--img", default=str(Path(sys.executable).parent / "img"))
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder=options.dir, identity=Identity(user=options.user), fresh=os.geteuid() == 0)
+    ground = Ground(folder=options.dir, identity=Identity(user=options.user), fresh=can_mount())
     with Registry(options.dir / "registry") as registry:
         base = registry.push_layout(inputs.busybox_layout(options.dir / "busybox"), "bench/base")
         place = context(options.dir / "cutoff", base)

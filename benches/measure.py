@@ -20,6 +20,11 @@ SAMPLE_SECONDS = 0.01
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def can_mount() -> bool:
+    """May whoever runs this make file systems on loop files and mount them?"""
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists()
+
+
 class Failed(RuntimeError):
     """A measured command failed; its figure would mean nothing."""
 

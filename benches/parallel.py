@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from benches import inputs
-from benches.measure import Failed, Ground, Identity, run
+from benches.measure import Failed, Ground, Identity, can_mount, run
 from benches.peers import Build, Buildah, Img, Peer
 from tests.support.registry import Registry
 
@@ -76,7 +76,7 @@ def main() -> int:
     tools: list[Peer] = [Img(name="img", identity=identity, program=asked.img)]
     if not asked.alone:
         tools.append(Buildah(name="buildah", identity=identity, program="buildah"))
-    ground = Ground(folder=folder, identity=identity, fresh=os.geteuid() == 0)
+    ground = Ground(folder=folder, identity=identity, fresh=can_mount())
     processors = len(os.sched_getaffinity(0))
     ideal = max(asked.seconds, asked.seconds * STAGES / processors)
     print("| four stages | ideal | " + " | ".join(tool.name for tool in tools) + " |")

@@ -188,12 +188,16 @@ class Buildah(Peer):
 
 
 def _own_limits() -> Command:
-    """This process's own limits for a RUN: the later buildah's defaults may be above what may be set."""
+    """Limits for a RUN that this process may set: the later buildah's defaults may be above those."""
     words = []
-    for name, number in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+    # podman lowers its own number of processes to this.
+    for name, number, most in (
+        ("nofile", resource.RLIMIT_NOFILE, 1 << 20),
+        ("nproc", resource.RLIMIT_NPROC, 32768),
+    ):
         _, hard = resource.getrlimit(number)
-        if hard != resource.RLIM_INFINITY:
-            words += ["--ulimit", f"{name}={hard}:{hard}"]
+        limit = most if hard == resource.RLIM_INFINITY else min(hard, most)
+        words += ["--ulimit", f"{name}={limit}:{limit}"]
     return words
 
 

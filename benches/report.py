@@ -47,16 +47,16 @@ def render(results: Results) -> str:
         INTRODUCTION.strip(),
         *_machines(results),
         "## Time",
-        _table(_time(results)),
+        table(_time(results)),
         "## Processor seconds and memory",
         COST.strip(),
-        _table(_cost(results)),
+        table(_cost(results)),
         *_sizes(results),
         "## Everything",
-        _table(_everything(results)),
+        table(_everything(results)),
         "## Sittings",
         "Which command gave which row, and when.",
-        _table(_sittings(results)),
+        table(_sittings(results)),
         "## Versions",
         "\n".join(_versions(results)),
     ]
@@ -109,7 +109,7 @@ def _peers(results: Results) -> list[str]:
 
 def _time(results: Results) -> list[list[str]]:
     peers = _peers(results)
-    table = [["row", "workload", "img", "goal", "met", *peers, "limits"]]
+    lines = [["row", "workload", "img", "goal", "met", *peers, "limits"]]
     for row in _rows(results):
         found = {figures.name: (sitting, figures) for sitting, figures in latest(results, row)}
         ours = found[REFERENCE][1]
@@ -119,8 +119,8 @@ def _time(results: Results) -> list[list[str]]:
         cells += [_beside(found.get(name)) for name in peers]
         limits = [figures for _, figures in found.values() if figures.limit]
         cells.append("; ".join(f"{one.name} {seconds(one.median_seconds) or one.problem}" for one in limits))
-        table.append(cells)
-    return table
+        lines.append(cells)
+    return lines
 
 
 def _beside(found: tuple[Sitting, Figures] | None) -> str:
@@ -143,7 +143,7 @@ def _shortly(problem: str) -> str:
 
 def _cost(results: Results) -> list[list[str]]:
     columns = [REFERENCE, *_peers(results)]
-    table = [
+    lines = [
         [
             "row",
             *(f"{name}, CPU" for name in columns),
@@ -158,8 +158,8 @@ def _cost(results: Results) -> list[list[str]]:
         cells = [row, *(seconds(one.median_cpu_seconds) if one else "" for one in there)]
         cells += [_megabytes(one.memory_bytes) if one else "" for one in there]
         cells.append(("yes" if ours.memory_bytes < MEMORY_GOAL_BYTES else "no") if ours.memory_bytes else "")
-        table.append(cells)
-    return table
+        lines.append(cells)
+    return lines
 
 
 def _megabytes(size: int) -> str:
@@ -168,21 +168,21 @@ def _megabytes(size: int) -> str:
 
 def _sizes(results: Results) -> list[str]:
     """What pushes left in their registries, beside what gzip -6 makes of the same tar."""
-    table = [["row", "who", "stored", "beside pigz -6"]]
+    lines = [["row", "who", "stored", "beside pigz -6"]]
     for row in ("3p-gzip", "3p-zstd"):
         found = [figures for _, figures in latest(results, row) if figures.stored_bytes]
         base = next((one.stored_bytes for one in found if one.name == "pigz -6"), 0)
         for one in found:
             share = f"{one.stored_bytes / base:.3f}" if base else ""
-            table.append([row, one.name, f"{one.stored_bytes / 1e6:.1f} MB", share])
-    if len(table) == 1:
+            lines.append([row, one.name, f"{one.stored_bytes / 1e6:.1f} MB", share])
+    if len(lines) == 1:
         return []
     goal = f"`img`'s gzip must be no larger than {SIZE_GOAL} of gzip -6's."
-    return ["## What a push stores", goal, _table(table)]
+    return ["## What a push stores", goal, table(lines)]
 
 
 def _everything(results: Results) -> list[list[str]]:
-    table = [["row", "who", "as", "median", "least", "most", "runs", "CPU", "memory", "by img's", "date"]]
+    lines = [["row", "who", "as", "median", "least", "most", "runs", "CPU", "memory", "by img's", "date"]]
     for row in _rows(results):
         for sitting, one in latest(results, row):
             ratio = sitting.ratio(one.name)
@@ -197,8 +197,8 @@ def _everything(results: Results) -> list[list[str]]:
                     _megabytes(one.memory_bytes),
                 ]
                 cells.append("" if math.isnan(ratio) or one.name == REFERENCE else _times(ratio))
-            table.append([*cells, sitting.date])
-    return table
+            lines.append([*cells, sitting.date])
+    return lines
 
 
 def _sittings(results: Results) -> list[list[str]]:
@@ -240,6 +240,7 @@ def _versions(results: Results) -> list[str]:
     return [f"- {name}: {'; before: '.join(versions[name])}" for name in order]
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows, the first one the heads, as Markdown."""
     lines = ["| " + " | ".join(cell for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import fcntl
-import os
 import shlex
 import socket
 import sys
@@ -20,12 +19,13 @@ from pathlib import Path
 
 from benches import inputs, later, machine, report, results
 from benches.contest import Turns, of_limit, of_peer, sit
-from benches.measure import Failed, Ground, Identity
+from benches.measure import Failed, Ground, Identity, can_mount
 from benches.peers import Peer, all_peers
 from benches.workloads import LINES, Workloads, chosen
 from tests.support.registry import Registry
 
 HERE = Path(__file__).resolve().parent
+OUT = HERE / "out"
 FULL_SIZE_GB = 16
 
 
@@ -44,18 +44,18 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--img", default=str(Path(sys.executable).parent / "img"), help="the img to measure")
     add("--new", type=Path, metavar="FOLDER", help="root of a later Debian, made where it is not there yet")
     add("--suite", default="sid", help="which Debian that is (default: sid)")
-    add(
-        "--out",
-        type=Path,
-        help="where results.json and RESULTS.md go (default: benches/; another scale's: --dir)",
-    )
+    add("--out", type=Path, help="where results.json and RESULTS.md go (default: benches/out/)")
+    add("--publish", action="store_true", help="they go to benches/, to be committed")
     add("--report", action="store_true", help="run nothing: make RESULTS.md of results.json again")
     asked = parser.parse_args(words)
     try:
         asked.rows = chosen([word for word in asked.rows.split(",") if word])
     except ValueError as error:
         parser.error(str(error))
-    asked.out = asked.out or (HERE if asked.scale == 1.0 else asked.dir / f"scale-{asked.scale:g}")
+    if asked.publish and asked.scale != 1.0:
+        parser.error("--publish is for inputs of full size")
+    kept = OUT if asked.scale == 1.0 else OUT / f"scale-{asked.scale:g}"
+    asked.out = HERE if asked.publish else asked.out or kept
     return asked
 
 
@@ -102,7 +102,7 @@ def measure(asked: argparse.Namespace, folder: Path, note: Callable[[results.Sit
     size_gb = max(1, round(FULL_SIZE_GB * asked.scale))
     # A place's path is short: podman refuses long ones, and so do sockets.
     ground = Ground(
-        folder=asked.dir / "g", identity=Identity(user=asked.user), fresh=os.geteuid() == 0, size_gb=size_gb
+        folder=asked.dir / "g", identity=Identity(user=asked.user), fresh=can_mount(), size_gb=size_gb
     )
     contestants, port, well = peers(asked), free_port(), True
     with Registry(folder / "registry") as registry:
