@@ -26,9 +26,9 @@ unit: ## The tests that need no other program; ARGS goes to pytest.
 	@scripts/setup.sh demo
 	@.venv/bin/python -m pytest tests/unit tests/suites tests/spec tests/fuzz $(ARGS)
 
-bench: ## Whole-command figures beside buildah; ARGS goes to benches.run.
+bench: ## Figures beside buildah, the quick rows; ARGS goes to benches.run instead (benches/README.md).
 	@scripts/setup.sh test
-	@.venv/bin/python -m benches.run $(ARGS)
+	@.venv/bin/python -m benches.run $(or $(ARGS),--rows 1,2,4,5,7,11 --peers buildah --runs 3)
 
 clean: ## Removes what was built here.
 	rm -rf .venv dist target

@@ -10,15 +10,14 @@ slow steps stand on its output. With an output-equality cut-off they are known; 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
 from pathlib import Path
 
 from benches import inputs
-from benches.measure import Ground, Identity, run
-from benches.run import Tool
+from benches.measure import Ground, Identity, can_mount, run
+from benches.peers import Build, Buildah, Img, Peer
 from tests.support.registry import Registry
 
 SLOW_STEPS = 10
@@ -51,15 +50,16 @@ def source(folder: Path, number: int) -> None:
     (folder / "main.src").write_text(f"# comment {number}\n{code}\n")
 
 
-def measure(tool: Tool, place: Path, base: str, ground: Ground, number: int) -> float:
+def measure(tool: Peer, place: Path, base: str, ground: Ground, number: int) -> float:
     """Builds once, untimed; changes the comment; gives the seconds of the build after that."""
     log = ground.folder / "log"
+    build = Build(context=place, dockerfile=place / "Dockerfile")
     with ground.place() as home:
         source(place, 2 * number)
-        for command in (tool.pull(home, base), tool.build(home, place)):
+        for command in (tool.pull(home, base), tool.build(home, build)):
             run(ground.identity.wrap(command, home), home, log)
         source(place, 2 * number + 1)
-        return run(ground.identity.wrap(tool.build(home, place), home), home, log)
+        return run(ground.identity.wrap(tool.build(home, build), home), home, log)
 
 
 def main() -> None:
@@ -70,13 +70,13 @@ def main() -> None:
     parser.add_argument("--img", default=str(Path(sys.executable).parent / "img"))
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder=options.dir, identity=Identity(user=options.user), fresh=os.geteuid() == 0)
+    ground = Ground(folder=options.dir, identity=Identity(user=options.user), fresh=can_mount())
     with Registry(options.dir / "registry") as registry:
         base = registry.push_layout(inputs.busybox_layout(options.dir / "busybox"), "bench/base")
         place = context(options.dir / "cutoff", base)
-        tools = [Tool(name="img", program=options.img)]
+        tools: list[Peer] = [Img(name="img", identity=ground.identity, program=options.img)]
         if shutil.which("buildah"):
-            tools.append(Tool(name="buildah", program="buildah"))
+            tools.append(Buildah(name="buildah", identity=ground.identity, program="buildah"))
         seconds: dict[str, list[float]] = {tool.name: [] for tool in tools}
         for number in range(options.runs):
             for tool in tools:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.layout import write_busybox, write_layout
+from tests.support.layout import busybox_items, tar_of, write_busybox, write_layout
 
 WORDS = b"the quick brown layer jumps over the lazy manifest and never looks back at its digest again "
 
@@ -122,3 +122,8 @@ def busybox_layout(folder: Path) -> Path:
         write_busybox(folder)
         _done(folder)
     return folder
+
+
+def busybox_tar() -> bytes:
+    """The base image's root, as a plain tar."""
+    return tar_of(busybox_items())

@@ -1,4 +1,8 @@
-"""Times a command and weighs its process tree; gives each run a fresh file system where root can."""
+"""Times a command and weighs its process tree; gives each run a fresh file system where root can.
+
+`observe` is the one place where anything is timed. `Ground` makes the places that the timed commands write
+to. Who they run as says `Identity`. Nothing here knows what is measured.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,19 @@ import contextlib
 import os
 import shutil
 import subprocess
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 SAMPLE_SECONDS = 0.01
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def can_mount() -> bool:
+    """May whoever runs this make file systems on loop files and mount them?"""
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists()
 
 
 class Failed(RuntimeError):
@@ -41,7 +52,14 @@ class Identity:
 
 @dataclass(frozen=True, kw_only=True)
 class Ground:
-    """Makes a place for each run."""
+    """Makes a place for each run.
+
+    Attributes:
+        folder: Places, and the loop files below them, lie here.
+        identity: Who owns a place, where `place` is not told.
+        fresh: Each place is an ext4 of its own on a loop file; needs root.
+        size_gb: How large that is at most. The file is sparse.
+    """
 
     folder: Path
     identity: Identity
@@ -49,28 +67,57 @@ class Ground:
     size_gb: int = 16
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Path]:
-        """An empty folder of the identity: on its own new ext4 as root, else on the disk that is there."""
-        spot = self.folder / "ground"
-        image = self.folder / "ground.ext4"
+    def place(
+        self,
+        name: str = "ground",
+        *,
+        identity: Identity | None = None,
+        source: Path | None = None,
+        keep: Path | None = None,
+    ) -> Iterator[Path]:
+        """A folder of the identity: on its own ext4 as root, else on the disk that is there.
+
+        Args:
+            name: Places of different names may be open at once.
+            identity: Whose folder it is; by default the ground's.
+            source: File system that an earlier place kept; the place starts as a copy of it.
+            keep: Where the file system goes when the place is closed without an error, instead of away.
+                Only a fresh place has one to keep.
+        """
+        spot = self.folder / name
+        image = self.folder / f"{name}.ext4"
+        owner = identity or self.identity
         spot.mkdir(parents=True, exist_ok=True)
         if self.fresh:
-            _quiet("truncate", "-s", f"{self.size_gb}G", str(image))
-            _quiet("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", str(image))
+            self._make(image, source)
             _quiet("mount", "-o", "loop", str(image), str(spot))
         home = spot / "home"
+        done = False
         try:
-            home.mkdir()
-            (home / "run").mkdir(mode=0o700)
-            if self.identity.user:
-                _quiet("chown", "-R", f"{self.identity.user}:", str(home))
+            if source is None:
+                home.mkdir()
+                (home / "run").mkdir(mode=0o700)
+                if owner.user:
+                    _quiet("chown", "-R", f"{owner.user}:", str(home))
             yield home
+            done = True
         finally:
             if self.fresh:
-                _quiet("umount", str(spot))
-                image.unlink()
+                _quiet("umount", "--recursive", str(spot))
+                if keep is not None and done:
+                    image.replace(keep)
+                else:
+                    image.unlink()
+                spot.rmdir()
             else:
                 self._remove(spot)
+
+    def _make(self, image: Path, source: Path | None) -> None:
+        if source is not None:
+            _quiet("cp", "--sparse=always", "--reflink=auto", str(source), str(image))
+            return
+        _quiet("truncate", "-s", f"{self.size_gb}G", str(image))
+        _quiet("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", "-m", "0", str(image))
 
     def _remove(self, spot: Path) -> None:
         if os.geteuid() == 0:
@@ -85,44 +132,82 @@ def _quiet(*command: str) -> None:
         raise Failed(f"{' '.join(command)}\n{done.stderr}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one command took.
+
+    Attributes:
+        seconds: By the clock, from its start to its end.
+        cpu_seconds: User and system time of its process tree, and of the daemons beside it meanwhile.
+        memory_bytes: Peak of the tree's summed proportional set sizes, with the daemons'; 0: not weighed.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    memory_bytes: int = 0
+
+
+def observe(
+    command: list[str],
+    cwd: Path,
+    log: Path,
+    *,
+    daemons: Sequence[int] = (),
+    weigh_seconds: float = 0,
+) -> Sample:
+    """Runs a command to its end.
+
+    Args:
+        log: Its output goes here.
+        daemons: Processes whose trees belong to what is measured.
+        weigh_seconds: How often memory is sampled; 0: never. Often disturbs what is timed.
+    Raises:
+        Failed: it ended with another code than 0; the message holds the end of its output.
+    """
+    before = sum(_cpu(pid) for pid in daemons)
+    with log.open("wb") as file:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        with _scales([process.pid, *daemons], weigh_seconds) as peak:
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise Failed(f"{' '.join(command)}\n{log.read_text(errors='replace')[-2000:]}")
+    beside = sum(_cpu(pid) for pid in daemons) - before
+    cpu = usage.ru_utime + usage.ru_stime + max(0.0, beside)
+    return Sample(seconds=seconds, cpu_seconds=cpu, memory_bytes=peak[0])
+
+
 def run(command: list[str], cwd: Path, log: Path) -> float:
     """Runs a command to its end; gives its seconds.
 
     Raises:
         Failed: it ended with another code than 0; the message holds the end of its output.
     """
-    with log.open("wb") as file:
-        start = time.perf_counter()
-        done = subprocess.run(
-            command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
-        )
-        seconds = time.perf_counter() - start
-    if done.returncode:
-        raise Failed(f"{' '.join(command)}\n{log.read_text(errors='replace')[-2000:]}")
-    return seconds
+    return observe(command, cwd, log).seconds
 
 
-def peak_memory(command: list[str], cwd: Path, log: Path) -> int:
-    """Runs a command to its end; gives the peak of its tree's proportional set size, in bytes.
+@contextlib.contextmanager
+def _scales(pids: list[int], every_seconds: float) -> Iterator[list[int]]:
+    """Samples the trees from a thread; the one number of the list is the highest sum so far."""
+    peak = [0]
+    if not every_seconds:
+        yield peak
+        return
+    over = threading.Event()
 
-    Sampled, so never run together with a timing.
-    """
-    peak = 0
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        while not _ended(process):
-            peak = max(peak, sum(_weight(pid) for pid in _tree(process.pid)))
-    if process.returncode:
-        raise Failed(f"{' '.join(command)}\n{log.read_text(errors='replace')[-2000:]}")
-    return peak
+    def sample() -> None:
+        while not over.wait(every_seconds):
+            peak[0] = max(peak[0], sum(_weight(one) for pid in pids for one in _tree(pid)))
 
-
-def _ended(process: subprocess.Popen[bytes]) -> bool:
+    thread = threading.Thread(target=sample)
+    thread.start()
     try:
-        process.wait(SAMPLE_SECONDS)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+        yield peak
+    finally:
+        over.set()
+        thread.join()
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -138,6 +223,19 @@ def _tree(pid: int) -> Iterator[int]:
             continue
         for child in children:
             yield from _tree(int(child))
+
+
+def _cpu(pid: int) -> float:
+    """Seconds of a tree that lives on: its processes', and those of children that they waited for."""
+    total = 0
+    for one in _tree(pid):
+        try:
+            # The name, in parentheses, may hold anything; the times are fields 14 to 17.
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        total += sum(int(field) for field in fields[11:15])
+    return total / TICKS
 
 
 def _weight(pid: int) -> int:

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from benches import inputs
-from benches.measure import Failed, Ground, Identity, run
-from benches.run import Tool
+from benches.measure import Failed, Ground, Identity, can_mount, run
+from benches.peers import Build, Buildah, Img, Peer
 from tests.support.registry import Registry
 
 STAGES = 4
@@ -46,16 +46,17 @@ def write_context(folder: Path, base: str, work: str) -> Path:
     return folder
 
 
-def measure(tools: list[Tool], ground: Ground, context: Path, base: str, jobs: int, runs: int) -> list[float]:
+def measure(tools: list[Peer], ground: Ground, context: Path, base: str, jobs: int, runs: int) -> list[float]:
     """The medians of a build without a cache, the base pulled before, the tools in turns."""
     seconds: dict[str, list[float]] = {tool.name: [] for tool in tools}
+    build = Build(context=context, dockerfile=context / "Dockerfile", flags=("--no-cache",), jobs=jobs)
     log = ground.folder / "log"
     for _ in range(runs):
         for tool in tools:
             with ground.place() as home:
                 run(ground.identity.wrap(tool.pull(home, base), home), home, log)
-                command = tool.build(home, context, "--no-cache", "--jobs", str(jobs))
-                seconds[tool.name].append(run(ground.identity.wrap(command, home), home, log))
+                command = ground.identity.wrap(tool.build(home, build), home)
+                seconds[tool.name].append(run(command, home, log))
     return [statistics.median(seconds[tool.name]) for tool in tools]
 
 
@@ -71,10 +72,11 @@ def main() -> int:
     asked = parser.parse_args()
     folder = asked.dir / "parallel"
     folder.mkdir(parents=True, exist_ok=True)
-    tools = [Tool(name="img", program=asked.img)]
+    identity = Identity()
+    tools: list[Peer] = [Img(name="img", identity=identity, program=asked.img)]
     if not asked.alone:
-        tools.append(Tool(name="buildah", program="buildah"))
-    ground = Ground(folder=folder, identity=Identity(), fresh=os.geteuid() == 0)
+        tools.append(Buildah(name="buildah", identity=identity, program="buildah"))
+    ground = Ground(folder=folder, identity=identity, fresh=can_mount())
     processors = len(os.sched_getaffinity(0))
     ideal = max(asked.seconds, asked.seconds * STAGES / processors)
     print("| four stages | ideal | " + " | ".join(tool.name for tool in tools) + " |")

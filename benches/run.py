@@ -1,194 +1,172 @@
-"""Makes the inputs, runs `img` beside buildah in turns, prints one table of medians.
+"""Makes the inputs, runs `img` beside its peers in turns, and writes one table.
 
-    python -m benches.run [--only abcdef] [--runs 5] [--scale 1.0] [--user NAME --img PATH]
+    python -m benches.run [--rows 1,3p,6] [--peers buildah,buildkit] [--runs 5] [--user NAME --img PATH]
 
-See benches/README.md for what each row is and how to read it.
+What is measured goes into results.json, row by row as it comes; RESULTS.md is made from that. See
+benches/README.md for what each row is, how to read it, and how to measure as an ordinary user.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import statistics
+import datetime
+import fcntl
+import shlex
+import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from benches import inputs
-from benches.measure import Failed, Ground, Identity, peak_memory, run
+from benches import inputs, later, machine, report, results
+from benches.contest import Turns, of_limit, of_peer, sit
+from benches.measure import Failed, Ground, Identity, can_mount
+from benches.peers import Peer, all_peers
+from benches.workloads import LINES, Workloads, chosen
 from tests.support.registry import Registry
 
-Command = list[str]
+HERE = Path(__file__).resolve().parent
+OUT = HERE / "out"
+FULL_SIZE_GB = 16
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tool:
-    """How one program builds and pulls. Each method gives a whole command; `home` holds its store."""
-
-    name: str
-    program: str
-
-    def build(self, home: Path, context: Path, *flags: str) -> Command:
-        """Builds `context` into the local store."""
-        if self.name == "img":
-            return [self.program, "--state", f"{home}/store", "build", *flags, "-t", "bench:1", str(context)]
-        options = ["bud", "--isolation=chroot", "--layers", "--tls-verify=false", *flags]
-        return [*self._buildah(home), *options, "-t", "bench:1", str(context)]
-
-    def pull(self, home: Path, reference: str) -> Command:
-        """Pulls an image to a ready root."""
-        if self.name == "img":
-            return [self.program, "--state", f"{home}/store", "pull", reference]
-        return [*self._buildah(home), "pull", "--quiet", "--tls-verify=false", reference]
-
-    def _buildah(self, home: Path) -> Command:
-        storage = ["--root", f"{home}/store", "--runroot", f"{home}/run/storage"]
-        return [self.program, *storage, "--storage-driver", "overlay"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """One row: commands that come before, untimed, and the one that is measured."""
-
-    key: str
-    title: str
-    before: Callable[[Tool, Path], list[Command]]
-    timed: Callable[[Tool, Path], Command]
-
-
-def workloads(folder: Path, registry: Registry, scale: inputs.Scale) -> dict[str, Callable[[], Workload]]:
-    """The rows, each made (inputs and all) only where it is asked for."""
-    base = registry.push_layout(inputs.busybox_layout(folder / "busybox"), "bench/base")
-
-    def context(name: str, dockerfile: str) -> Path:
-        place = folder / name
-        place.mkdir(exist_ok=True)
-        (place / "Dockerfile").write_text(dockerfile)
-        return place
-
-    def runs() -> Workload:
-        lines = "".join("RUN true\n" for _ in range(30))
-        place = context("runs", f"FROM {base}\n{lines}")
-        return Workload(
-            key="a",
-            title="FROM busybox + 30 RUN true, no cache",
-            before=lambda tool, home: [tool.pull(home, base)],
-            timed=lambda tool, home: tool.build(home, place, "--no-cache"),
-        )
-
-    def copy(key: str, name: str, title: str, make: Callable[[Path, inputs.Scale], Path]) -> Workload:
-        place = context(name, f"FROM {base}\nCOPY data /data\n")
-        make(place / "data", scale)
-        return Workload(
-            key=key,
-            title=title,
-            before=lambda tool, home: [tool.pull(home, base)],
-            timed=lambda tool, home: tool.build(home, place),
-        )
-
-    def cached(key: str, name: str, title: str, count: inputs.Scale) -> Workload:
-        lines = "".join(f"ENV V{n}={n}\n" if n % 2 else f"RUN echo {n} > /n{n}\n" for n in range(18))
-        place = context(name, f"FROM {base}\nCOPY data /data\n{lines}")
-        inputs.small_files(place / "data", count)
-        (place / "Cached").write_text((place / "Dockerfile").read_text())
-        (place / "Dockerfile").write_text(f"FROM {base}\nCOPY data /data\n")
-        flags = ("-f", str(place / "Cached"))
-        return Workload(
-            key=key,
-            title=title,
-            before=lambda tool, home: [tool.pull(home, base), tool.build(home, place, *flags)],
-            timed=lambda tool, home: tool.build(home, place, *flags),
-        )
-
-    def pull() -> Workload:
-        layout = inputs.image_layout(folder / "image", scale)
-        reference = registry.push_layout(layout, "bench/image")
-        return Workload(
-            key="e",
-            title="pull of a 1.1 GB image, 4 layers, 60,000 entries",
-            before=lambda tool, home: [],
-            timed=lambda tool, home: tool.pull(home, reference),
-        )
-
-    return {
-        "a": runs,
-        "b": lambda: copy("b", "large", "COPY of 1 GB in 2,000 files", inputs.large_files),
-        "c": lambda: copy("c", "small", "COPY of 100,000 small files", inputs.small_files),
-        "d": lambda: cached("d", "small", "20 instructions over those 100,000 files, all cached", scale),
-        "e": pull,
-        "f": lambda: cached(
-            "f", "few", "20 instructions over 100 files, all cached", inputs.Scale(factor=0.001)
-        ),
-    }
-
-
-def measure(workload: Workload, tools: list[Tool], ground: Ground, count: int) -> list[str]:
-    """Runs a row, the tools in turns; gives its table cells."""
-    seconds: dict[str, list[float]] = {tool.name: [] for tool in tools}
-    memory: dict[str, int] = {}
-    log = ground.folder / "log"
-    for number in range(count + 1):
-        for tool in tools:
-            with ground.place() as home:
-                for command in workload.before(tool, home):
-                    run(ground.identity.wrap(command, home), home, log)
-                command = ground.identity.wrap(workload.timed(tool, home), home)
-                if number == count:
-                    memory[tool.name] = peak_memory(command, home, log)
-                else:
-                    seconds[tool.name].append(run(command, home, log))
-            print(f"  {workload.key} {tool.name} {number + 1}/{count + 1}", file=sys.stderr)
-    medians = [statistics.median(seconds[tool.name]) for tool in tools]
-    cells = [f"({workload.key}) {workload.title}", ground.identity.label]
-    cells += [f"{median:.2f} s" for median in medians]
-    cells.append(f"{medians[-1] / medians[0]:.1f} x" if len(medians) > 1 else "")
-    cells += [f"{memory[tool.name] >> 20} MB" for tool in tools]
-    return cells
-
-
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benches.run", description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="abcdef", help="letters of the rows to run (default: all)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of each tool (default: 5)")
-    parser.add_argument("--scale", type=float, default=1.0, help="size of the inputs (default: 1.0)")
-    parser.add_argument(
-        "--dir", type=Path, default=Path("/var/tmp/img-bench"), help="inputs and stores go here"
+    add = parser.add_argument
+    add("--rows", default=",".join(LINES), help=f"rows to run, of {', '.join(LINES)} (default: all)")
+    add("--peers", default="buildkit,buildah", help="who runs beside img: names, all, or none")
+    add("--runs", type=int, default=5, help="timed runs of img and of the limits (default: 5)")
+    add("--peer-runs", type=int, default=0, help="timed runs of each peer (default: as --runs)")
+    add("--no-limits", action="store_true", help="without the programs that do a part of the work alone")
+    add("--scale", type=float, default=1.0, help="size of the inputs (default: 1.0)")
+    add("--dir", type=Path, default=Path("/var/tmp/img-bench"), help="inputs and stores go here")
+    add("--user", default="", help="as root: run img, and buildah-user, as this user")
+    add("--img", default=str(Path(sys.executable).parent / "img"), help="the img to measure")
+    add("--new", type=Path, metavar="FOLDER", help="root of a later Debian, made where it is not there yet")
+    add("--suite", default="sid", help="which Debian that is (default: sid)")
+    add("--out", type=Path, help="where results.json and RESULTS.md go (default: benches/out/)")
+    add("--publish", action="store_true", help="they go to benches/, to be committed")
+    add("--report", action="store_true", help="run nothing: make RESULTS.md of results.json again")
+    asked = parser.parse_args(words)
+    try:
+        asked.rows = chosen([word for word in asked.rows.split(",") if word])
+    except ValueError as error:
+        parser.error(str(error))
+    if asked.publish and asked.scale != 1.0:
+        parser.error("--publish is for inputs of full size")
+    kept = OUT if asked.scale == 1.0 else OUT / f"scale-{asked.scale:g}"
+    asked.out = HERE if asked.publish else asked.out or kept
+    return asked
+
+
+def peers(asked: argparse.Namespace) -> list[Peer]:
+    """img, and whom `--peers` names.
+
+    Raises:
+        Failed: it names one that there is not, or the later Debian cannot be made.
+    """
+    inside: tuple[str, ...] = ()
+    if asked.new is not None:
+        later.make(asked.new, asked.suite)
+        inside = later.words(asked.new, asked.dir)
+    known = all_peers(asked.img, Identity(user=asked.user), Identity(), inside)
+    wanted = {"all": [peer.name for peer in known], "none": []}.get(asked.peers, asked.peers.split(","))
+    names = [peer.name for peer in known]
+    for name in wanted:
+        if name not in names:
+            raise Failed(f"no peer {name}; there are {', '.join(names[1:])}, all and none")
+    return [peer for peer in known if peer.name == results.REFERENCE or peer.name in wanted]
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on; the places' registries take it in turns."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def workloads(folder: Path, scale: inputs.Scale, registry: Registry, port: int) -> Workloads:
+    """The rows, over the benches' registry; a layout is pushed to it once."""
+    pushed: dict[tuple[Path, str], str] = {}
+
+    def push(layout: Path, name: str) -> str:
+        if (layout, name) not in pushed:
+            pushed[layout, name] = registry.push_layout(layout, name)
+        return pushed[layout, name]
+
+    return Workloads(folder=folder, push=push, host=f"127.0.0.1:{port}", scale=scale)
+
+
+def measure(asked: argparse.Namespace, folder: Path, note: Callable[[results.Sitting], None]) -> bool:
+    """Runs the rows; hands on each as it ends. True where everybody that could run did."""
+    size_gb = max(1, round(FULL_SIZE_GB * asked.scale))
+    # A place's path is short: podman refuses long ones, and so do sockets.
+    ground = Ground(
+        folder=asked.dir / "g", identity=Identity(user=asked.user), fresh=can_mount(), size_gb=size_gb
     )
-    parser.add_argument("--user", default="", help="as root: run the commands as this user")
-    parser.add_argument("--img", default=str(Path(sys.executable).parent / "img"), help="the img to measure")
-    parser.add_argument("--alone", action="store_true", help="img only, without buildah")
-    return parser.parse_args()
+    contestants, port, well = peers(asked), free_port(), True
+    with Registry(folder / "registry") as registry:
+        rows = workloads(folder, inputs.Scale(factor=asked.scale), registry, port)
+        for key in asked.rows:
+            row = rows.row(key)
+            limits = () if asked.no_limits else row.limits
+            turns = Turns(
+                row=row,
+                ground=ground,
+                contestants=[
+                    *(of_peer(peer, row) for peer in contestants),
+                    *(of_limit(limit, ground.identity) for limit in limits),
+                ],
+                port=port,
+                runs=asked.runs,
+                peer_runs=asked.peer_runs or asked.runs,
+            )
+            sitting = sit(
+                turns,
+                date=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+                command=shlex.join(["python", "-m", "benches.run", *sys.argv[1:]]),
+                machine=machine.describe(folder, fresh=ground.fresh),
+                scale=asked.scale,
+            )
+            well &= not any(one.problem.startswith("failed") for one in sitting.figures.values())
+            note(sitting)
+    return well
+
+
+def write(folder: Path, known: results.Results) -> str:
+    """Writes both files; gives the page."""
+    results.save(known, folder / "results.json")
+    page = report.render(known)
+    (folder / "RESULTS.md").write_text(page)
+    return page
 
 
 def main() -> int:
-    """Runs what was asked for and prints the table."""
+    """Runs what was asked for and prints the page."""
     asked = arguments()
-    scale = inputs.Scale(factor=asked.scale)
     folder = asked.dir / f"scale-{asked.scale:g}"
     folder.mkdir(parents=True, exist_ok=True)
-    tools = [Tool(name="img", program=asked.img)]
-    if not asked.alone:
-        tools.append(Tool(name="buildah", program="buildah"))
-    identity = Identity(user=asked.user)
-    ground = Ground(folder=folder, identity=identity, fresh=os.geteuid() == 0)
-    names = [tool.name for tool in tools]
-    rows = [["workload", "as", *names, "ratio", *(f"{name}, memory" for name in names)]]
-    failed = False
-    with Registry(folder / "registry") as registry:
-        known = workloads(folder, registry, scale)
-        for key in asked.only:
-            try:
-                rows.append(measure(known[key](), tools, ground, asked.runs))
-            except Failed as error:
-                print(f"({key}) failed: {error}", file=sys.stderr)
-                failed = True
-    for number, row in enumerate(rows):
-        print("| " + " | ".join(row) + " |")
-        if number == 0:
-            print("|" + "---|" * len(row))
-    return 1 if failed else 0
+    asked.out.mkdir(parents=True, exist_ok=True)
+    known = results.load(asked.out / "results.json")
+    if asked.report:
+        write(asked.out, known)
+        return 0
+
+    def note(sitting: results.Sitting) -> None:
+        nonlocal known
+        known = known.with_sitting(sitting)
+        write(asked.out, known)
+
+    with (asked.dir / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (asked.dir / "g").mkdir(exist_ok=True)
+        try:
+            well = measure(asked, folder, note)
+        except Failed as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(write(asked.out, known))
+    return 0 if well else 1
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ See benches/README.md for how to read its table. Each machine is a store of its 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from benches import inputs
-from benches.measure import Failed, Ground, Identity, run
+from benches.measure import Failed, Ground, Identity, can_mount, run
 from tests.support.registry import Registry
 
 Command = list[str]
@@ -69,7 +68,7 @@ def main() -> int:
     folder = asked.dir / "share"
     context = folder / "context"
     context.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder=folder, identity=Identity(), fresh=os.geteuid() == 0)
+    ground = Ground(folder=folder, identity=Identity(), fresh=can_mount())
     log = folder / "log"
     with Registry(folder / "registry") as registry:
         base = registry.push_layout(inputs.busybox_layout(folder / "busybox"), "bench/base")

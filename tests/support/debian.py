@@ -11,7 +11,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from tests.support import hosts
@@ -39,15 +39,32 @@ def debian_layout() -> Path:
         if not (layout / "index.json").exists():
             hosts.remove_tree(layout)
             archive = cache_folder() / "debian.tar"
-            _mmdebstrap(archive)
+            codename = _release()["VERSION_CODENAME"]
+            _mmdebstrap(archive, codename, dict.fromkeys(_sources(codename)))
             write_layout(layout, [archive.read_bytes()], {"Env": ENVIRONMENT, "Cmd": ["bash"]})
             archive.unlink()
     return layout
 
 
-def _mmdebstrap(archive: Path) -> None:
+def write_root(folder: Path, suite: str, packages: Iterable[str]) -> None:
+    """Makes the root of another suite as a folder, with these packages, out of the same archive; as root.
+
+    Raises:
+        RuntimeError: mmdebstrap failed; what it began is removed.
+    """
     codename = _release()["VERSION_CODENAME"]
-    sources = "\n".join(dict.fromkeys(_sources(codename)))
+    # The suite's updates may not exist; what is wanted is a release as it came out.
+    lines = [line for line in _sources(codename) if f" {codename} " in line]
+    sources = dict.fromkeys(line.replace(f" {codename} ", f" {suite} ") for line in lines)
+    try:
+        _mmdebstrap(folder, suite, sources, f"--include={','.join(packages)}")
+    except RuntimeError:
+        hosts.remove_tree(folder)
+        raise
+
+
+def _mmdebstrap(target: Path, codename: str, lines: Iterable[str], *more: str) -> None:
+    sources = "\n".join(lines)
     command = ["mmdebstrap", "--variant=apt", "--quiet"]
     command += [f"--mode={'root' if hosts.is_root() else 'unshare'}"]
     command += [f"--aptopt={option}" for option in _options()]
@@ -59,10 +76,11 @@ def _mmdebstrap(archive: Path) -> None:
     if "https://" in sources and authorities.exists():
         inner = f'"$1"{shlex.quote(str(authorities))}'
         command += [f'--customize-hook=mkdir -p "$1/etc/ssl/certs" && cp {authorities} {inner}']
-    command += [codename, str(archive), "-"]
+    command += [*more, codename, str(target), "-"]
     done = subprocess.run(command, input=sources, capture_output=True, text=True, check=False)
     if done.returncode:
-        archive.unlink(missing_ok=True)
+        if target.is_file():
+            target.unlink()
         raise RuntimeError(f"{shlex.join(command)}\n{sources}\n{done.stderr}")
 
 

@@ -26,10 +26,16 @@ class Registry:
         host: `127.0.0.1:<port>`, the registry part of references into it.
     """
 
-    def __init__(self, folder: Path, *, htpasswd: str = "") -> None:
-        """Starts nothing yet. `htpasswd`: lines of user names and bcrypt hashes, or none."""
+    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0) -> None:
+        """Starts nothing yet.
+
+        Args:
+            htpasswd: Lines of user names and bcrypt hashes, or none.
+            port: A free port, for a registry that is to be found again where it was; 0: any.
+        """
         self.folder = folder
         self.host = ""
+        self._port = port
         self._htpasswd = htpasswd
         self._process: subprocess.Popen[str] | None = None
 
@@ -76,7 +82,7 @@ class Registry:
                 "filesystem": {"rootdirectory": str(self.folder / "data")},
                 "delete": {"enabled": True},
             },
-            "http": {"addr": "127.0.0.1:0"},
+            "http": {"addr": f"127.0.0.1:{self._port}"},
         }
         if self._htpasswd:
             path = self.folder / "htpasswd"
