@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 __all__ = [
     "ApplyStats",
+    "BlobGrowth",
     "BlobSink",
     "ChunkedFolder",
     "Container",
@@ -25,6 +26,7 @@ __all__ = [
     "IndexModes",
     "Namespace",
     "Packed",
+    "PackedBlob",
     "Selected",
     "Selection",
     "TreeRecord",
@@ -32,6 +34,7 @@ __all__ = [
     "change_mode",
     "chunk_folder",
     "compare_listings",
+    "compression_level",
     "copy_layer",
     "default_seccomp",
     "disk_usage",
@@ -40,6 +43,7 @@ __all__ = [
     "make_directory",
     "mount_memory",
     "mount_overlay",
+    "pack_blob",
     "pack_layer",
     "read_in_layers",
     "remove_tree",
@@ -189,30 +193,92 @@ class Packed:
     """`blake3:<hex>` over everything but times."""
     entries: int
     """0 means that nothing changed."""
-    digest: str | None
-    """sha256 of the compressed blob, where one was written."""
-    size: int | None
-    """Bytes of that blob."""
     drifted: str | None
     """A file that was written to while it was copied: the layer is not what its selection's digest says."""
 
-def pack_layer(
-    source: str,
-    *,
-    blob: str | None = None,
-    compression: Literal["none", "gzip", "zstd"] = "none",
-    level: int | None = None,
-    clamp_mtime: int | None = None,
-) -> Packed:
-    """Digests a layer directory as a tar in one pass, and writes the tar where asked.
+def pack_layer(source: str, *, clamp_mtime: int | None = None) -> Packed:
+    """Digests a layer directory as a tar in one pass.
 
-    The same directory gives the same bytes at any degree of parallelism.
+    The same directory gives the same digests at any degree of parallelism.
 
     Args:
         source: Layer directory (an overlay upper).
-        blob: File to write the (compressed) tar to; written beside it and renamed. None: digest only.
         clamp_mtime: Times later than this (seconds since the epoch) become this.
     Source: OCI image-spec v1.1, layer.md, "Creating".
+    """
+
+# ---- blobs.rs: layers that leave ---------------------------------------------------------------
+
+@final
+class BlobGrowth:
+    """A blob while `pack_blob` makes it, for those who send it meanwhile. Safe from several threads."""
+
+    def __init__(self) -> None: ...
+    def wait(self, offset: int, count: int) -> int | None:
+        """Waits until `count` bytes are there from `offset` on, or the blob has ended.
+
+        Returns:
+            How many bytes are there from `offset` on; 0 at the end. None where the blob was given up.
+        """
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Reads what is there from `offset` on, at most `count` bytes, without waiting.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+    def give_up(self) -> None:
+        """Ends those that wait, where `pack_blob` is not called after all. Changes nothing after its end."""
+
+@final
+class PackedBlob:
+    """A blob that was made of a layer."""
+
+    diff_id: str
+    """sha256 of the tar."""
+    digest: str
+    """sha256 of the blob."""
+    size: int
+    """Bytes of the blob."""
+    reused: int
+    """Those of them that were copied from earlier blobs."""
+
+def pack_blob(
+    source: str,
+    blob: str,
+    *,
+    compression: Literal["none", "gzip", "zstd"],
+    level: int | None = None,
+    clamp_mtime: int | None = None,
+    index: str | None = None,
+    earlier: Sequence[tuple[str, str]] = (),
+    growth: BlobGrowth | None = None,
+) -> PackedBlob:
+    """Makes the blob of a layer directory: its tar, compressed, on several threads.
+
+    The same directory, form and level give the same bytes: at any degree of parallelism, and whatever
+    earlier blobs are given.
+
+    Args:
+        source: Layer directory (an overlay upper).
+        blob: File to write; written beside it and renamed.
+        level: Of the compression; None for its usual one.
+        clamp_mtime: Times later than this (seconds since the epoch) become this.
+        index: File for the index of its blocks; none is written where nothing of the blob could be found.
+        earlier: Indexes of earlier blobs, each with its blob, the likeliest first: blocks that are the same
+            are copied from there, verified. What is missing or broken is passed over.
+        growth: Is told how far it is.
+    Raises:
+        ValueError: there is no such compression, or level of it.
+        DiskFull: nothing is left behind.
+    """
+
+def compression_level(compression: Literal["none", "gzip", "zstd"], level: int | None = None) -> int | None:
+    """Gives the level that is used where this one is asked for; None for what has no levels.
+
+    Raises:
+        ValueError: there is no such compression, or level of it.
     """
 
 # ---- chunks.rs: folders of cache mounts that travel --------------------------------------------

@@ -110,6 +110,9 @@ class Client:
         pull: PullPolicy = "missing",
         no_cache: bool = False,
         push: bool = False,
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
         epoch: int | None = None,
         contexts: Mapping[str, str] | None = None,
         secrets: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -141,7 +144,9 @@ class Client:
             target: Stage to build, or several, in one build. Default: the last one.
             platform: `os/arch[/variant]`, or several, which give an index. Default: this machine's.
             pull: When the registry is asked for a base that has a tag.
-            push: Push every name once the image is built.
+            push: Push every name once the image is built; layers leave beside it.
+            compression: How layers are pushed, as `push_all` takes it; `compression_level` and
+                `force_compression` likewise.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere. A build
                 argument of that name says the same.
             contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH` or
@@ -184,6 +189,9 @@ class Client:
             pull=pull,
             no_cache=no_cache,
             push=push,
+            compression=compression or "",
+            compression_level=compression_level,
+            force_compression=force_compression,
             epoch=epoch if epoch is not None else epoch_of((build_args or {}).get("SOURCE_DATE_EPOCH", "")),
             contexts=dict(contexts or {}),
             secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
@@ -363,13 +371,42 @@ class Client:
         result = PullResult(**self._call("pull", name=name, platform=platform, policy=policy))
         return self.store.names.get(result.id)
 
-    def push(self, name: str, *, compression: Compression = "gzip") -> str:
+    def push(
+        self,
+        name: str,
+        *,
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+    ) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
-        Raises:
-            ImageNotFound, RegistryError, SandboxError.
+        Args, Raises:
+            As `push_all`.
         """
-        return str(self._call("push", name=name, compression=compression))
+        said = {"compression": compression, "level": compression_level, "force": force_compression}
+        return str(self._call("push", name=name, **said))
+
+    def push_all(
+        self,
+        names: Sequence[str],
+        *,
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+    ) -> dict[str, str]:
+        """Pushes images under their own names, all at once; gives the digest of each in its registry.
+
+        Args:
+            compression: How layers leave that were built here; None for gzip, where they have no blob yet.
+            compression_level: Of the compression; None for its usual one.
+            force_compression: Layers that were pulled are compressed anew, too.
+        Raises:
+            ImageNotFound, UsageError. RegistryError: a registry does not take one. StoreError, SandboxError.
+        """
+        said = {"compression": compression, "level": compression_level, "force": force_compression}
+        digests = self._call("push_all", names=list(names), **said)
+        return {str(name): str(digest) for name, digest in digests.items()}
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.
@@ -393,16 +430,21 @@ class Client:
         output: str | os.PathLike[str],
         *,
         form: str = "docker-archive",
-        compression: Compression = "gzip",
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
     ) -> None:
         """Saves images to one archive (`docker-archive` or `oci-archive`).
 
+        Args:
+            compression: As `push_all` takes it; `compression_level` and `force_compression` likewise.
         Raises:
             ImageNotFound, StoreError.
         """
         listed = [names] if isinstance(names, str) else list(names)
         path = str(Path(output).absolute())
-        self._call("save", names=listed, output=path, form=form, compression=compression)
+        said = {"compression": compression, "level": compression_level, "force": force_compression}
+        self._call("save", names=listed, output=path, form=form, **said)
 
     def export(self, image: Image, spec: str) -> None:
         """Writes an image, whose layers the store has, where `spec` says.

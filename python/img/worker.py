@@ -23,7 +23,20 @@ from img.progress import Event, to_json
 from img.values import asdict, is_dataclass
 
 CALLS = frozenset(
-    {"build", "pull", "push", "tag", "remove", "save", "export", "load", "unpack", "usage", "prune"}
+    {
+        "build",
+        "pull",
+        "push",
+        "push_all",
+        "tag",
+        "remove",
+        "save",
+        "export",
+        "load",
+        "unpack",
+        "usage",
+        "prune",
+    }
     | {"cache_mounts", "export_cache_mount", "import_cache_mount", "remove_cache_mounts"}
 )
 """The operations that a caller may ask for."""

@@ -287,3 +287,10 @@ class BuildGraph:
     def steps(self) -> int:
         """Instructions that are shown, bases left out."""
         return sum(1 for node in self.nodes if not isinstance(node.op, INPUTS))
+
+    def chain(self, node: int) -> tuple[int, ...]:
+        """A node and those below it, of whose layers an image made of it consists; the uppermost first."""
+        found = [node]
+        while inputs := self.nodes[found[-1]].inputs:
+            found.append(inputs[0])
+        return tuple(found)

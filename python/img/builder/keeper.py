@@ -128,7 +128,9 @@ class Keeper:
             self._site.store.records.put(replace(record, key=key.digest, inputs=key.text))
 
     def _offer(self, step: Step, keys: Sequence[CacheKey], record: CacheRecord) -> None:
-        """Tells the shared caches of a step and the keys that it has."""
+        """Tells the shared caches of a step and the keys that it has, and its layer to what sends it away."""
+        if self._site.leaving is not None and record.diff_id:
+            self._site.leaving.offer(step.node.number, record.diff_id)
         if self._site.shared is not None:
             self._site.shared.offer(step.node.number, keys, record, step.node.title, _stands_on(step))
 

@@ -204,6 +204,13 @@ class Travelling(Protocol):
         """Tells of the copy of a cache that a step is about to use."""
 
 
+class Leaving(Protocol):
+    """Sends layers away beside the build, which nothing waits for. Thread-safe."""
+
+    def offer(self, node: int, diff_id: str) -> None:
+        """Tells that a node's own layer is known now. Returns at once, and never raises."""
+
+
 class Memo(Protocol):
     """Digests of context files, remembered between builds."""
 
@@ -228,6 +235,7 @@ class Site:
         shared: Caches of other machines, or None.
         logs: Keeps the output of steps and the explanations of their keys; None where nobody does.
         travelling: The cache mounts that are in those, or None.
+        leaving: Sends the layers of images while the build goes on, or None.
         place: Which Dockerfile and context this is, for finding the records of its earlier builds.
         explain: `StepExplained` is told of every step, and not to `logs` alone.
     """
@@ -250,5 +258,6 @@ class Site:
     roomy: Callable[[], bool] = _always
     logs: Logs | None = None
     travelling: Travelling | None = None
+    leaving: Leaving | None = None
     place: str = ""
     explain: bool = False

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, spool_stdin, verb
+from img.cli.transfer import compression, compression_level, force_compression
+
+if TYPE_CHECKING:
+    from img.engine import Compression
+    from img.exporter import Form
 
 
 @verb(
@@ -21,11 +27,17 @@ from img.cli.common import find_globals, spool_stdin, verb
     "--format", "-format", "form", default="docker",
     type=click.Choice(["docker", "oci", "docker-archive", "oci-archive"]), help="Form of the archive.",
 )  # fmt: skip
-@click.option(
-    "--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip",
-    help="How layers that were built here are compressed.",
-)  # fmt: skip
-def save_command(names: tuple[str, ...], output: str, form: str, compression: str) -> None:
+@compression
+@compression_level
+@force_compression
+def save_command(
+    names: tuple[str, ...],
+    output: str,
+    form: str,
+    compression: Compression | None,
+    level: int | None,
+    force: bool,
+) -> None:
     """Save images to one archive that docker, podman, skopeo and img can load."""
     import os
 
@@ -33,16 +45,17 @@ def save_command(names: tuple[str, ...], output: str, form: str, compression: st
 
     if not output and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
-    kind = "docker-archive" if form.startswith("docker") else "oci-archive"
+    kind: Form = "docker-archive" if form.startswith("docker") else "oci-archive"
+    said: Any = {"compression": compression, "level": level, "force": force}
     with Engine(find_globals().settings()) as engine:
         if not output:
-            engine.save(names, sys.stdout.buffer, form=kind, compression=compression)  # type: ignore[arg-type]
+            engine.save(names, sys.stdout.buffer, form=kind, **said)
             return
         # Written beside its place and renamed: a failure leaves no half archive under the name.
         partial = f"{output}.{os.getpid()}.part"
         try:
             with open(partial, "wb") as file:
-                engine.save(names, file, form=kind, compression=compression)  # type: ignore[arg-type]
+                engine.save(names, file, form=kind, **said)
             os.replace(partial, output)
         finally:
             if os.path.exists(partial):

@@ -11,7 +11,7 @@ from img.cli.build_inputs import outside
 from img.cli.common import build_args_option, find_globals, insecure_option, pairs, spool_stdin, verb, words
 from img.cli.render import renderer
 from img.cli.report import check_files, show, write_files
-from img.cli.transfer import registry_of
+from img.cli.transfer import compression, compression_level, force_compression, registry_of
 
 if TYPE_CHECKING:
     from img.engine import BuildRequest
@@ -199,6 +199,9 @@ if TYPE_CHECKING:
     help="Show what would be built, as text (default), json or dot; build nothing.",
 )
 @click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
+@compression
+@compression_level
+@force_compression
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
 @click.option(
     "--jobs",
@@ -287,6 +290,9 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         lock_file=flags["lock_file"],
         locked=flags["locked"],
         push=flags["push"],
+        compression=flags["compression"] or "",
+        compression_level=flags["level"],
+        force_compression=flags["force"],
         **outside(flags),
         epoch=epoch_of(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )

@@ -9,7 +9,7 @@ from img.cli.common import find_globals, human_size, print_json, verb
 from img.cli.render import renderer
 
 if TYPE_CHECKING:
-    from img.engine import PullPolicy
+    from img.engine import Compression, PullPolicy
 
 insecure = click.option(
     "--insecure-registry", "-insecure-registry", "insecure", is_flag=True,
@@ -18,6 +18,20 @@ insecure = click.option(
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
+)  # fmt: skip
+
+
+compression = click.option(
+    "--compression", "-compression", "compression", type=click.Choice(["gzip", "zstd", "none"]), default=None,
+    help="How layers that were built here are compressed. Default: gzip, or as they were before.",
+)  # fmt: skip
+compression_level = click.option(
+    "--compression-level", "-compression-level", "level", type=int, default=None, metavar="N",
+    help="Level: 1 to 9 for gzip (default 4), 1 to 22 for zstd (default 3).",
+)  # fmt: skip
+force_compression = click.option(
+    "--force-compression", "-force-compression", "force", is_flag=True,
+    help="Compress layers that were pulled as well; their digests change.",
 )  # fmt: skip
 
 
@@ -63,28 +77,36 @@ def pull_command(
     click.echo(f"Size: {human_size(result.size)}")
 
 
-@verb("push", short="Push an image to a registry.", example="img push registry.example.org/me/app:1.0")
+@verb(
+    "push",
+    short="Push an image to a registry.",
+    example="img push registry.example.org/me/app:1.0\nimg push --compression zstd HOST/app:1 HOST/app:2",
+)
 @click.argument("names", nargs=-1, required=True, metavar="NAME[:TAG]...")
-@click.option(
-    "--compression", type=click.Choice(["gzip", "zstd", "none"]), default="gzip",
-    help="How layers that were built here are compressed.",
-)  # fmt: skip
+@compression
+@compression_level
+@force_compression
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
 @insecure
 @progress
 def push_command(
-    names: tuple[str, ...], compression: str, as_json: bool, insecure: bool, progress: str
+    names: tuple[str, ...],
+    compression: Compression | None,
+    level: int | None,
+    force: bool,
+    as_json: bool,
+    insecure: bool,
+    progress: str,
 ) -> None:
-    """Push images under their own names; prints the digest of each."""
+    """Push images under their own names, all at once; prints the digest of each."""
     from img.engine import Engine
 
     options = find_globals()
     settings = options.settings(insecure=[registry_of(n) for n in names] if insecure else [])
-    digests = {}
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        for name in names:
-            click.echo(f"Pushing {name}...", err=True)
-            digests[name] = engine.push(name, compression=compression)  # type: ignore[arg-type]
+        click.echo(f"Pushing {', '.join(names)}...", err=True)
+        digests = engine.push_all(names, compression=compression, level=level, force=force)
+        for name in digests:
             click.echo(f"Successfully pushed {name}", err=True)
     if as_json:
         print_json(digests)

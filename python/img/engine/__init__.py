@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from img.engine.mounts import TravellingMounts
     from img.engine.pulling import Puller
     from img.engine.recording import Recorder
+    from img.engine.packing import Packer, Wish
+    from img.engine.pushing import Pusher
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
@@ -90,6 +92,7 @@ class Engine:
         self._impatient: Registry | None = None
         self._namespace: _core.Namespace | None = None
         self._registry_lock = threading.Lock()
+        self._packing: Packer | None = None
 
     # ---- parts -------------------------------------------------------------------------------
 
@@ -204,10 +207,8 @@ class Engine:
         warn_single(namespace, self._progress)
         puller = self._puller(_barred(request))
 
-        if request.push and not request.tags:
-            raise UsageError("--push needs a name", hint="give one with -t NAME")
-        pushing = puller if request.pull != "never" else self._puller()
         with ExitStack() as held:
+            pusher = self._pusher_of(request, puller, held)
             shared, travelling = self._shared(request, held)
             build = Build(
                 self.store,
@@ -221,15 +222,16 @@ class Engine:
                 record=record,
                 shared=shared,
                 travelling=travelling,
+                pusher=pusher,
             )
             number = record.begin()
             built = build.run()
-            pushed = {
-                str(tag): self._push(output.images, tag, pushing, "gzip")
-                for output in built.outputs
-                for tag in output.tags
-                if request.push
-            }
+            pushed: Mapping[str, str] = {}
+            if pusher is not None:
+                from img.engine.pushing import Shipment
+
+                pairs = ((output.images, tag) for output in built.outputs for tag in output.tags)
+                pushed = pusher.push([Shipment(images=images, name=tag) for images, tag in pairs])
         last = built.outputs[-1]
         return BuildResult(
             digest=(last.index or last.main).digest,
@@ -245,6 +247,36 @@ class Engine:
             bases=built.bases,
         )
 
+    def _pusher_of(self, request: BuildRequest, puller: Puller, held: ExitStack) -> Pusher | None:
+        """What pushes the images of a build; None where nothing is to be pushed. It ends with `held`."""
+        level = request.compression_level
+        said = request.compression or level is not None or request.force_compression
+        if not request.push and not said:
+            return None
+        wish = _wish(request.compression, level, force=request.force_compression)
+        if not request.push:
+            raise UsageError(
+                "how layers are compressed is said of a build that pushes",
+                hint="add --push, or say it to img push or img save",
+            )
+        pusher = self._pusher(puller if request.pull != "never" else self._puller(), wish)
+        held.callback(pusher.stop)
+        return pusher
+
+    def _packer(self) -> Packer:
+        """What makes blobs, each once."""
+        if self._packing is None:
+            from img.engine.packing import Packer
+
+            self._packing = Packer(self.store, self._progress)
+        return self._packing
+
+    def _pusher(self, puller: Puller, wish: Wish) -> Pusher:
+        from img.engine.pushing import Pusher
+
+        jobs = max(4, self._jobs)
+        return Pusher(self.store, self.registry, self._packer(), puller, self._progress, jobs=jobs, wish=wish)
+
     def _shared(
         self, request: BuildRequest, held: ExitStack
     ) -> tuple[SharedCaches | None, TravellingMounts | None]:
@@ -255,7 +287,7 @@ class Engine:
         from img.engine.mounts import TravellingMounts
         from img.engine.sharing import shared_caches  # most builds share nothing
 
-        shared = shared_caches(request, self.store, self._cache_reach(), self._progress)
+        shared = shared_caches(request, self.store, self._cache_reach(), self._progress, self._packer())
         # The chunks are at hand until the caches were written, which is when `shared` ends.
         work = held.enter_context(self.store.work.begin())
         held.enter_context(shared)
@@ -394,7 +426,7 @@ class Engine:
             text = f"{reference.familiar} is for {image.platform}, not for {wanted}"
             self._progress(Note(level="warning", text=text))
         records = puller.layers(image)
-        puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
+        puller.blobs(image, [layer.descriptor for layer in image.layers if layer.digest != layer.diff_id])
         puller.name(located, reference)
         return PullResult(
             reference=str(reference),
@@ -404,38 +436,52 @@ class Engine:
             size=image.size,
         )
 
-    def push(self, name: str, *, compression: Compression = "gzip") -> str:
+    def push(
+        self,
+        name: str,
+        *,
+        compression: Compression | None = None,
+        level: int | None = None,
+        force: bool = False,
+    ) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
-        Raises:
-            ImageNotFound, RegistryError.
+        Args, Raises:
+            As `push_all`.
         """
-        reference = Reference.parse(name)
-        self.enter()
-        names = self.store.names
-        images = names.images_of(names.row(name))
-        return self._push(images, reference, self._puller(), compression)
-
-    def _push(
-        self, images: Sequence[Image], name: Reference, puller: Puller, compression: Compression
-    ) -> str:
-        """Pushes the images of one name, one for each platform."""
-        from img.engine.pushing import Packer, push_image, push_index
-
-        packer = Packer(self.store, puller, self._progress)
-        packed = [packer.describe(image, compression) for image in images]
-        registry, jobs = self.registry(), max(4, self._jobs)
-        if len(packed) > 1:
-            digest = push_index(
-                self.store, registry, packed, name, puller=puller, jobs=jobs, progress=self._progress
-            )
-            self.store.names.put_index(packed, name)
-        else:
-            digest = push_image(
-                self.store, registry, packed[0], name, puller=puller, jobs=jobs, progress=self._progress
-            )
-            self.store.names.put(packed[0], name)
+        (digest,) = self.push_all([name], compression=compression, level=level, force=force).values()
         return digest
+
+    def push_all(
+        self,
+        names: Sequence[str],
+        *,
+        compression: Compression | None = None,
+        level: int | None = None,
+        force: bool = False,
+    ) -> dict[str, str]:
+        """Pushes images under their own names, all at once; gives the digest of each in its registry.
+
+        Args:
+            compression: How layers leave that were built here; None for gzip, where they have no blob yet.
+            level: Of the compression; None for its usual one.
+            force: Layers that were pulled are compressed anew, too.
+        Raises:
+            ImageNotFound, RegistryError, UsageError.
+        """
+        from img.engine.pushing import Shipment
+
+        wish = _wish(compression or "", level, force=force)
+        given = {name: Reference.parse(name) for name in names}
+        self.enter()
+        stored = self.store.names
+        shipments = [
+            Shipment(images=tuple(stored.images_of(stored.row(name))), name=reference)
+            for name, reference in given.items()
+        ]
+        once = {str(shipment.name): shipment for shipment in shipments}
+        digests = self._pusher(self._puller(), wish).push(list(once.values()))
+        return {name: digests[str(reference)] for name, reference in given.items()}
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -468,23 +514,25 @@ class Engine:
 
     def save(
         self, names: Sequence[str], out: BinaryIO, *, form: Form = "docker-archive",
-        compression: Compression = "gzip",
+        compression: Compression | None = None, level: int | None = None, force: bool = False,
     ) -> None:  # fmt: skip
         """Writes images as one archive.
 
+        Args:
+            compression: As `push_all` takes it; `level` and `force` likewise.
         Raises:
-            ImageNotFound.
+            ImageNotFound, UsageError.
         """
-        from img.engine.pushing import Packer
+        from img.engine.forms import Forms
         from img.exporter import Named, write_archive
 
+        wish = _wish(compression or "", level, force=force)
         self.enter()
-        puller = self._puller()
-        packer = Packer(self.store, puller, self._progress)
+        forms = Forms(self.store, self._puller(), self._packer(), wish)
         found: dict[str, Named] = {}
         for text in names:
             row = self.store.names.row(text)
-            image = packer.pack(self.store.names.load(row.manifest), compression)
+            image = forms.packed(self.store.names.load(row.manifest))
             names_so_far = found[image.digest].names if image.digest in found else ()
             own = (Reference.parse(row.name),) if row.named else ()
             found[image.digest] = Named(image=image, names=(*names_so_far, *own))
@@ -500,7 +548,9 @@ class Engine:
             raise UsageError("the documents are not of one image")
         self.enter()
         image = Image(manifest=document, config=ImageConfig.from_bytes(config), config_raw=config)
-        packed = Packer(self.store, self._puller(), self._progress).pack(image)
+        from img.engine.forms import Forms
+
+        packed = Forms(self.store, self._puller(), self._packer()).packed(image)
         names = (Reference.parse(name),) if name else ()
         write_archive(self.store, [Named(image=packed, names=names)], out, form)
 
@@ -692,6 +742,12 @@ def _refuse_contradictions(request: BuildRequest) -> None:
             raise UsageError(
                 f"{flag} needs the network, and --offline leaves it alone", hint="leave out one of them"
             )
+
+
+def _wish(compression: str, level: int | None, *, force: bool) -> Wish:
+    from img.engine.packing import Wish  # most operations compress nothing
+
+    return Wish.read(compression, level, force=force)
 
 
 def _barred(request: BuildRequest) -> str:

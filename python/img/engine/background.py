@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+
+NICE = 10
+"""How much work beside a build gives way: a tenth of the time where somebody else wants all of it."""
 
 Task = Callable[[], None]
 
@@ -14,7 +18,8 @@ Task = Callable[[], None]
 class Background:
     """A queue of tasks and the threads that work on it; a thread begins with the first task for it.
 
-    The threads are daemons, and a task tells of its failure itself: nothing is raised out of one.
+    The threads are daemons, and a task tells of its failure itself: nothing is raised out of one. They, and
+    the threads that they start, give way to everything else (`nice`), the steps of the build above all.
     """
 
     def __init__(self, threads: int) -> None:
@@ -53,6 +58,8 @@ class Background:
             self._changed.notify_all()
 
     def _work(self) -> None:
+        # Of this very thread: on Linux each has a priority of its own, and passes it on.
+        os.setpriority(os.PRIO_PROCESS, 0, min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE))
         while True:
             with self._changed:
                 while not self._tasks:

@@ -39,6 +39,7 @@ from img.values import dataclass, replace
 if TYPE_CHECKING:
     from img.engine.mounts import TravellingMounts
     from img.engine.named import NamedContexts, Resolve
+    from img.engine.pushing import Pusher
     from img.engine.recording import Recorder
     from img.engine.sharing import SharedCaches
 
@@ -74,6 +75,7 @@ class Build:
         record: Recorder | None = None,
         shared: SharedCaches | None = None,
         travelling: TravellingMounts | None = None,
+        pusher: Pusher | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
@@ -82,6 +84,7 @@ class Build:
             record: Is told of the plan, and takes what steps write.
             shared: Caches of other machines, or None; whoever made them ends them.
             travelling: The cache mounts in those.
+            pusher: Sends layers of the images on their way to their names while the build goes on, or None.
         """
         self._store = store
         self._puller = puller
@@ -94,6 +97,7 @@ class Build:
         self._reach = reach or Reach()
         self._shared = shared
         self._travelling = travelling
+        self._pusher = pusher
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
         platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
@@ -113,6 +117,8 @@ class Build:
             if self._record is not None:
                 self._record.planned(graph.nodes)
             tags = hand_out(dockerfile, graph, self._tags)
+            if self._pusher is not None:
+                self._pusher.plan(graph, tags)
             fresh = fresh_nodes(
                 graph,
                 dockerfile,
@@ -310,6 +316,7 @@ class Build:
             logs=self._record,
             shared=self._shared,
             travelling=self._travelling,
+            leaving=self._pusher,
         )
         memo = None
         if context.lasting:

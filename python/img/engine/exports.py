@@ -16,7 +16,7 @@ from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
 from img.engine.background import Background
 from img.engine.imports import Imports
-from img.engine.packing import MEDIA_TYPES, pack_blob
+from img.engine.packing import MEDIA_TYPES, Packer, how_made
 from img.errors import CacheError, ImgError
 from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
@@ -67,8 +67,15 @@ class Exports:
         records: What they will say, by key.
     """
 
-    def __init__(self, store: Store, caches: Sequence[Export], progress: Progress) -> None:
-        """Sends nothing yet."""
+    def __init__(
+        self, store: Store, caches: Sequence[Export], progress: Progress, packer: Packer | None = None
+    ) -> None:
+        """Sends nothing yet.
+
+        Args:
+            packer: Makes the blobs; one that is shared makes none twice.
+        """
+        self._packer = packer or Packer(store, progress)
         self._store = store
         self._caches = caches
         self._progress = progress
@@ -170,10 +177,15 @@ class Exports:
                 return (same or known)[0]
             if same and spec.level is None:
                 return same[0]
+            made = self._store.layers.made_of(diff_id)
+            fitting = {blob.digest for blob, how in made if how == how_made(spec.compression, spec.level)}
+            exact = [blob for blob in same if blob.digest in fitting]
+            if exact:
+                return exact[0]
             layer = self._store.layers.find(diff_id)
             if layer is None:
                 return None
-            return pack_blob(self._store, layer, spec.compression, level=spec.level, progress=self._progress)
+            return self._packer.pack(layer, spec.compression, level=spec.level)
 
     # ---- cache mounts ------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from img.engine.locating import Located, Locator, OpenRegistry, how_to_fetch
 from img.engine.requests import PullPolicy
 from img.errors import ImgError, StoreError, Unsupported
 from img.oci import Descriptor, Image, Layer, Platform, Reference
-from img.oci.descriptor import LAYERS, OCI_LAYER
+from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
 from img.registry import Stop, Stopped
 from img.store import LayerRecord, Store, WorkFolder, ground
@@ -353,11 +353,6 @@ class _Extraction:
             below.append(str(record.path))
 
 
-def plain_layer(layer: Layer) -> bool:
-    """Tells a layer that was built here and never compressed: its descriptor names the plain tar."""
-    return layer.descriptor.media_type == OCI_LAYER and layer.digest == layer.diff_id
-
-
 def warn_single(namespace: _core.Namespace, progress: Progress) -> None:
     """Says once that one id has to do for all, and how to get more."""
     if namespace.kind == "single":
@@ -370,4 +365,4 @@ def warn_single(namespace: _core.Namespace, progress: Progress) -> None:
         )
 
 
-__all__ = ["Puller", "plain_layer", "warn_single"]
+__all__ = ["Puller", "warn_single"]

@@ -1,142 +1,313 @@
-"""`Packer`, `push_image`, `push_index`: make every layer of an image a blob that can leave, and send it.
+"""`Pusher`: sends images to their names: layers while they are compressed, documents when all is there.
 
-A layer built here has no blob until something leaves (DESIGN D5); it is compressed once, and which
-blob came of it is remembered. A pulled layer keeps the blob that it came as.
+`img push` calls `push`. A build that pushes calls `plan`, and `offer` as its steps end: what is sure to be in
+an image leaves beside the build, and gives way to its steps; `push` does what is left. Whatever goes wrong
+before `push` is tried again by it, which tells. Each layer is compressed once, wherever it goes, and sent
+once to each registry: its other repositories there mount it.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import BinaryIO, TypeVar
 
-from img.engine.packing import MEDIA_TYPES, pack_blob
-from img.engine.pulling import Puller, plain_layer
-from img.engine.requests import Compression
-from img.errors import DigestMismatch
-from img.oci import Descriptor, Image, Layer, Manifest, Reference
-from img.oci.descriptor import OCI_MANIFEST
-from img.progress import Progress
+from img import _core
+from img.builder.graph import BuildGraph
+from img.engine.background import Background
+from img.engine.forms import Forms, LayerKey, with_blobs
+from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
+from img.engine.pulling import Puller
+from img.errors import ImgError
+from img.oci import Descriptor, Image, Reference
+from img.progress import Note, Progress
+from img.registry import Registry, Stop, Stopped, in_parallel
 from img.store import Store, index_of
-from img.values import replace
+from img.values import dataclass, field, replace
 
-if TYPE_CHECKING:
-    from img.registry import Registry
+T = TypeVar("T")
+R = TypeVar("R")
+
+Make = Callable[[], Descriptor | Packing]
+"""Gives the blob of a layer, or begins to make it."""
+
+LAYERS_BESIDE = 2
+"""Layers that are compressed or sent at once beside a build."""
 
 
-class Packer:
-    """Makes blobs of layers, in one store."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """Images, one for each platform, and the name that they go to."""
 
-    def __init__(self, store: Store, puller: Puller, progress: Progress) -> None:
-        """Nothing is done yet."""
+    images: tuple[Image, ...]
+    name: Reference
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What became of one layer.
+
+    Attributes:
+        blob: As it leaves, once that is known.
+        there: Repositories that have it, as names without tag.
+    """
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    blob: Descriptor | None = None
+    there: set[str] = field(default_factory=set)
+
+
+class Pusher:
+    """Everything that one operation pushes. Safe for several threads; `stop` it where it did not end well."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Callable[[], Registry],
+        packer: Packer,
+        puller: Puller,
+        progress: Progress,
+        *,
+        jobs: int,
+        wish: Wish = USUAL,
+    ) -> None:
+        """Speaks to nobody yet."""
         self._store = store
+        self._registry = registry
+        self._packer = packer
+        self._forms = Forms(store, puller, packer, wish)
         self._puller = puller
         self._progress = progress
+        self._jobs = jobs
+        self._goals: Mapping[int, tuple[Reference, ...]] = {}
+        self._background = Background(LAYERS_BESIDE)
+        self._stop = Stop()
         self._lock = threading.Lock()
+        self._layers: dict[LayerKey, _Sent] = {}
+        self._failed = False
+        self._alone = False
 
-    def pack(self, image: Image, compression: Compression = "gzip") -> Image:
-        """Gives the same image with every layer's blob in the store; what lacks there is fetched.
+    # ---- beside a build ----------------------------------------------------------------------
 
-        Where every blob is here already as the manifest names it, the image is returned as it is, so that a
-        pulled image keeps its digest.
+    def plan(self, graph: BuildGraph, tags: Mapping[str, Sequence[Reference]]) -> None:
+        """Says where the layers of each node go.
+
+        Args:
+            tags: The names of each target, by its stage.
         """
-        wanted = [layer.descriptor for layer in image.layers if not plain_layer(layer)]
-        self._puller.blobs(image, wanted)
-        return self.describe(image, compression)
+        goals: dict[int, dict[Reference, None]] = {}
+        for target in graph.targets:
+            for number in graph.chain(target.node):
+                goals.setdefault(number, {}).update(dict.fromkeys(tags.get(target.stage, ())))
+        self._goals = {number: tuple(names) for number, names in goals.items() if names}
 
-    def describe(self, image: Image, compression: Compression = "gzip") -> Image:
-        """As `pack`, but blobs that a registry gave may still lie there alone."""
-        layers = tuple(self._descriptor(image, layer, compression) for layer in image.layers)
-        if layers == image.manifest.layers:
-            return image
-        manifest = Manifest.make(
-            image.manifest.config,
-            layers,
-            media_type=OCI_MANIFEST,
-            annotations=dict(image.manifest.annotations),
+    def offer(self, node: int, diff_id: str) -> None:
+        """Takes the layer of a step that has ended; sends it soon if it is sure to be in an image."""
+        names = self._goals.get(node)
+        if names:
+            self._background.add(partial(self._send_early, diff_id, names))
+
+    def _send_early(self, diff_id: str, names: Sequence[Reference]) -> None:
+        """One layer, in a thread of its own. A failure is for `push` to meet again, and to tell."""
+        if self._failed:
+            return
+        try:
+            made = self._forms.built(diff_id)
+            if made is not None:
+                self._send((diff_id, ""), names, lambda: made)
+        except (ImgError, OSError, KeyboardInterrupt, Stopped) as error:
+            self._failed = True
+            self._progress(Note(level="debug", text=f"layers are pushed at the end: {error}"))
+
+    # ---- images ------------------------------------------------------------------------------
+
+    def push(self, shipments: Sequence[Shipment]) -> dict[str, str]:
+        """Sends images, all at once: blobs first, and then every document, tags last.
+
+        A blob of a base that is not in the store is fetched only where the destination has it neither in its
+        own repository nor in one that it can be mounted from. A push that breaks leaves no name that leads to
+        half an image.
+
+        Returns:
+            For each name, the digest that the registry has now: of the index, where there are several images.
+        Raises:
+            RegistryError, StoreError, DigestMismatch.
+        """
+        self._background.stop()
+        self._alone = True
+        try:
+            packed = self._send_blobs(shipments)
+            digests = self._each(packed, self._send_documents)
+        except BaseException:
+            self.stop()
+            raise
+        for shipment in packed:
+            if len(shipment.images) > 1:
+                self._store.names.put_index(shipment.images, shipment.name)
+            else:
+                self._store.names.put(shipment.images[0], shipment.name)
+        return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
+
+    def _send_blobs(self, shipments: Sequence[Shipment]) -> list[Shipment]:
+        """Sends all layers and configs; gives the images with their layers as they were sent."""
+        names: dict[LayerKey, dict[Reference, None]] = {}
+        makers: dict[LayerKey, Make] = {}
+        owners: dict[str, Image] = {}
+        configs: dict[tuple[str, str], Callable[[], None]] = {}
+        for shipment in shipments:
+            for image in shipment.images:
+                for position, layer in enumerate(image.layers):
+                    key = self._forms.key(layer)
+                    names.setdefault(key, {})[shipment.name] = None
+                    makers.setdefault(key, partial(self._forms.blob, image, position))
+                    owners.setdefault(layer.digest, image)
+                config = (shipment.name.name, image.id)
+                configs.setdefault(config, partial(self._send_config, image, shipment.name))
+        tasks: list[Callable[[], None]] = [
+            partial(self._send, key, tuple(names[key]), make, owners) for key, make in makers.items()
+        ]
+        self._each([*tasks, *configs.values()], _call)
+
+        def packed(image: Image) -> Image:
+            blobs = (self._layers[self._forms.key(layer)].blob for layer in image.layers)
+            return with_blobs(image, [blob for blob in blobs if blob is not None])
+
+        return [replace(s, images=tuple(packed(image) for image in s.images)) for s in shipments]
+
+    def _send_config(self, image: Image, name: Reference) -> None:
+        config = image.manifest.config
+        self._registry().push_blob(
+            name,
+            config,
+            lambda: self._store.blobs.open(config.digest),
+            stop=self._stop,
+            progress=self._progress,
         )
-        return replace(image, manifest=manifest)
 
-    def _descriptor(self, image: Image, layer: Layer, compression: Compression) -> Descriptor:
-        """The blob of one layer, made now if need be."""
-        if not plain_layer(layer):
-            return layer.descriptor
-        media_type = MEDIA_TYPES[compression]
+    def _send_documents(self, shipment: Shipment) -> str:
+        """The manifests of one name; of several, the index after them. Gives the last one's digest."""
+        registry, name = self._registry(), shipment.name
+        if len(shipment.images) == 1:
+            manifest = shipment.images[0].manifest
+            return registry.push_manifest(name, manifest.raw, manifest.media_type)
+        for image in shipment.images:
+            own = replace(name, tag="", digest=image.digest)
+            registry.push_manifest(own, image.manifest.raw, image.manifest.media_type)
+        index = index_of(shipment.images)
+        return registry.push_manifest(name, index.raw, index.media_type)
+
+    # ---- one layer ---------------------------------------------------------------------------
+
+    def _send(
+        self,
+        key: LayerKey,
+        names: Sequence[Reference],
+        make: Make,
+        owners: Mapping[str, Image] | None = None,
+    ) -> None:
+        """Sees to it that the repositories of these names have one layer.
+
+        Args:
+            key: What it is known by: those of equal layers are equal.
+            owners: Images by the digests of their layers, for blobs that have to be fetched first.
+        """
         with self._lock:
-            for known, _ in self._store.layers.blobs_of(layer.diff_id):
-                if known.media_type == media_type and self._store.blobs.has(known.digest):
-                    return known
-            return self._compress(image, layer, compression)
+            sent = self._layers.setdefault(key, _Sent())
+        with sent.lock:
+            if sent.blob is None:
+                made = make()
+                if isinstance(made, Packing):
+                    sent.there |= self._send_growing(made, names)
+                    made = made.result()
+                sent.blob = made
+            blob = sent.blob
+            # One repository of each registry first: the others of it can mount the blob from there.
+            left = [name for name in _once(names, lambda name: name.name) if name.name not in sent.there]
+            homes = {Reference.parse(there).registry for there in sent.there}
+            first = _once((n for n in left if n.registry not in homes), lambda name: name.registry)
+            for some in (first, [name for name in left if name not in first]):
+                self._each(some, partial(self._send_whole, blob, sent.there, owners or {}))
+                sent.there.update(name.name for name in some)
+        for name in names:
+            self._store.layers.remember_blob(key[0], blob, source=name.name)
 
-    def _compress(self, image: Image, layer: Layer, compression: Compression) -> Descriptor:
-        ids = image.config.diff_ids
-        below = ids[: ids.index(layer.diff_id)]
-        record = self._store.layers.find(layer.diff_id, below)
-        if record is None:
-            raise DigestMismatch("layer", layer.diff_id, "nothing: it is no longer in the store")
-        return pack_blob(self._store, record, compression, progress=self._progress)
+    def _send_growing(self, packing: Packing, names: Sequence[Reference]) -> set[str]:
+        """Sends a blob while it is made to one repository of each registry; gives those that have it."""
+        there: set[str] = set()
+
+        def one(name: Reference) -> None:
+            try:
+                if self._registry().push_growing(name, packing, stop=self._stop, progress=self._progress):
+                    there.add(name.name)
+            except (ImgError, OSError) as error:
+                # Whatever it is: the blob is sent once more when it is whole, and then it counts.
+                text = f"{name.registry} takes no blob in parts, it is sent when it is whole: {error}"
+                self._progress(Note(level="debug", text=text))
+
+        self._each(_once(names, lambda name: name.registry), one)
+        return there
+
+    def _send_whole(
+        self, blob: Descriptor, there: Iterable[str], owners: Mapping[str, Image], name: Reference
+    ) -> None:
+        known = (*there, *self._store.layers.sources_of(blob.digest))
+        origins = sorted({Reference.parse(source) for source in known}, key=str)
+        mounts = (o.repository for o in origins if o.registry == name.registry)
+
+        def open_blob() -> BinaryIO:
+            owner = owners.get(blob.digest)
+            if owner is not None:
+                self._puller.blobs(owner, [blob])
+            return self._store.blobs.open(blob.digest)
+
+        self._registry().push_blob(
+            name,
+            blob,
+            open_blob,
+            mount_from=tuple(repository for repository in mounts if repository != name.repository),
+            stop=self._stop,
+            progress=self._progress,
+        )
+
+    # ---- inside ------------------------------------------------------------------------------
+
+    def _each(self, tasks: Sequence[T], work: Callable[[T], R]) -> list[R]:
+        """Works on all of them at once; raises the first error, which ends the others."""
+        done: dict[int, R] = {}
+
+        def one(numbered: tuple[int, T], halt: Stop) -> None:
+            with halt.calling(self._halt):
+                done[numbered[0]] = work(numbered[1])
+
+        if len(tasks) == 1:
+            return [work(tasks[0])]
+        if tasks:
+            in_parallel(list(enumerate(tasks)), one, self._jobs, self._stop)
+        return [done[number] for number in range(len(tasks))]
+
+    def _halt(self) -> None:
+        """Ends what is under way; beside a build, whose steps would end as well, it is left to its end."""
+        if self._alone:
+            _core.stop_everything(True)  # taken back by `stop`
+            self._stop.set()
+            self._puller.stop()
+
+    def stop(self) -> None:
+        """Ends everything that is under way, and waits for that a moment."""
+        self._background.stop()
+        self._stop.set()
+        self._packer.stop()
+        self._background.drain(STOP_SECONDS)
 
 
-def push_image(
-    store: Store,
-    registry: Registry,
-    image: Image,
-    name: Reference,
-    *,
-    puller: Puller,
-    jobs: int,
-    progress: Progress,
-) -> str:
-    """Sends an image; gives the manifest's digest.
-
-    A blob of a base that is not in the store is fetched only where the destination has it neither in this
-    repository nor in one that it can be mounted from.
-
-    The manifest goes last, under its tag, so that a push that breaks leaves nothing half-named.
-    """
-    from img.registry import push
-
-    origins = {
-        Reference.parse(source) for layer in image.layers for source in store.layers.sources_of(layer.digest)
-    }
-    mounts = [o for o in origins if o.registry == name.registry and o.repository != name.repository]
-
-    def open_blob(descriptor: Descriptor) -> BinaryIO:
-        if descriptor != image.manifest.config:
-            puller.blobs(image, [descriptor])
-        return store.blobs.open(descriptor.digest)
-
-    digest = push(
-        registry,
-        name,
-        image.manifest,
-        open_blob,
-        mount_from=sorted(mounts, key=str),
-        jobs=jobs,
-        progress=progress,
-    )
-    for layer in image.layers:
-        store.layers.remember_blob(layer.diff_id, layer.descriptor, source=name.name)
-    return digest
+def _call(work: Callable[[], None]) -> None:
+    work()
 
 
-def push_index(
-    store: Store,
-    registry: Registry,
-    images: Sequence[Image],
-    name: Reference,
-    *,
-    puller: Puller,
-    jobs: int,
-    progress: Progress,
-) -> str:
-    """Sends images of several platforms: each under its digest, then their index under the tag.
-
-    Returns:
-        The index's digest.
-    """
-    for image in images:
-        own = replace(name, tag="", digest=image.digest)
-        push_image(store, registry, image, own, puller=puller, jobs=jobs, progress=progress)
-    index = index_of(images)
-    return registry.push_manifest(name, index.raw, index.media_type)
+def _once(names: Iterable[Reference], by: Callable[[Reference], str]) -> list[Reference]:
+    """The first name of each kind."""
+    found: dict[str, Reference] = {}
+    for name in names:
+        found.setdefault(by(name), name)
+    return list(found.values())

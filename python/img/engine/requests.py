@@ -66,7 +66,10 @@ class BuildRequest:
         tags: Names for the image; `STAGE=NAME` for that of one target.
         platforms: `os/arch[/variant]` each; none for this machine's.
         epoch: SOURCE_DATE_EPOCH, seconds since 1970, or None.
-        push: Push every tag once the image is built.
+        push: Push every tag once the image is built; layers leave beside it.
+        compression: How layers leave: `gzip`, `zstd` or `none`; empty for gzip, where they have no blob yet.
+        compression_level: Of that; None for the usual one.
+        force_compression: Layers of bases are compressed anew, too.
         contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
         secret_files: Secrets by id: the file that holds each.
         secret_values: Secrets by id: the value itself. Never shown.
@@ -123,6 +126,9 @@ class BuildRequest:
     offline: bool = False
     lock_file: str = ""
     locked: bool = False
+    compression: str = ""
+    compression_level: int | None = None
+    force_compression: bool = False
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:

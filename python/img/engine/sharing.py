@@ -20,6 +20,7 @@ from img.cache import CacheIndex, CacheSpec, Reach, SharedMount, open_backend, p
 from img.cache.index import ANNOTATION
 from img.engine.exports import Export, Exports
 from img.engine.imports import Import, Imports
+from img.engine.packing import Packer
 from img.engine.requests import BuildRequest
 from img.errors import CacheError, ImgError, UsageError
 from img.oci import Descriptor, Image, Manifest, Reference
@@ -33,9 +34,13 @@ MAX_INLINE_BYTES = 512 << 10
 """Registries limit a manifest to 4 MiB, and some tools to less: a longer inline cache is not written."""
 
 
-def shared_caches(request: BuildRequest, store: Store, reach: Reach, progress: Progress) -> SharedCaches:
+def shared_caches(
+    request: BuildRequest, store: Store, reach: Reach, progress: Progress, packer: Packer | None = None
+) -> SharedCaches:
     """Makes what a request asks for; speaks to nothing yet.
 
+    Args:
+        packer: Makes the blobs; one that is shared makes none twice.
     Raises:
         UsageError: a cache is named that makes no sense.
     """
@@ -54,7 +59,7 @@ def shared_caches(request: BuildRequest, store: Store, reach: Reach, progress: P
     return SharedCaches(
         store,
         Imports(store, imports, progress),
-        Exports(store, exports, progress),
+        Exports(store, exports, progress, packer),
         progress,
         inline=bool(inline),
     )
@@ -168,7 +173,7 @@ class SharedCaches:
 
     def plan(self, graph: BuildGraph) -> None:
         """Says what is built: `mode=min` writes the layers of the images alone."""
-        self._chain = frozenset(_chain(graph))
+        self._chain = frozenset(number for target in graph.targets for number in graph.chain(target.node))
 
     def solve(
         self, attempt: Callable[[], T], layers: Callable[[T], Sequence[str]], again: Callable[[], None]
@@ -306,15 +311,3 @@ class SharedCaches:
             self._exports.stop()
         finally:
             _core.stop_everything(False)
-
-
-def _chain(graph: BuildGraph) -> set[int]:
-    """The nodes whose layers the images are made of."""
-    found: set[int] = set()
-    for number in (target.node for target in graph.targets):
-        while number not in found:
-            found.add(number)
-            inputs = graph.nodes[number].inputs
-            if inputs:
-                number = inputs[0]
-    return found

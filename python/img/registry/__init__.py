@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from img.registry.client import Registry, Sink, Upload
     from img.registry.options import Options
     from img.registry.stop import Stop, Stopped
-    from img.registry.transfer import fetch, push
+    from img.registry.transfer import fetch, in_parallel, push
 
 __all__ = [
     "ConfigFile",
@@ -28,6 +28,7 @@ __all__ = [
     "Stopped",
     "Upload",
     "fetch",
+    "in_parallel",
     "push",
 ]
 
@@ -36,7 +37,7 @@ _HOMES = {
     "client": ("Registry", "Sink", "Upload"),
     "options": ("Options",),
     "stop": ("Stop", "Stopped"),
-    "transfer": ("fetch", "push"),
+    "transfer": ("fetch", "in_parallel", "push"),
 }
 
 

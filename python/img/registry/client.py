@@ -33,6 +33,7 @@ from img.registry.upload import FileBody
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
+    from img.registry.stream import Growing
     from img.registry.transport import Reply
 
 __all__ = ["Options", "Registry", "Sink", "Upload"]
@@ -305,6 +306,40 @@ class Registry:
         self._send(ref, descriptor, FileBody(open, descriptor.size, meter, stop), location, stop)
         meter.finished()
         return Upload.SENT
+
+    def push_growing(
+        self, ref: Reference, source: Growing, *, stop: Stop | None = None, progress: Progress | None = None
+    ) -> bool:
+        """Sends a blob while it is made, whose digest nobody knows yet.
+
+        Args:
+            stop: Ends the transfer early.
+            progress: Where events go, which name the blob by its diff ID; by default where all go.
+        Returns:
+            False where the blob was too short for that, or came to nothing: the repository has nothing of it.
+        Raises:
+            RegistryError: the registry does not take it so; `push_blob` may still be right.
+            Stopped: `stop` was set. Whatever `source` raises.
+        """
+        from img.registry.stream import PART_BYTES, GrowingUpload
+
+        if (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
+            return False
+        told = progress or self._progress
+        upload = GrowingUpload(
+            wire=self._wire, ref=ref, scopes=_pushing(ref), stop=stop or Stop(), progress=told
+        )
+        location = ""
+        try:
+            location, shortest = upload.open(_url(ref, "blobs/uploads/"))
+            upload.send(source, location, shortest)
+        except BaseException as error:
+            if location:
+                self._cancel(ref, location)
+            if isinstance(error, Retriable):
+                raise error.error from error.cause
+            raise
+        return True
 
     def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
         """Stores a manifest or an index under the reference's tag, or under its digest where it has no tag.

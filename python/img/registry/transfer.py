@@ -57,7 +57,7 @@ def fetch(
             _into_sink(registry, ref, descriptor, open_sink, halt, progress)
 
     once = {descriptor.digest: descriptor for descriptor in descriptors}
-    _in_parallel(list(once.values()), one, jobs, stop)
+    in_parallel(list(once.values()), one, jobs, stop)
 
 
 def push(
@@ -101,7 +101,7 @@ def push(
         )
 
     once = {descriptor.digest: descriptor for descriptor in (*manifest.layers, manifest.config)}
-    _in_parallel(list(once.values()), one, jobs, stop)
+    in_parallel(list(once.values()), one, jobs, stop)
     return registry.push_manifest(ref, manifest.raw, manifest.media_type)
 
 
@@ -123,7 +123,7 @@ def _into_sink(
         raise
 
 
-def _in_parallel(tasks: Sequence[T], work: Callable[[T, Stop], None], jobs: int, stop: Stop | None) -> None:
+def in_parallel(tasks: Sequence[T], work: Callable[[T, Stop], None], jobs: int, stop: Stop | None) -> None:
     """Works on all tasks in their order, in threads of its own; raises the first error."""
     crew = _Crew(tasks, work)
     with (stop or Stop()).calling(crew.halt.set):

@@ -2,6 +2,7 @@
 
     <root>/img.db          names, layers, cache records (SQLite)
     <root>/oci/            blobs, as a valid OCI image layout
+    <root>/blocks/         which compressed blocks stand where in the blobs
     <root>/layers/         extracted layers, by diff ID
     <root>/work/           work in progress, each folder held by its process
     <root>/memo/           file digests of build contexts
@@ -26,6 +27,7 @@ from types import TracebackType
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.blocks import BlockIndexes
 from img.store.builds import BuildRow, BuildStore
 from img.store.cache_copy import CacheRow, CacheShape
 from img.store.cache_mounts import CacheLease, CacheMounts
@@ -66,7 +68,7 @@ __all__ = [
     "private_key",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "listings", "remote", "claims", "logs")
+_FOLDERS = ("oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings", "remote", "claims", "logs")
 
 
 class Store:
@@ -90,6 +92,7 @@ class Store:
             for name in _FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             self.blobs = BlobStore(self.root / "oci")
+            self.blocks = BlockIndexes(self.root / "blocks", self.blobs)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskFull(str(self.root)) from error
@@ -147,6 +150,7 @@ class Store:
         return Collector(
             database=self._database,
             blobs=self.blobs,
+            blocks=self.blocks,
             layers=self.layers,
             records=self.records,
             listings=self.listings,

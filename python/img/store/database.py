@@ -17,7 +17,7 @@ from pathlib import Path
 
 from img.errors import DiskFull, StoreError, StoreVersionError
 
-VERSION = 2
+VERSION = 3
 """Format of the whole store (folders and tables). A higher one on disk is refused, a lower one migrated."""
 
 _FORMAT_1 = """
@@ -58,7 +58,11 @@ CREATE TABLE builds (
 CREATE INDEX builds_by_start ON builds (started)
 """
 
-_FORMATS = (_FORMAT_1, _FORMAT_2)
+_FORMAT_3 = """
+ALTER TABLE layer_blobs ADD COLUMN made TEXT NOT NULL DEFAULT ''
+"""
+
+_FORMATS = (_FORMAT_1, _FORMAT_2, _FORMAT_3)
 """What each format adds to the one before it: a new store goes through all of them."""
 
 

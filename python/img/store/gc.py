@@ -16,6 +16,7 @@ from img import _core
 from img.errors import BlobNotFound
 from img.oci import Image
 from img.store.blobs import BlobStore
+from img.store.blocks import BlockIndexes
 from img.store.builds import BuildStore
 from img.store.cache_mounts import CacheMounts
 from img.store.claims import Claims
@@ -64,6 +65,7 @@ class Collector:
 
     database: Database
     blobs: BlobStore
+    blocks: BlockIndexes
     layers: LayerStore
     records: RecordStore
     listings: Listings
@@ -141,7 +143,7 @@ class Collector:
             if digest not in needed and stat.st_mtime < since:
                 freed += self.blobs.remove(digest)
                 count += 1
-        return count, freed
+        return count, freed + self.blocks.sweep()
 
     def _drop_leftovers(self, since: float) -> int:
         """Removes half-written blobs whose writers are dead. Gives bytes of disk that came back."""

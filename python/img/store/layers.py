@@ -163,18 +163,21 @@ class LayerStore:
             if path.name not in named:
                 path.rename(trash.path / f"stray-{token(6)}")
 
-    def remember_blob(self, diff_id: str, descriptor: Descriptor, *, source: str) -> None:
+    def remember_blob(self, diff_id: str, descriptor: Descriptor, *, source: str, made: str = "") -> None:
         """Records that a blob is this layer's compressed form.
 
         Args:
             source: `registry/repository` it came from or went to, for cross-repository mounts; an
                 empty one leaves what is known.
+            made: How it was compressed here (`gzip:6`); empty for one that was not, which leaves what is
+                known.
         """
         self._database.change(
-            "INSERT INTO layer_blobs VALUES (?,?,?,?,?) ON CONFLICT (diff_id, digest) DO UPDATE SET "
-            "media_type=excluded.media_type, size=excluded.size, "
-            "source=CASE excluded.source WHEN '' THEN source ELSE excluded.source END",
-            (diff_id, descriptor.digest, descriptor.media_type, descriptor.size, source),
+            "INSERT INTO layer_blobs (diff_id, digest, media_type, size, source, made) VALUES (?,?,?,?,?,?) "
+            "ON CONFLICT (diff_id, digest) DO UPDATE SET media_type=excluded.media_type, size=excluded.size, "
+            "source=CASE excluded.source WHEN '' THEN source ELSE excluded.source END, "
+            "made=CASE excluded.made WHEN '' THEN made ELSE excluded.made END",
+            (diff_id, descriptor.digest, descriptor.media_type, descriptor.size, source, made),
         )
 
     def blobs_of(self, diff_id: str) -> list[tuple[Descriptor, str]]:
@@ -185,6 +188,23 @@ class LayerStore:
         return [
             (Descriptor(media_type=str(m), digest=str(d), size=int(str(n))), str(s)) for m, d, n, s in rows
         ]
+
+    def made_of(self, diff_id: str) -> list[tuple[Descriptor, str]]:
+        """The forms of a layer that were compressed here, each with how."""
+        rows = self._database.rows(
+            "SELECT media_type, digest, size, made FROM layer_blobs WHERE diff_id=? AND made<>''", (diff_id,)
+        )
+        return [
+            (Descriptor(media_type=str(m), digest=str(d), size=int(str(n))), str(how))
+            for m, d, n, how in rows
+        ]
+
+    def built_here(self, diff_id: str) -> bool:
+        """Tells whether a build of this store made a layer, and no registry gave it."""
+        return bool(self._database.rows(
+            "SELECT 1 FROM layers WHERE diff_id=? AND snapshot<>diff_id UNION ALL "
+            "SELECT 1 FROM layer_blobs WHERE diff_id=? AND made<>'' LIMIT 1", (diff_id, diff_id)
+        ))  # fmt: skip
 
     def sources_of(self, digest: str) -> list[str]:
         """The repositories in which a blob was seen."""

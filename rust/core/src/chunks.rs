@@ -7,7 +7,6 @@
 //! alone: not on the number of threads, and not on what was known.
 //! Source: RFC 8878, section 3.1 (frames may follow one another).
 
-mod cut;
 mod folder;
 mod join;
 
@@ -22,9 +21,9 @@ use sha2::{Digest as _, Sha256};
 
 pub use self::join::unpack_chunks;
 
-use self::cut::{Cutter, MAX};
 use self::folder::{write_tar, Sink};
 use crate::compress::hex;
+use crate::cut::{Cutter, MAX};
 use crate::error::{Error, IoContext, Result};
 use crate::explore::thread_count;
 

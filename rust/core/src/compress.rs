@@ -1,8 +1,10 @@
 //! [`BlobWriter`]: takes a tar's bytes in order and leaves a compressed, digested blob.
 //!
-//! `pack` feeds it. The bytes are cut into blocks of a fixed length, compressed on several
-//! threads, and written and hashed in order by one more: the blob depends on the tar and the level
-//! alone, never on the number of threads. At most a few blocks a thread are in memory.
+//! `pack` feeds it. `cut` says where the tar is cut, by its content; the blocks are compressed on
+//! several threads, unless `blocks` has them from an earlier blob, and written and hashed in order
+//! by one more. The blob depends on the tar and the level alone: not on the number of threads, and
+//! not on what was known. At most a few blocks a thread are in memory. Who sends the blob reads it
+//! while it grows (`growth`).
 //!
 //! gzip is one member of deflate blocks that each end on a byte (RFC 1951, 3.2.4; RFC 1952), so
 //! that every reader takes it; a block is primed with the 32 KiB before it. What cannot be
@@ -12,17 +14,23 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{bounded, Receiver, Sender};
 use flate2::{Compress, FlushCompress};
 use sha2::{Digest as _, Sha256};
 
+use crate::blocks::{write_index, Block, Blocks, Earlier, Sum};
+use crate::cut::{Cutter, MEAN};
 use crate::error::{IoContext, Result};
+use crate::explore::thread_count;
+use crate::growth::{End, Growth};
 use crate::Error;
 
-/// Uncompressed bytes of a block; part of the format, as it shows in the blob's digest.
-const BLOCK: usize = 1 << 20;
+/// What the encoders are. Raise it whenever the same block would give other bytes: what earlier
+/// versions compressed is then not found any more.
+const ENCODER: &str = "flate2 1";
 /// Deflate looks back so far.
 const WINDOW: usize = 32 << 10;
 /// The unit in which a block is judged incompressible.
@@ -69,6 +77,21 @@ impl Compression {
     }
 }
 
+/// How a blob is made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Threads that compress; 0 is one.
+    pub threads: usize,
+    /// Blobs whose blocks may be copied, the likeliest first.
+    pub earlier: Vec<Earlier>,
+    /// Where its own index is left; none for a blob of one block, of which nothing can be found.
+    pub index: Option<PathBuf>,
+    /// Is told how far the blob is.
+    pub growth: Option<Arc<Growth>>,
+}
+
 /// A blob as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
@@ -76,32 +99,56 @@ pub struct Written {
     pub digest: Option<String>,
     /// Length of the file.
     pub size: u64,
+    /// How many of its bytes were copied from earlier blobs.
+    pub reused: u64,
 }
 
 /// Writes one blob. Dropped before [`BlobWriter::finish`], it leaves nothing.
 pub struct BlobWriter {
-    block: Vec<u8>,
-    /// The last 32 KiB of the block before.
-    window: Vec<u8>,
+    /// The bytes of the block that grows.
+    raw: Raw,
+    /// Says where it ends; None for a blob that is not compressed.
+    cutter: Option<Cutter>,
     jobs: Option<Sender<Job>>,
     order: Option<Sender<Receiver<Done>>>,
-    spare: Receiver<Vec<u8>>,
+    spare: Receiver<(Raw, Vec<u8>)>,
     workers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<Result<(Written, Temporary)>>>,
     path: PathBuf,
+    growth: Option<Arc<Growth>>,
+}
+
+/// A block of the tar, with the window before it.
+#[derive(Default)]
+struct Raw {
+    bytes: Vec<u8>,
+    /// Where the block begins in `bytes`.
+    start: usize,
+}
+
+impl Raw {
+    fn window(&self) -> &[u8] {
+        &self.bytes[..self.start]
+    }
+
+    fn block(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
 }
 
 struct Job {
-    block: Vec<u8>,
-    window: Vec<u8>,
+    raw: Raw,
+    /// A buffer for the compressed bytes.
+    packed: Vec<u8>,
     reply: Sender<Done>,
 }
 
 /// A compressed block, and its uncompressed bytes given back for use again.
 struct Done {
-    bytes: Vec<u8>,
-    block: Vec<u8>,
-    crc: crc32fast::Hasher,
+    raw: Raw,
+    packed: Vec<u8>,
+    block: Block,
+    reused: bool,
 }
 
 /// The unpublished file; removed when dropped.
@@ -118,44 +165,62 @@ impl Drop for Temporary {
 
 impl BlobWriter {
     /// Opens a temporary file beside `path` and starts the threads.
-    pub fn create(path: &Path, compression: Compression, threads: usize) -> Result<Self> {
+    pub fn create(path: &Path, options: Options) -> Result<Self> {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = Temporary { path: name.into() };
-        let file = File::create(&temporary.path).at("create", &temporary.path)?;
-        let threads = threads.clamp(1, 8);
+        let mut file = File::options();
+        let file = file.create(true).truncate(true).read(true).write(true);
+        let file = file.open(&temporary.path).at("create", &temporary.path)?;
+        if let Some(growth) = &options.growth {
+            growth.begin(file.try_clone().at("open", &temporary.path)?);
+        }
+        let threads = options.threads.clamp(1, 8);
+        let compression = options.compression;
+        let form = form_of(compression);
+        let known = Arc::new(Blocks::load(&options.earlier, &form));
         let (jobs, todo) = bounded::<Job>(1);
         let (order, ordered) = bounded::<Receiver<Done>>(threads + 1);
-        let (give_back, spare) = bounded::<Vec<u8>>(2 * threads + 2);
+        let (give_back, spare) = bounded(2 * threads + 2);
         let workers = (0..threads)
             .map(|_| {
-                let todo = todo.clone();
-                std::thread::spawn(move || work(&todo, compression))
+                let (todo, known) = (todo.clone(), Arc::clone(&known));
+                std::thread::spawn(move || work(&todo, compression, &form, &known))
             })
             .collect();
+        let growth = options.growth.clone();
         let writer = std::thread::spawn(move || {
-            let written = write_in_order(&ordered, &give_back, file, &temporary.path, compression);
-            written.map(|written| (written, temporary))
+            let outlet = Outlet::new(file, &temporary.path, &options);
+            let (written, blocks) = write_in_order(&ordered, &give_back, outlet)?;
+            if let Some(index) = options.index.as_ref().filter(|_| blocks.len() > 1) {
+                write_index(index, &form, &blocks)?;
+            }
+            Ok((written, temporary))
         });
         Ok(Self {
-            block: Vec::with_capacity(BLOCK),
-            window: Vec::new(),
+            raw: Raw::default(),
+            cutter: (compression != Compression::None).then(Cutter::default),
             jobs: Some(jobs),
             order: Some(order),
             spare,
             workers,
             writer: Some(writer),
             path: path.to_path_buf(),
+            growth,
         })
     }
 
     /// Takes the next bytes; blocks while the threads behind are busy.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(BLOCK - self.block.len()));
-            self.block.extend_from_slice(now);
+            let end = match &mut self.cutter {
+                Some(cutter) => cutter.take(bytes),
+                None => Some(MEAN - self.raw.block().len()).filter(|&left| left <= bytes.len()),
+            };
+            let (now, later) = bytes.split_at(end.unwrap_or(bytes.len()));
+            self.raw.bytes.extend_from_slice(now);
             bytes = later;
-            if self.block.len() == BLOCK {
+            if end.is_some() {
                 self.submit()?;
             }
         }
@@ -164,28 +229,27 @@ impl BlobWriter {
 
     /// Ends the blob, waits for the threads and publishes the file by renaming it.
     pub fn finish(mut self) -> Result<Written> {
-        if !self.block.is_empty() {
+        if !self.raw.block().is_empty() {
             self.submit()?;
         }
         let (written, temporary) = self.join()?;
         std::fs::rename(&temporary.path, &self.path).at("rename", &self.path)?;
+        if let Some(growth) = &self.growth {
+            growth.end(End::Whole);
+        }
         Ok(written)
     }
 
     fn submit(&mut self) -> Result<()> {
-        let fresh = self
-            .spare
-            .try_recv()
-            .unwrap_or_else(|_| Vec::with_capacity(BLOCK));
-        let block = std::mem::replace(&mut self.block, fresh);
-        let next_window = block[block.len().saturating_sub(WINDOW)..].to_vec();
-        let window = std::mem::replace(&mut self.window, next_window);
+        let (mut next, packed) = self.spare.try_recv().unwrap_or_default();
+        next.bytes.clear();
+        let full = &self.raw.bytes;
+        next.bytes
+            .extend_from_slice(&full[full.len().saturating_sub(WINDOW)..]);
+        next.start = next.bytes.len();
+        let raw = std::mem::replace(&mut self.raw, next);
         let (reply, result) = bounded(1);
-        let job = Job {
-            block,
-            window,
-            reply,
-        };
+        let job = Job { raw, packed, reply };
         let queued = self
             .order
             .as_ref()
@@ -216,6 +280,9 @@ impl BlobWriter {
 
 impl Drop for BlobWriter {
     fn drop(&mut self) {
+        if let Some(growth) = &self.growth {
+            growth.end(End::Broken);
+        }
         if self.writer.is_some() {
             // Ends the threads; the result carries the temporary file, which goes with it.
             drop(self.join());
@@ -228,25 +295,35 @@ fn resume<T>(joined: std::thread::Result<T>) -> T {
     joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn work(todo: &Receiver<Job>, compression: Compression) {
+/// What decides a block's bytes besides itself and its window.
+fn form_of(compression: Compression) -> Sum {
+    let zstd = zstd::zstd_safe::version_number();
+    let said = match compression {
+        Compression::None => "none".to_owned(),
+        Compression::Gzip(level) => format!("gzip {level} by {ENCODER}"),
+        Compression::Zstd(level) => format!("zstd {level} by zstd {zstd} {ENCODER}"),
+    };
+    *blake3::hash(said.as_bytes()).as_bytes()
+}
+
+/// Thread: makes blocks, as they come.
+fn work(todo: &Receiver<Job>, compression: Compression, form: &Sum, known: &Blocks) {
     let mut codec = Codec::new(compression);
-    for Job {
-        block,
-        window,
-        reply,
-    } in todo
-    {
-        let mut crc = crc32fast::Hasher::new();
-        let bytes = match &mut codec {
-            Codec::None => Vec::new(),
-            Codec::Gzip(level) => {
-                crc.update(&block);
-                deflate_block(*level, &window, &block)
-            }
-            Codec::Zstd(zstd) => zstd_frame(zstd, &block),
-        };
+    for job in todo {
+        let Job {
+            raw,
+            mut packed,
+            reply,
+        } = job;
+        let made = codec.find_or_make(&raw, form, known, &mut packed);
+        let (block, reused) = made;
         // The writer may have ended on an error, which it reports itself.
-        let _ = reply.send(Done { bytes, block, crc });
+        let _ = reply.send(Done {
+            raw,
+            packed,
+            block,
+            reused,
+        });
     }
 }
 
@@ -267,12 +344,95 @@ impl Codec {
             )),
         }
     }
+
+    /// Puts a block's compressed bytes into `packed`: copied where they are known, else made.
+    ///
+    /// Returns:
+    ///     The block, but for its place; and whether it was known.
+    fn find_or_make(
+        &mut self,
+        raw: &Raw,
+        form: &Sum,
+        known: &Blocks,
+        packed: &mut Vec<u8>,
+    ) -> (Block, bool) {
+        let mut block = Block {
+            key: [0; 32],
+            sum: [0; 32],
+            offset: 0,
+            packed_length: 0,
+            length: raw.block().len() as u32,
+            crc: 0,
+        };
+        if matches!(self, Self::None) {
+            return (block, false);
+        }
+        // zstd's frames know nothing of each other.
+        let seen = match self {
+            Self::Zstd(_) => raw.block(),
+            _ => &raw.bytes,
+        };
+        let mut key = blake3::Hasher::new();
+        key.update(form);
+        key.update(&((seen.len() - raw.block().len()) as u64).to_le_bytes());
+        block.key = *key.update(seen).finalize().as_bytes();
+        if let Some(found) = known.copy(&block.key, raw.block().len(), packed) {
+            return (found, true);
+        }
+        let _turn = BUSY.take();
+        match self {
+            Self::None => {}
+            Self::Gzip(level) => {
+                block.crc = crc32fast::hash(raw.block());
+                *packed = deflate_block(*level, raw.window(), raw.block());
+            }
+            Self::Zstd(zstd) => zstd_frame(zstd, raw.block(), packed),
+        }
+        block.sum = *blake3::hash(packed).as_bytes();
+        block.packed_length = packed.len() as u32;
+        (block, false)
+    }
 }
 
-fn zstd_frame(compressor: &mut zstd::bulk::Compressor<'_>, block: &[u8]) -> Vec<u8> {
+/// Blocks that are compressed at once by all blobs of the process.
+static BUSY: Turns = Turns {
+    taken: Mutex::new(0),
+    freed: Condvar::new(),
+};
+
+/// As many turns as there are processors: blobs that are made side by side do not crowd them.
+struct Turns {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+struct Turn<'a>(&'a Turns);
+
+impl Turns {
+    fn take(&self) -> Turn<'_> {
+        static MOST: OnceLock<usize> = OnceLock::new();
+        let most = *MOST.get_or_init(thread_count);
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.freed.wait_while(taken, |taken| *taken >= most);
+        *free.unwrap_or_else(PoisonError::into_inner) += 1;
+        Turn(self)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
+fn zstd_frame(compressor: &mut zstd::bulk::Compressor<'_>, block: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.reserve(zstd::zstd_safe::compress_bound(block.len()));
     compressor
-        .compress(block)
-        .expect("a buffer of zstd's own bound takes every block")
+        .compress_to_buffer(block, out)
+        .expect("a buffer of zstd's own bound takes every block");
 }
 
 /// Compresses a block into whole bytes of deflate, none of them a last block.
@@ -372,53 +532,92 @@ fn repeats(segment: &[u8]) -> bool {
     hits > segment.len() / 4 / 128
 }
 
+/// The file, its digest, and who is told how long it is.
+struct Outlet<'a> {
+    file: File,
+    path: &'a Path,
+    compression: Compression,
+    growth: Option<&'a Growth>,
+    digest: Sha256,
+    size: u64,
+}
+
+impl<'a> Outlet<'a> {
+    fn new(file: File, path: &'a Path, options: &'a Options) -> Self {
+        Self {
+            file,
+            path,
+            compression: options.compression,
+            growth: options.growth.as_deref(),
+            digest: Sha256::new(),
+            size: 0,
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).at("write", self.path)?;
+        self.size += bytes.len() as u64;
+        if let Some(growth) = self.growth {
+            growth.reached(self.size);
+        }
+        if self.compression != Compression::None {
+            self.digest.update(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Thread: takes the blocks in order. Gives them with their places in the blob.
 fn write_in_order(
     ordered: &Receiver<Receiver<Done>>,
-    give_back: &Sender<Vec<u8>>,
-    mut file: File,
-    path: &Path,
-    compression: Compression,
-) -> Result<Written> {
-    let mut digest = Sha256::new();
-    let mut size = 0_u64;
-    let mut put = |bytes: &[u8]| {
-        if compression != Compression::None {
-            digest.update(bytes);
-        }
-        size += bytes.len() as u64;
-        file.write_all(bytes).at("write", path)
-    };
+    give_back: &Sender<(Raw, Vec<u8>)>,
+    mut outlet: Outlet<'_>,
+) -> Result<(Written, Vec<Block>)> {
+    let compression = outlet.compression;
     let is_gzip = matches!(compression, Compression::Gzip(_));
     if is_gzip {
-        put(&GZIP_HEADER)?;
+        outlet.put(&GZIP_HEADER)?;
     }
     let mut crc = crc32fast::Hasher::new();
-    let mut length = 0_u32;
+    let (mut length, mut reused) = (0_u32, 0);
+    let mut blocks = Vec::new();
     for result in ordered {
         let Ok(mut done) = result.recv() else {
             return Err(Error::Interrupted);
         };
-        put(if compression == Compression::None {
-            &done.block
+        done.block.offset = outlet.size;
+        outlet.put(if compression == Compression::None {
+            done.raw.block()
         } else {
-            &done.bytes
+            &done.packed
         })?;
-        crc.combine(&done.crc);
-        length = length.wrapping_add(done.block.len() as u32);
-        done.block.clear();
+        let block_length = u64::from(done.block.length);
+        crc.combine(&crc32fast::Hasher::new_with_initial_len(
+            done.block.crc,
+            block_length,
+        ));
+        length = length.wrapping_add(done.block.length);
+        if done.reused {
+            reused += u64::from(done.block.packed_length);
+        }
+        if compression != Compression::None {
+            blocks.push(done.block);
+        }
         // A full pool means that this block is one too many.
-        let _ = give_back.try_send(done.block);
+        let _ = give_back.try_send((done.raw, done.packed));
     }
     if is_gzip {
-        put(&DEFLATE_END)?;
-        put(&crc.finalize().to_le_bytes())?;
-        put(&length.to_le_bytes())?;
+        outlet.put(&DEFLATE_END)?;
+        outlet.put(&crc.finalize().to_le_bytes())?;
+        outlet.put(&length.to_le_bytes())?;
     }
-    Ok(Written {
+    let written = Written {
         digest: (compression != Compression::None)
-            .then(|| format!("sha256:{}", hex(&digest.finalize()))),
-        size,
-    })
+            .then(|| format!("sha256:{}", hex(&outlet.digest.finalize()))),
+        size: outlet.size,
+        reused,
+    };
+    Ok((written, blocks))
 }
 
 /// Lower-case hexadecimal.

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags, RawDir};
 
 use crate::attrs::{self, Attrs, Mark};
 use crate::cancel::Cancel;
-use crate::compress::{BlobWriter, Compression};
+use crate::compress::{BlobWriter, Options};
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::error::{IoContext, Result};
 use crate::explore::{explore, thread_count, Found};
@@ -29,8 +29,9 @@ use crate::Error;
 /// What to make of a layer directory.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// File for the tar, and how it is compressed; None digests only.
-    pub blob: Option<(PathBuf, Compression)>,
+    /// File for the tar, and how it is made; None digests only. Who wants a blob knows the layer's
+    /// content digest already: it is not made again, and left empty.
+    pub blob: Option<(PathBuf, Options)>,
     /// Times later than this, in seconds since the epoch, become this.
     pub clamp_mtime: Option<i64>,
     /// Threads that read; None is a fitting number. The outcome does not depend on it.
@@ -45,6 +46,7 @@ pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<P
     let layer = Layer {
         root,
         path: source.to_path_buf(),
+        content: request.blob.as_ref().map(|_| [0; 32]),
     };
     let nodes = explore(threads, cancel, Vec::new(), |folder, found| {
         layer.visit(&folder, found)
@@ -56,15 +58,27 @@ pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<P
         0,
     );
     let blob = match &request.blob {
-        Some((path, compression)) => Some(BlobWriter::create(path, *compression, threads)?),
+        Some((path, options)) => {
+            let options = Options {
+                threads,
+                ..options.clone()
+            };
+            Some(BlobWriter::create(path, options)?)
+        }
         None => None,
     };
-    digest(&plan.entries, &layer, blob, threads, cancel)
+    let mut packed = digest(&plan.entries, &layer, blob, threads, cancel)?;
+    if request.blob.is_some() {
+        packed.content_digest.clear();
+    }
+    Ok(packed)
 }
 
 struct Layer {
     root: OwnedFd,
     path: PathBuf,
+    /// What stands for the BLAKE3 of every file's content where nobody asks for it.
+    content: Option<[u8; 32]>,
 }
 
 /// One folder of the layer.
@@ -214,7 +228,7 @@ impl Contents for Layer {
             path: self.on_disk(&entry.path),
             copy_to: None,
             cloned: false,
-            known: None,
+            known: self.content,
             xattrs: Vec::new(),
         }))
     }

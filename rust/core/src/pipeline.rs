@@ -2,8 +2,8 @@
 //!
 //! `pack` and `copy` make the plan and open the files; this reads them in order on several
 //! threads, each file once: into the tar, into its BLAKE3, and, for a copy, into its destination.
-//! The calling thread takes the tar's bytes in order into its SHA-256 and, where one is wanted,
-//! into the blob. The tar itself never exists. Memory is a few pieces of [`PIECE`] bytes a thread.
+//! The calling thread takes the tar's bytes in order into its SHA-256; where a blob is wanted, one
+//! more cuts them for it (`compress`). The tar itself never exists. Memory is a few pieces of [`PIECE`] bytes a thread.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -43,6 +43,8 @@ pub struct Packed {
     pub digest: Option<String>,
     /// Length of the blob.
     pub size: Option<u64>,
+    /// Bytes of the blob that were copied from earlier ones.
+    pub reused: Option<u64>,
     /// A file whose content was not what its selection's digest says any more.
     pub drifted: Option<String>,
 }
@@ -111,14 +113,30 @@ pub fn digest(
         drop(order);
         // Moved in, so that the readers see an early end of this loop and end too.
         let ordered: Receiver<Receiver<Result<Piece>>> = ordered;
-        for batch in ordered {
-            for piece in batch {
-                let piece = piece?;
-                sums.take(&piece, blob.as_mut())?;
-                // The readers may have ended already.
-                let _ = give_back.send(piece);
+        let mut feeder = blob.take().map(|blob| {
+            let (feed, fed) = bounded(AHEAD);
+            let give_back = give_back.clone();
+            (feed, scope.spawn(move || fill(blob, &fed, &give_back)))
+        });
+        let mut pieces = ordered.into_iter().flatten();
+        let taken = pieces.try_for_each(|piece| {
+            let piece = piece?;
+            sums.take(&piece);
+            let next = feeder.as_ref().map_or(&give_back, |(feed, _)| feed);
+            // The readers may have ended already; a feeder that ended is found out below.
+            let sent = next.send(piece);
+            if sent.is_err() && feeder.is_some() {
+                return Err(Error::Interrupted);
             }
+            Ok(())
+        });
+        if let Some((feed, filled)) = feeder.take() {
+            drop(feed);
+            // A blob that could not be written is the cause of what came after it.
+            let filled = filled.join();
+            blob = Some(filled.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
         }
+        taken?;
         cancel.check()
     });
     outcome?;
@@ -142,23 +160,23 @@ impl Sums {
         }
     }
 
-    fn take(&mut self, piece: &Piece, blob: Option<&mut BlobWriter>) -> Result<()> {
+    fn take(&mut self, piece: &Piece) {
         let bytes = &piece.bytes[..piece.used];
         self.tar.update(bytes);
         self.length += bytes.len() as u64;
         self.content.update(&piece.records);
-        blob.map_or(Ok(()), |blob| blob.write(bytes))
     }
 
     fn finish(mut self, entries: u64, blob: Option<BlobWriter>) -> Result<Packed> {
         self.tar.update(END);
         let diff_id = format!("sha256:{}", hex(&self.tar.finalize()));
-        let (mut digest, mut size) = (None, None);
+        let (mut digest, mut size, mut reused) = (None, None, None);
         if let Some(mut blob) = blob {
             blob.write(&END)?;
             let written = blob.finish()?;
             digest = Some(written.digest.unwrap_or_else(|| diff_id.clone()));
             size = Some(written.size);
+            reused = Some(written.reused);
         }
         Ok(Packed {
             diff_id,
@@ -167,9 +185,24 @@ impl Sums {
             entries,
             digest,
             size,
+            reused,
             drifted: None,
         })
     }
+}
+
+/// Thread: puts the pieces into the blob while their digest is taken in another one.
+fn fill(
+    mut blob: BlobWriter,
+    fed: &Receiver<Piece>,
+    give_back: &Sender<Piece>,
+) -> Result<BlobWriter> {
+    for piece in fed {
+        blob.write(&piece.bytes[..piece.used])?;
+        // The readers may have ended already.
+        let _ = give_back.send(piece);
+    }
+    Ok(blob)
 }
 
 struct Reader<'a> {

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use img_core::cancel::Cancel;
-use img_core::compress::Compression;
 use img_core::memo;
 use img_core::pipeline;
 use img_core::{chmod, copy, ignore, index, listing, pack, select, stack, Error};
@@ -93,16 +92,6 @@ impl Packed {
     #[getter]
     fn entries(&self) -> u64 {
         self.0.entries
-    }
-
-    #[getter]
-    fn digest(&self) -> Option<&str> {
-        self.0.digest.as_deref()
-    }
-
-    #[getter]
-    fn size(&self) -> Option<u64> {
-        self.0.size
     }
 
     #[getter]
@@ -409,26 +398,13 @@ fn is_empty(folder: &Path) -> bool {
     std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// Digests a layer directory as a tar in one pass, and writes the tar where asked.
+/// Digests a layer directory as a tar in one pass.
 #[pyfunction]
-#[pyo3(signature = (source, *, blob = None, compression = "none", level = None, clamp_mtime = None))]
-fn pack_layer(
-    py: Python<'_>,
-    source: PathBuf,
-    blob: Option<PathBuf>,
-    compression: &str,
-    level: Option<i32>,
-    clamp_mtime: Option<i64>,
-) -> PyResult<Packed> {
-    let compression = Compression::parse(compression, level).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "unknown compression {compression:?} or level {level:?}"
-        ))
-    })?;
+#[pyo3(signature = (source, *, clamp_mtime = None))]
+fn pack_layer(py: Python<'_>, source: PathBuf, clamp_mtime: Option<i64>) -> PyResult<Packed> {
     let mut request = pack::Request {
-        blob: blob.map(|path| (path, compression)),
         clamp_mtime,
-        threads: None,
+        ..pack::Request::default()
     };
     // Many a RUN leaves nothing: that is said before a thread would have begun.
     if py.detach(|| is_empty(&source)) {

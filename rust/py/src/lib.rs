@@ -3,6 +3,7 @@
 //! Each family of calls has a file of its own that registers itself. Every call that may take
 //! long releases the interpreter; errors are mapped once, in `door.rs`.
 
+mod blobs;
 mod changes;
 mod chunks;
 mod copies;
@@ -19,6 +20,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     door::register(module)?;
     layers::register(module)?;
     copies::register(module)?;
+    blobs::register(module)?;
     changes::register(module)?;
     chunks::register(module)?;
     sandbox::register(module)?;

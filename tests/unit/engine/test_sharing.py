@@ -210,13 +210,13 @@ def server() -> Iterator[FaultyRegistry]:
 def offered(server: FaultyRegistry, store: Store, folder: Path) -> tuple[SharedRecord, Descriptor]:
     """Has a registry offer a cache of one layer; gives its record and the document's descriptor."""
     record = record_of(store, "a")
-    packed = _core.pack_layer(
+    packed = _core.pack_blob(
         str(store.layers.find(record.diff_id).path),  # type: ignore[union-attr]
-        blob=str(folder / "blob"),
+        str(folder / "blob"),
         compression="gzip",
     )
     data = (folder / "blob").read_bytes()
-    blob = Descriptor(media_type=OCI_LAYER_GZIP, digest=packed.digest or "", size=len(data))
+    blob = Descriptor(media_type=OCI_LAYER_GZIP, digest=packed.digest, size=len(data))
     shared = SharedRecord(
         key=KEY.digest,
         diff_id=record.diff_id,

@@ -11,6 +11,7 @@ import pytest
 from img.errors import StoreError, StoreVersionError
 from img.oci import Reference
 from img.store import CacheRecord, Store
+from img.store.database import VERSION
 
 from .conftest import Start, hear, image_of, make_folder, say, succeed
 
@@ -46,13 +47,14 @@ with Store(root, mapping="root") as store:
 def test_a_store_of_a_newer_version_is_refused_and_left_as_it_is(root: Path) -> None:
     Store(root).close()
     database = sqlite3.connect(root / "img.db")
-    database.execute("PRAGMA user_version=3")
+    database.execute(f"PRAGMA user_version={VERSION + 1}")
     database.close()
-    with pytest.raises(StoreVersionError, match=r"has format 3; this img knows format 2") as caught:
+    said = f"has format {VERSION + 1}; this img knows format {VERSION}"
+    with pytest.raises(StoreVersionError, match=said) as caught:
         Store(root)
     assert "--state" in caught.value.hint
     database = sqlite3.connect(root / "img.db")
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert database.execute("PRAGMA user_version").fetchone() == (VERSION + 1,)
     database.close()
 
 

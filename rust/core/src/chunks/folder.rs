@@ -25,7 +25,7 @@ use crate::tar_write::{append_exact_header, padding, BLOCK, END};
 use crate::tree::names_of;
 
 /// Files from this size on are read piece by piece, and begin a chunk.
-pub const BIG: u64 = super::cut::MAX as u64;
+pub const BIG: u64 = crate::cut::MAX as u64;
 /// Bytes of a big file that are read at once.
 const PIECE: usize = 256 << 10;
 /// How often a file that changes under the reader is tried.

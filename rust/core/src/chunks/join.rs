@@ -10,9 +10,9 @@ use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{bounded, Receiver, Sender};
 
-use super::cut::MAX;
 use crate::apply::{extract, Form};
 use crate::compress::hex;
+use crate::cut::MAX;
 use crate::error::{Error, IoContext, Result};
 use crate::explore::thread_count;
 use crate::tar_read::{unwrap_error, wrap_error};

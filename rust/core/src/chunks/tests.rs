@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 
-use super::cut::{MEAN, MIN};
 use super::*;
+use crate::cut::{MEAN, MIN};
 use crate::tar_read::build::{file, folder, link, tar};
 
 struct Fixture {

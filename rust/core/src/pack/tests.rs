@@ -9,6 +9,7 @@ use std::process::Command;
 use proptest::prelude::*;
 
 use super::*;
+use crate::compress::Compression;
 
 fn pack(source: &Path, request: &Request) -> Packed {
     pack_layer(source, request, &Cancel::default()).unwrap()
@@ -16,7 +17,13 @@ fn pack(source: &Path, request: &Request) -> Packed {
 
 fn with_blob(path: &Path, compression: Compression, threads: usize) -> Request {
     Request {
-        blob: Some((path.to_path_buf(), compression)),
+        blob: Some((
+            path.to_path_buf(),
+            Options {
+                compression,
+                ..Options::default()
+            },
+        )),
         clamp_mtime: None,
         threads: Some(threads),
     }

@@ -1,0 +1,105 @@
+"""`Forms`: which blob each layer of an image leaves as: the one that it has, or one that is made now.
+
+`pushing` sends those blobs while they are made; `packed` waits for them, for archives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from img.engine.packing import USUAL, Packer, Packing, Wish
+from img.engine.pulling import Puller
+from img.errors import DigestMismatch
+from img.oci import Descriptor, Image, Layer, Manifest
+from img.oci.descriptor import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_LAYER_GZIP,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_LAYER_GZIP,
+    OCI_MANIFEST,
+)
+from img.store import Store
+from img.values import replace
+
+LayerKey = tuple[str, str]
+"""A layer's diff ID, and the digest of its blob where it keeps that: equal keys leave as equal blobs."""
+
+_OCI = {DOCKER_CONFIG: OCI_CONFIG, DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+
+
+class Forms:
+    """The blobs of one operation. Safe for several threads."""
+
+    def __init__(self, store: Store, puller: Puller, packer: Packer, wish: Wish = USUAL) -> None:
+        """Looks at nothing yet."""
+        self._store = store
+        self._puller = puller
+        self._packer = packer
+        self._wish = wish
+
+    def key(self, layer: Layer) -> LayerKey:
+        """What a layer is known by."""
+        return layer.diff_id, layer.digest if self._packer.keeps(layer, self._wish) else ""
+
+    def blob(self, image: Image, position: int) -> Descriptor | Packing:
+        """The blob of a layer: its descriptor, or one that is being made.
+
+        Raises:
+            DigestMismatch: the layer is no longer in the store. As `Puller.layers`: it cannot be had.
+        """
+        layer = image.layers[position]
+        if self._packer.keeps(layer, self._wish):
+            return layer.descriptor
+        below = image.config.diff_ids[:position]
+        made = self.built(layer.diff_id, below)
+        if made is None and self._wish.force:
+            self._puller.layers(image)
+            made = self.built(layer.diff_id, below)
+        if made is None:
+            raise DigestMismatch("layer", layer.diff_id, "nothing: it is no longer in the store")
+        return made
+
+    def built(self, diff_id: str, below: Sequence[str] = ()) -> Descriptor | Packing | None:
+        """The blob of a layer that was built here; None where the layer is not in the store."""
+        known = self._packer.known(diff_id, self._wish)
+        if known is not None:
+            return known
+        record = self._store.layers.find(diff_id, below)
+        if record is None:
+            return None
+        return self._packer.begin(record, self._wish.form, level=self._wish.level)
+
+    def packed(self, image: Image) -> Image:
+        """Gives the same image with every layer's blob in the store; what lacks there is fetched or made.
+
+        Raises:
+            As `blob`, and `Packing.result`.
+        """
+        kept = [layer.descriptor for layer in image.layers if self._packer.keeps(layer, self._wish)]
+        self._puller.blobs(image, kept)
+        blobs = [self.blob(image, position) for position in range(len(image.layers))]
+        return with_blobs(image, [b.result() if isinstance(b, Packing) else b for b in blobs])
+
+
+def with_blobs(image: Image, blobs: Sequence[Descriptor]) -> Image:
+    """The image with these blobs as its layers, base first.
+
+    Where they are those that its manifest names, it is returned as it is: so an image that was pulled keeps
+    its digest. Another one gets an OCI manifest, whatever it had.
+    """
+    if tuple(blobs) == image.manifest.layers:
+        return image
+    old = image.manifest
+    manifest = Manifest.make(
+        _as_oci(old.config),
+        [_as_oci(blob) for blob in blobs],
+        media_type=OCI_MANIFEST,
+        annotations=dict(old.annotations),
+    )
+    return replace(image, manifest=manifest)
+
+
+def _as_oci(descriptor: Descriptor) -> Descriptor:
+    return replace(descriptor, media_type=_OCI.get(descriptor.media_type, descriptor.media_type))
