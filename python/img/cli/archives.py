@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from img.cli.common import find_globals, spool_stdin, verb
+from img.cli.common import find_globals, show_warnings, spool_stdin, verb
 
 
 @verb(
@@ -35,7 +35,7 @@ def save_command(names: tuple[str, ...], output: str, form: str, compression: st
     if not output and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
     kind = "docker-archive" if form.startswith("docker") else "oci-archive"
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         if not output:
             engine.save(names, sys.stdout.buffer, form=kind, compression=compression)  # type: ignore[arg-type]
             return
@@ -68,7 +68,7 @@ def load_command(source: str, quiet: bool) -> None:
     from img.engine import Engine
 
     settings = find_globals().settings()
-    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings) as engine:
+    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings, show_warnings) as engine:
         for name in engine.load(source if source not in ("", "-") else spool_stdin(folder)):
             click.echo(name if quiet else f"Loaded image: {name}")
 
@@ -93,6 +93,6 @@ def unpack_command(name: str, output: str, owners: bool | None) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         engine.unpack(name, output, owners=owners)
     click.echo(f"Successfully unpacked rootfs for {name} to: {output}", err=True)

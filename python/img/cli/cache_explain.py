@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from img.cli.common import find_globals, print_json, verb
+from img.cli.common import find_globals, print_json, show_warnings, verb
 from img.cli.render.explained import explained_lines
 from img.values import asdict
 
@@ -35,7 +35,7 @@ def explain_command(step: str, build: str, as_json: bool) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         found = engine.explain(step, build)
     if as_json:
         print_json([asdict(one) for one in found])

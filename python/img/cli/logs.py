@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from img.cli.common import find_globals, verb
+from img.cli.common import find_globals, show_warnings, verb
 
 if TYPE_CHECKING:
     from img.store import BuildRow, BuildStore
@@ -39,7 +39,7 @@ def logs_command(words: tuple[str, ...], follow: bool) -> None:
 
     if len(words) > 2:
         raise click.UsageError("img logs takes a BUILD and a STEP; quote a text that has blanks.")
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         builds = engine.store.builds
         row, step = _named(builds, words)
         show = _Shower(builds, row.id, step, sys.stdout.buffer)

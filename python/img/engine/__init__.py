@@ -98,7 +98,7 @@ class Engine:
     def store(self) -> Store:
         """The store, opened for names and blobs at the first use."""
         if self._store is None:
-            self._store = Store(self._settings.state)
+            self._store = Store(self._settings.state, progress=self._progress)
         return self._store
 
     def enter(self) -> _core.Namespace:
@@ -111,7 +111,8 @@ class Engine:
             self._namespace = _core.enter_namespace(single=self._settings.single_id)
             if self._store is not None:
                 self._store.close()
-            self._store = Store(self._settings.state, mapping=_mapping(self._namespace))
+            mapping = _mapping(self._namespace)
+            self._store = Store(self._settings.state, mapping=mapping, progress=self._progress)
             self._store.lease()
         return self._namespace
 
