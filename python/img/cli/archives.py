@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, spool_stdin, verb
+from img.cli.common import find_globals, show_warnings, spool_stdin, verb
 from img.cli.transfer import compression, compression_level, force_compression
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def save_command(
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
     kind: Form = "docker-archive" if form.startswith("docker") else "oci-archive"
     said: Any = {"compression": compression, "level": level, "force": force}
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         if not output:
             engine.save(names, sys.stdout.buffer, form=kind, **said)
             return
@@ -80,7 +80,7 @@ def load_command(source: str, quiet: bool) -> None:
     from img.engine import Engine
 
     settings = find_globals().settings()
-    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings) as engine:
+    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings, show_warnings) as engine:
         for name in engine.load(source if source not in ("", "-") else spool_stdin(folder)):
             click.echo(name if quiet else f"Loaded image: {name}")
 
@@ -105,6 +105,6 @@ def unpack_command(name: str, output: str, owners: bool | None) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         engine.unpack(name, output, owners=owners)
     click.echo(f"Successfully unpacked rootfs for {name} to: {output}", err=True)

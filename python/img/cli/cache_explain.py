@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, print_json, verb
+from img.cli.common import find_globals, print_json, show_warnings, verb
 from img.cli.render.explained import explained_lines
 from img.values import asdict
 
@@ -34,7 +34,7 @@ def explain_command(step: str, build: str, as_json: bool) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         found = engine.explain(step, build)
     if as_json:
         print_json([asdict(one) for one in found])

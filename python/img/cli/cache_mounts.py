@@ -16,6 +16,7 @@ from img.cli.common import (
     human_size,
     print_json,
     print_rows,
+    show_warnings,
     spool_stdin,
     table,
     verb,
@@ -54,7 +55,7 @@ def ls_command(template: str) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         mounts = engine.cache_mounts()
     if print_rows([asdict(mount) for mount in mounts], template):
         return
@@ -178,7 +179,7 @@ def rm_command(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
 
     if bool(names) == everything:
         raise click.UsageError("name cache mounts, or give --all.")
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         gone = engine.remove_cache_mounts(names, everything=everything)
     if as_json:
         print_json([asdict(mount) for mount in gone])

@@ -16,6 +16,7 @@ from img.values import dataclass, field
 
 if TYPE_CHECKING:
     from img.engine import Backend, Settings
+    from img.progress import Event
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -180,6 +181,14 @@ def find_globals() -> Globals:
 
 
 # ---- output ------------------------------------------------------------------------------------
+
+
+def show_warnings(event: Event) -> None:
+    """The progress of a verb that shows none: warnings go to standard error, the rest nowhere."""
+    from img.progress import Note
+
+    if isinstance(event, Note) and event.level == "warning":
+        click.echo(f"warning: {event.text}", err=True)
 
 
 def human_size(count: float) -> str:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from img.cli import clicks as click
-from img.cli.common import ago, find_globals, format_option, human_size, print_json, print_rows, table, verb
+from img.cli.common import (
+    ago,
+    find_globals,
+    format_option,
+    human_size,
+    print_json,
+    print_rows,
+    show_warnings,
+    table,
+    verb,
+)
 from img.values import asdict
 
 
@@ -22,7 +32,7 @@ def ls_command(filters: tuple[str, ...], template: str) -> None:
     """List layers and snapshots: ID (* is mutable), whether prune --all would free it, size, last use."""
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         rows: list[dict[str, object]] = [
             {
                 "id": record.snapshot,
@@ -89,7 +99,7 @@ def du_command(as_json: bool) -> None:
     """Show what the store holds on disk: blocks as the file system counts them."""
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         usage = engine.usage()
     if as_json:
         print_json(asdict(usage))
@@ -151,7 +161,7 @@ def prune_command(everything: bool, as_json: bool) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         result = engine.prune(everything=everything)
     if as_json:
         print_json(asdict(result))

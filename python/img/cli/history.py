@@ -20,6 +20,7 @@ from img.cli.common import (
     human_time,
     one_line,
     print_rows,
+    show_warnings,
     table,
     verb,
 )
@@ -84,7 +85,7 @@ def ls_command(count: int | None, filters: tuple[str, ...], quiet: bool, templat
     """List builds, newest first: ID, name, status, age, duration, and how many steps came from the cache."""
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         found = engine.store.builds.all()
     found = [row for row in found if all(_fits(row, condition) for condition in filters)][:count]
     if quiet:
@@ -152,7 +153,7 @@ def rm_command(builds: tuple[str, ...], everything: bool) -> None:
 
     if everything == bool(builds):
         raise click.UsageError("say which: one or several BUILD, or --all.")
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         store = engine.store.builds
         rows = {row.id: row for row in map(store.find, builds)}
         if everything:
@@ -181,7 +182,7 @@ def image_command(name: str, no_trunc: bool, quiet: bool, template: str) -> None
     from img.engine import Engine
     from img.errors import ImageNotFound
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         try:
             rows = _lines(engine, engine.store.names.get(name))
         except ImageNotFound as error:

@@ -7,7 +7,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from img.cli import clicks as click
-from img.cli.common import ago, find_globals, human_size, human_time, one_line, print_json, table, verb
+from img.cli.common import (
+    ago,
+    find_globals,
+    human_size,
+    human_time,
+    one_line,
+    print_json,
+    show_warnings,
+    table,
+    verb,
+)
 
 if TYPE_CHECKING:
     from img.store.build_record import BuildRecord, StepRecord
@@ -29,7 +39,7 @@ def inspect_command(build: str, no_trunc: bool, as_json: bool) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         builds = engine.store.builds
         record = builds.record(builds.find(build))
     if as_json:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 
 from img.cli import clicks as click
-from img.cli.common import ago, find_globals, format_option, human_size, print_rows, table, verb
+from img.cli.common import (
+    ago,
+    find_globals,
+    format_option,
+    human_size,
+    print_rows,
+    show_warnings,
+    table,
+    verb,
+)
 
 
 @verb("images", short="List images.", example="img images\nimg images --format '{name}:{tag} {id}'")
@@ -20,7 +29,7 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
     from img.oci import Reference
 
     rows = []
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         for row in engine.store.names.all():
             names = engine.store.names
             image = names.load(row.manifest)
@@ -74,7 +83,7 @@ def tag_command(source: str, target: str) -> None:
     """Give the image SOURCE the name TARGET as well."""
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         engine.tag(source, target)
     click.echo(f"Successfully tagged {source} as {target}", err=True)
 
@@ -85,7 +94,7 @@ def rm_command(names: tuple[str, ...]) -> None:
     """Remove names, and what was theirs alone. What the build cache needs stays until img prune."""
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         result = engine.remove(names)
     for name in names:
         click.echo(f"Successfully removed {name}", err=True)
@@ -106,7 +115,7 @@ def inspect_command(name: str, manifest: bool, template: str) -> None:
 
     from img.engine import Engine
 
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         image = engine.store.names.get(name)
     document = json.loads(image.manifest.raw if manifest else image.config_raw)
     if template and template != "json":

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, verb
+from img.cli.common import find_globals, show_warnings, verb
 
 if TYPE_CHECKING:
     from img.store import BuildRow, BuildStore
@@ -38,7 +38,7 @@ def logs_command(words: tuple[str, ...], follow: bool) -> None:
 
     if len(words) > 2:
         raise click.UsageError("img logs takes a BUILD and a STEP; quote a text that has blanks.")
-    with Engine(find_globals().settings()) as engine:
+    with Engine(find_globals().settings(), show_warnings) as engine:
         builds = engine.store.builds
         row, step = _named(builds, words)
         show = _Shower(builds, row.id, step, sys.stdout.buffer)

@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from img.engine.calls import Calls, CheckResult
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
-    from img.engine.pulling import Puller
-    from img.engine.recording import Recorder
     from img.engine.packing import Packer, Wish
+    from img.engine.pulling import Puller
     from img.engine.pushing import Pusher
+    from img.engine.recording import Recorder
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
@@ -100,7 +100,7 @@ class Engine:
     def store(self) -> Store:
         """The store, opened for names and blobs at the first use."""
         if self._store is None:
-            self._store = Store(self._settings.state)
+            self._store = Store(self._settings.state, progress=self._progress)
         return self._store
 
     def enter(self) -> _core.Namespace:
@@ -113,7 +113,8 @@ class Engine:
             self._namespace = _core.enter_namespace(single=self._settings.single_id)
             if self._store is not None:
                 self._store.close()
-            self._store = Store(self._settings.state, mapping=_mapping(self._namespace))
+            mapping = _mapping(self._namespace)
+            self._store = Store(self._settings.state, mapping=mapping, progress=self._progress)
             self._store.lease()
         return self._namespace
 
@@ -413,8 +414,6 @@ class Engine:
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError.
         """
-        from img.engine.pulling import plain_layer
-
         reference = Reference.parse(name)
         self.enter()
         puller = self._puller(NO_PULLING if policy == "never" else "")
@@ -540,7 +539,6 @@ class Engine:
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
         """Writes an image given by its documents, whose layers the store has, as an archive."""
-        from img.engine.pushing import Packer
         from img.exporter import Named, write_archive
 
         document = parse(manifest)

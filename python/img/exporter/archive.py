@@ -268,6 +268,7 @@ def _check_size(path: Path, descriptor: Descriptor) -> None:
 def _publish(store: Store, path: Path, digest: str) -> None:
     if not store.blobs.has(digest):
         path.chmod(0o644)
+        os.utime(path)  # it was written now, whatever the archive says
         try:
             os.link(path, store.blobs.path(digest))  # an archive may name one file twice
         except FileExistsError:

@@ -26,6 +26,7 @@ from types import TracebackType
 
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
+from img.progress import Progress, silent
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
 from img.store.builds import BuildRow, BuildStore
@@ -33,6 +34,7 @@ from img.store.cache_copy import CacheRow, CacheShape
 from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
+from img.store.doubts import Doubts
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore, index_of, main_of
 from img.store.layers import LayerRecord, LayerStore, ground
@@ -74,12 +76,13 @@ _FOLDERS = ("oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings
 class Store:
     """One store, open. Use it in a `with` block, or `close` it."""
 
-    def __init__(self, root: str | Path, *, mapping: str | None = None) -> None:
+    def __init__(self, root: str | Path, *, mapping: str | None = None, progress: Progress = silent) -> None:
         """Opens the store at `root`, creating it where there is none.
 
         Args:
             mapping: The id mapping of this process where it may read or write layer folders, as
                 text; None for uses that touch names and blobs alone.
+            progress: Told of what a power cut took (`store.doubts`).
         Raises:
             StoreVersionError: a newer `img` wrote it, or it was written under another mapping.
             StoreError: the folder cannot be used.
@@ -102,6 +105,7 @@ class Store:
             ) from error
         self._database = Database(self.root / "img.db")
         self._lease: WorkFolder | None = None
+        doubts = Doubts(self._database, self.root / "img.lock", progress)
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
         self.listings = Listings(self.root / "listings")
@@ -113,6 +117,23 @@ class Store:
         self.builds = BuildStore(self._database, self.root / "logs", self.work)
         if mapping is not None:
             self._adopt(mapping)
+        doubts.begin(self.blobs, self._take_aside)
+        self._distrust(doubts, readable=mapping is not None)
+
+    def _take_aside(self, since: float) -> None:
+        """Removes what a power cut may have spoilt and what costs little to have again."""
+        self.remotes.drop_since(since)
+        self.blobs.renew_layout()
+
+    def _distrust(self, doubts: Doubts, *, readable: bool) -> None:
+        """Has what is in doubt looked at before it is used: documents of images now, the rest later."""
+        if not doubts.any():
+            return
+        self.blobs.distrust(doubts)
+        if readable:
+            self.layers.distrust(doubts, self.blobs)
+        if self.blobs.look_at_small():
+            self.names.refresh()
 
     def _adopt(self, mapping: str) -> None:
         """Records the id mapping of the first writer, and refuses another."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +19,11 @@ from img import _core
 from img.errors import BlobNotFound, DiskFull
 from img.oci import Descriptor, sha256
 from img.oci.manifest import dump
+from img.store.doubts import Doubts
 from img.store.tokens import token
 
+_SMALL_BYTES = 4 << 20
+"""Manifests and configs are no larger."""
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -30,6 +34,7 @@ class BlobStore:
         """Opens the layout at `root`, creating an empty valid one where there is none."""
         self.root = root
         self._blobs = root / "blobs" / "sha256"
+        self._doubts: Doubts | None = None
         if not (root / "index.json").exists():
             self._blobs.mkdir(parents=True, exist_ok=True)
             write_atomic(root / "oci-layout", _LAYOUT)
@@ -37,6 +42,31 @@ class BlobStore:
                 # Another process may have created it, and named an image in it, since we looked.
                 if not (root / "index.json").exists():
                     write_atomic(root / "index.json", dump({"schemaVersion": 2, "manifests": []}))
+
+    def distrust(self, doubts: Doubts) -> None:
+        """Has blobs that are in doubt looked at before they are used."""
+        self._doubts = doubts
+
+    def look_at_small(self) -> bool:
+        """Looks at all blobs in doubt that may be documents of images; tells whether one was lost."""
+        if self._doubts is None:
+            return False
+        lost = False
+        for digest in self._doubts.blobs():
+            path = self.path(digest)
+            there = path.exists()
+            if not there or path.stat().st_size <= _SMALL_BYTES:
+                self._look(digest)
+                lost = lost or (there and not path.exists())
+        return lost
+
+    def _look(self, digest: str) -> None:
+        if self._doubts is not None:
+            self._doubts.blob(digest, self.path(digest))
+
+    def renew_layout(self) -> None:
+        """Writes the layout's own file again."""
+        write_atomic(self.root / "oci-layout", _LAYOUT)
 
     @contextmanager
     def index_lock(self) -> Iterator[None]:
@@ -53,9 +83,14 @@ class BlobStore:
         return self._blobs / digest.partition(":")[2]
 
     def has(self, digest: str) -> bool:
-        """Tells whether a blob is here; a blob that is asked for counts as used now."""
+        """Tells whether a blob is here; a blob that is asked for counts as used now.
+
+        Its use is its access time; its time of modification stays that at which it was written.
+        """
+        self._look(digest)
+        path = self.path(digest)
         try:
-            os.utime(self.path(digest))
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         except FileNotFoundError:
             return False
         return True
@@ -66,6 +101,7 @@ class BlobStore:
         Raises:
             BlobNotFound: it is not here.
         """
+        self._look(digest)
         try:
             return self.path(digest).read_bytes()
         except FileNotFoundError:
@@ -77,6 +113,7 @@ class BlobStore:
         Raises:
             BlobNotFound: it is not here.
         """
+        self._look(digest)
         try:
             return self.path(digest).open("rb")
         except FileNotFoundError:

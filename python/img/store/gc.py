@@ -140,7 +140,7 @@ class Collector:
         needed = self.needed().blobs
         count = freed = 0
         for digest, stat in self.blobs.all():
-            if digest not in needed and stat.st_mtime < since:
+            if digest not in needed and max(stat.st_atime, stat.st_mtime) < since:
                 freed += self.blobs.remove(digest)
                 count += 1
         return count, freed + self.blocks.sweep()

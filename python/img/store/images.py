@@ -236,6 +236,10 @@ class ImageStore:
             self._publish()
         return dropped
 
+    def refresh(self) -> None:
+        """Writes `index.json` anew, after images lost a blob."""
+        self._publish()
+
     def _publish(self) -> None:
         """Writes `index.json` from the rows, under a lock that other processes take too."""
         with self._blobs.index_lock():

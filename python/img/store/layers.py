@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from img.oci import Descriptor, chain_id
+from img.store.blobs import BlobStore
 from img.store.database import Database
+from img.store.doubts import Doubts
 from img.store.tokens import new_snapshot_id, token
 from img.store.work import WorkFolder
 from img.values import dataclass, replace
@@ -55,6 +57,13 @@ class LayerStore:
         """Uses the folder `root`, which exists."""
         self._database = database
         self.root = root
+        self._doubts: Doubts | None = None
+        self._blobs: BlobStore | None = None
+
+    def distrust(self, doubts: Doubts, blobs: BlobStore) -> None:
+        """Has layers that are in doubt looked at before they are used; their folders can be read."""
+        self._doubts = doubts
+        self._blobs = blobs
 
     def find(self, diff_id: str, below: Sequence[str] = ()) -> LayerRecord | None:
         """Looks a layer up, and counts it as used now.
@@ -62,7 +71,21 @@ class LayerStore:
         Args:
             below: Diff IDs of the layers below it, base first.
         """
-        return self._touch(diff_id, ("", ground(below)))
+        parents = ("", ground(below))
+        record = self._touch(diff_id, parents)
+        while record is not None and self._in_doubt(record):
+            self._look(record)
+            record = self._touch(diff_id, parents)
+        return record
+
+    def _in_doubt(self, record: LayerRecord) -> bool:
+        return self._doubts is not None and self._doubts.doubts(record)
+
+    def _look(self, record: LayerRecord) -> None:
+        """Looks at a layer that is in doubt, and drops it where it is damaged."""
+        assert self._doubts is not None and self._blobs is not None
+        blob = any(self._blobs.has(descriptor.digest) for descriptor, _ in self.blobs_of(record.diff_id))
+        self._doubts.layer(record, blob=blob, drop=lambda: self._forget(record))
 
     def _touch(self, diff_id: str, parents: tuple[str, str]) -> LayerRecord | None:
         """A layer that stands alone or on these parents, counted as used now, if its folder is here."""
@@ -115,7 +138,9 @@ class LayerStore:
         now = time.time()
         with self._database.transaction():
             present = self._touch(diff_id, ("", settled_on))
-            if present is not None:
+            if present is not None and self._in_doubt(present):
+                self.retire(present, trash)  # nobody has used it under this boot
+            elif present is not None:
                 folder.rename(trash.path / f"equal-{token(4)}")
                 return self._learn_content(present, content)
             if target.exists():  # left by a process that died between the rename and the row
@@ -216,6 +241,8 @@ class LayerStore:
         self._database.change(
             "DELETE FROM layers WHERE diff_id=? AND parents=?", (record.diff_id, record.parents)
         )
+        if self._doubts is not None:
+            self._doubts.forget(record)
 
     def _record(self, row: tuple[object, ...]) -> LayerRecord:
         diff_id, parents, name, snapshot, content, tar_bytes, clamp, created, used = row

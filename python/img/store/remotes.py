@@ -51,11 +51,15 @@ class RemoteArea:
 
     def drop(self, *, unused_since: float) -> int:
         """Removes entries that nobody has used since a time. Gives bytes of disk that came back."""
-        freed = 0
-        for kind in KINDS:
-            for lock in list((self.root / kind).glob("*.lock")):
-                freed += _drop(lock, unused_since)
-        return freed
+        return self._drop_all(lambda used: used < unused_since)
+
+    def drop_since(self, used_since: float) -> int:
+        """Removes entries that somebody has used since a time, and nobody holds. Gives bytes as `drop`."""
+        return self._drop_all(lambda used: used >= used_since)
+
+    def _drop_all(self, unwanted: Callable[[float], bool]) -> int:
+        locks = [lock for kind in KINDS for lock in (self.root / kind).glob("*.lock")]
+        return sum(_drop(lock, unwanted) for lock in locks)
 
 
 def _hold(path: Path, check: Callable[[], object]) -> int:
@@ -74,14 +78,15 @@ def _hold(path: Path, check: Callable[[], object]) -> int:
         os.close(lock)  # it was removed while we waited
 
 
-def _drop(path: Path, unused_since: float) -> int:
+def _drop(path: Path, unwanted: Callable[[float], bool]) -> int:
+    """Removes an entry whose last use is such a time, unless somebody is at it."""
     try:
         lock = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return 0
     try:
-        if not try_lock(lock) or os.fstat(lock).st_mtime >= unused_since:
-            return 0  # somebody is at it, or was lately
+        if not try_lock(lock) or not unwanted(os.fstat(lock).st_mtime):
+            return 0
         freed = _core.remove_tree(str(path.with_suffix("")))
         path.unlink(missing_ok=True)
         return freed
