@@ -86,6 +86,7 @@ def of_limit(limit: Limit, identity: Identity) -> Contestant:
         timed=limit.timed,
         session=lambda home: contextlib.nullcontext(()),
         output=limit.output,
+        unfit=limit.missing(),
     )
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benches import inputs, machine
-from benches.measure import SAMPLE_SECONDS, Ground, Identity, Sample, can_mount, observe, run
+from benches.measure import SAMPLE_SECONDS, Ground, Identity, Sample, can_mount, end_in_order, observe, run
 from benches.peers import Build, Command, Img
 from benches.plot import Axis, Series, chart
 from benches.report import MEMORY_GOAL_BYTES, seconds, table
@@ -320,6 +320,7 @@ def measure(asked: argparse.Namespace, store: Path, docs: Path) -> None:
 
 def main() -> int:
     """Measures what was asked for and writes the page."""
+    end_in_order()
     asked = arguments()
     store = (HERE if asked.publish else asked.out) / "growth.json"
     docs = DOCS if asked.publish else asked.out

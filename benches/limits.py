@@ -7,11 +7,12 @@ has which; nothing here knows of images.
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benches.peers import Command
+from benches.peers import PATH, Command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +24,22 @@ class Limit:
         before: Commands that come before, untimed; the argument is the place's folder.
         timed: The command that is measured.
         output: A file that it writes, whose size says something; empty: none.
+        needs: Programs that may not be there.
     """
 
     name: str
     before: Callable[[Path], list[Command]]
     timed: Callable[[Path], Command]
     output: str = ""
+    needs: tuple[str, ...] = ()
+
+    def missing(self) -> str:
+        """Why it cannot run here; empty where it can."""
+        gone = [program for program in self.needs if shutil.which(program, path=PATH) is None]
+        return f"{', '.join(gone)} is not installed" if gone else ""
 
 
-def shell(name: str, line: str, *, before: str = "", output: str = "") -> Limit:
+def shell(name: str, line: str, *, before: str = "", output: str = "", needs: tuple[str, ...] = ()) -> Limit:
     """A limit as a shell's line, which runs in the place's folder, as does what comes before it."""
 
     def inside(home: Path, text: str) -> Command:
@@ -42,6 +50,7 @@ def shell(name: str, line: str, *, before: str = "", output: str = "") -> Limit:
         before=lambda home: [inside(home, before)] if before else [],
         timed=lambda home: inside(home, line),
         output=output,
+        needs=needs,
     )
 
 
@@ -50,7 +59,11 @@ def copying(data: Path) -> tuple[Limit, ...]:
     tree = shlex.quote(str(data))
     return (
         shell("cp -r", f"cp -r {tree} copy"),
-        shell("tar, openssl dgst -sha256", f"tar -cf - {tree} 2>/dev/null | openssl dgst -sha256"),
+        shell(
+            "tar, openssl dgst -sha256",
+            f"tar -cf - {tree} 2>/dev/null | openssl dgst -sha256",
+            needs=("openssl",),
+        ),
     )
 
 
@@ -59,7 +72,13 @@ def packing(data: Path, *programs: str) -> tuple[Limit, ...]:
     tree = shlex.quote(str(data))
     before = f"tar -cf layer.tar {tree} 2>/dev/null"
     return tuple(
-        shell(program, f"{program} -c layer.tar > packed", before=before, output="packed")
+        shell(
+            program,
+            f"{program} -c layer.tar > packed",
+            before=before,
+            output="packed",
+            needs=(program.split()[0],),
+        )
         for program in programs
     )
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,11 @@ def can_mount() -> bool:
 
 class Failed(RuntimeError):
     """A measured command failed; its figure would mean nothing."""
+
+
+def end_in_order() -> None:
+    """Has a request to end unwind the stack: mounts and daemons go before this process does."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +96,9 @@ class Ground:
         owner = identity or self.identity
         spot.mkdir(parents=True, exist_ok=True)
         if self.fresh:
+            if spot.is_mount():
+                # Another run was killed here; what it left would hide under the new one.
+                _quiet("umount", "--recursive", str(spot))
             self._make(image, source)
             _quiet("mount", "-o", "loop", str(image), str(spot))
         home = spot / "home"
@@ -168,7 +178,7 @@ def observe(
     with log.open("wb") as file:
         start = time.perf_counter()
         process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
-        with _scales([process.pid, *daemons], weigh_seconds) as peak:
+        with _ended(process), _scales([process.pid, *daemons], weigh_seconds) as peak:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -186,6 +196,17 @@ def run(command: list[str], cwd: Path, log: Path) -> float:
         Failed: it ended with another code than 0; the message holds the end of its output.
     """
     return observe(command, cwd, log).seconds
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Where waiting for it is broken off, the process ends, too: it would keep its place mounted."""
+    try:
+        yield
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
 
 
 @contextlib.contextmanager

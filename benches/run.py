@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benches import inputs, later, machine, report, results
 from benches.contest import Turns, of_limit, of_peer, sit
-from benches.measure import Failed, Ground, Identity, can_mount
+from benches.measure import Failed, Ground, Identity, can_mount, end_in_order
 from benches.peers import Peer, all_peers
 from benches.workloads import LINES, Workloads, chosen
 from tests.support.registry import Registry
@@ -143,6 +143,7 @@ def write(folder: Path, known: results.Results) -> str:
 
 def main() -> int:
     """Runs what was asked for and prints the page."""
+    end_in_order()
     asked = arguments()
     folder = asked.dir / f"scale-{asked.scale:g}"
     folder.mkdir(parents=True, exist_ok=True)
