@@ -185,7 +185,7 @@ impl Selection {
 
     #[getter]
     fn count(&self) -> usize {
-        self.0.picked().len()
+        self.0.count()
     }
 
     #[getter]
