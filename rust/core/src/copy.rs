@@ -1,16 +1,17 @@
 //! [`copy_layer`] and [`make_directory`]: COPY and WORKDIR write an upper folder and digest it.
 //!
 //! Three steps: `place` says where the destination is and what stands there in the layers below;
-//! a plan lists every object of the new layer in the tar's order; then folders, links and nodes
+//! a [`Plan`] lists every object of the new layer in the tar's order; then folders, links and nodes
 //! are made, `pipeline` copies and digests the files in one reading, and the folders get their
 //! final attributes. The upper folder holds afterwards what an overlay mount would have left.
 //! Source: Dockerfile reference, COPY and WORKDIR.
 
-use std::collections::HashMap;
+mod plan;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,12 +27,13 @@ use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
 use crate::memo::Stamp;
-use crate::pack::{self, is_whiteout_name, settle_time};
-use crate::pipeline::{digest, Contents, Opened, Packed};
-use crate::place::{attributes, order, refuse, Place, Wanted};
-use crate::select::{Learned, Picked, Selection};
-use crate::source::join;
+use crate::pack;
+use crate::pipeline::{digest, Contents, Opened, Packed, Plan as _};
+use crate::place::{attributes, refuse, Place, Wanted};
+use crate::select::{Learned, Selection};
 use crate::stack::Stack;
+
+use plan::{Plan, Planner};
 
 /// How a COPY writes what it copies.
 #[derive(Debug, Clone, Default)]
@@ -61,10 +63,11 @@ pub fn copy_layer(
     let stack = Stack::new(parents.to_vec());
     if sources
         .iter()
-        .all(|source| source.picked().is_empty() && source.named().is_empty())
+        .all(|source| source.count() == 0 && source.named().is_empty())
     {
         // Wildcards that match nothing: not even the destination's folder is made.
-        return write(sources, &stack, upper, Vec::new(), request.threads, cancel);
+        let plan = Planner::new(&stack, request, sources, Place::root()).finish()?;
+        return write(&stack, upper, &plan, request.threads, cancel);
     }
     let (wanted, folder_later) = wanted(sources);
     let place = Place::find(&stack, &request.dest, wanted)?;
@@ -73,36 +76,37 @@ pub fn copy_layer(
         return Err(refuse(request.dest.as_bytes(), reason));
     }
     let mode = request.mode.as_deref().map(ModeChange::parse).transpose()?;
-    let newest = sources
-        .iter()
-        .flat_map(|source| source.picked())
-        .map(|picked| picked.mtime)
-        .max();
     let unpacked = sources.first().is_some_and(|source| source.unpacked());
     let new_mode = match &mode {
         // As mkdir(2) makes them under the usual umask.
         Some(ModeChange::Octal(bits)) if !unpacked => bits & 0o755,
         _ => 0o755,
     };
-    let mut planner = Planner {
-        stack: &stack,
-        request,
-        mode,
-        plan: Vec::new(),
-    };
     let owner = request.owner.unwrap_or((0, 0));
-    let (folders, missing) = place.folders(&stack, owner, new_mode, newest.unwrap_or(0))?;
+    let (folders, missing) = place.folders(&stack, owner, new_mode, newest(sources))?;
+    let mut planner = Planner::new(&stack, request, sources, place);
+    planner.mode = mode;
     planner.add_parents(folders);
     for (number, source) in sources.iter().enumerate() {
         if source.unpacked() {
-            planner.add_unpacked(number, source, &place)?;
+            planner.add_unpacked(number as u32)?;
         } else {
-            planner.add_source(number, source, &place, missing)?;
+            planner.add_source(number as u32, missing)?;
         }
     }
-    let mut plan = planner.finish()?;
-    Planner::link(&mut plan, sources);
-    write(sources, &stack, upper, plan, request.threads, cancel)
+    write(&stack, upper, &planner.finish()?, request.threads, cancel)
+}
+
+/// The latest time of all that is copied.
+fn newest(sources: &[&Selection]) -> i64 {
+    let mut newest = None;
+    for source in sources {
+        let mut tour = source.tour();
+        while let Some(at) = tour.next() {
+            newest = newest.max(Some(source.inventory().seconds(at)));
+        }
+    }
+    newest.unwrap_or(0)
 }
 
 /// What the sources make of a destination that says nothing itself, and whether a folder comes
@@ -132,331 +136,51 @@ pub fn make_directory(
     let place = Place::find(&stack, dest, Wanted::Folder)?;
     let (folders, missing) = place.folders(&stack, owner, mode, 0)?;
     let request = Request::default();
-    let mut planner = Planner {
-        stack: &stack,
-        request: &request,
-        mode: None,
-        plan: Vec::new(),
-    };
+    let mut planner = Planner::new(&stack, &request, &[], place);
     if missing {
         planner.add_parents(folders);
     }
-    let plan = planner.finish()?;
-    write(&[], &stack, upper, plan, None, cancel)
-}
-
-/// One object of the layer to be.
-struct Planned {
-    entry: Entry,
-    /// Number of the source and index in it; None for a folder that was there, or is implied.
-    origin: Option<(usize, usize)>,
-}
-
-struct Planner<'a> {
-    stack: &'a Stack,
-    request: &'a Request,
-    mode: Option<ModeChange>,
-    plan: Vec<Planned>,
-}
-
-impl Planner<'_> {
-    fn add_parents(&mut self, folders: Vec<Entry>) {
-        for entry in folders {
-            self.plan.push(self.given(entry));
-        }
-    }
-
-    /// A folder that comes from no source.
-    fn given(&self, mut entry: Entry) -> Planned {
-        settle_time(&mut entry, self.request.clamp_mtime);
-        Planned {
-            entry,
-            origin: None,
-        }
-    }
-
-    /// Adds one source's objects. `missing`: the destination folder is not there yet.
-    fn add_source(
-        &mut self,
-        number: usize,
-        source: &Selection,
-        place: &Place,
-        missing: bool,
-    ) -> Result<()> {
-        // Folders of the layers below that this source copies into; a name is looked up below
-        // only where its folder is one of them.
-        let mut merged: Vec<Vec<u8>> = Vec::new();
-        if !missing {
-            merged.push(place.folder.clone());
-        }
-        for (index, picked) in source.picked().iter().enumerate() {
-            let dest = source.dest(picked);
-            let path = match &place.name {
-                Some(name) => join([&place.folder[..], &name[..]]),
-                None => join([&place.folder[..], dest]),
-            };
-            check_name(&path)?;
-            let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            while merged
-                .last()
-                .is_some_and(|folder| !is_within(&path[..parent], folder))
-            {
-                merged.pop();
-            }
-            if merged
-                .last()
-                .is_some_and(|folder| folder[..] == path[..parent])
-            {
-                self.check_over(&path, picked, &mut merged)?;
-            }
-            let entry = self.entry(source, index, path);
-            self.plan.push(Planned {
-                entry,
-                origin: Some((number, index)),
-            });
-        }
-        Ok(())
-    }
-
-    /// Adds what an archive holds, as if it were extracted over the layers below with the
-    /// destination as its root. Each entry, a folder's too, replaces what is no folder; a folder
-    /// without an entry is looked for, through symlinks, and keeps what it is if it is there.
-    fn add_unpacked(&mut self, number: usize, source: &Selection, place: &Place) -> Result<()> {
-        // Folders of the archive, and where their contents go.
-        let mut ways: Vec<(&[u8], Vec<u8>)> = Vec::new();
-        let mut standing: Vec<Planned> = Vec::new();
-        for (index, picked) in source.picked().iter().enumerate() {
-            let dest = source.dest(picked);
-            while ways.last().is_some_and(|(from, _)| !is_within(dest, from)) {
-                ways.pop();
-            }
-            let path = match ways.last() {
-                Some((from, to)) => join([&to[..], &dest[from.len() + 1..]]),
-                None => join([&place.folder[..], dest]),
-            };
-            check_name(&path)?;
-            let implied = source.implied(picked);
-            if implied {
-                if let Some((real, folders)) = self.standing(&path, place)? {
-                    standing.extend(folders.into_iter().map(|entry| self.given(entry)));
-                    ways.push((dest, real));
-                    continue;
-                }
-            }
-            let mut entry = self.entry(source, index, path);
-            if implied {
-                (entry.uid, entry.gid) = (0, 0);
-            }
-            self.plan.push(Planned {
-                entry,
-                origin: Some((number, index)),
-            });
-        }
-        // First, so that an entry for one of them stands.
-        self.plan.splice(0..0, standing);
-        Ok(())
-    }
-
-    /// Where a folder is that an archive takes for granted, and the folders that lead there; None
-    /// where it has to be made.
-    fn standing(&self, path: &[u8], place: &Place) -> Result<Option<(Vec<u8>, Vec<Entry>)>> {
-        let as_path = |path| Path::new(OsStr::from_bytes(path));
-        let Some(found) = self.stack.lookup(as_path(path))? else {
-            return Ok(None);
-        };
-        let mut real = path.to_vec();
-        if found.is_symlink() {
-            // An earlier archive of this ADD may have put a folder in its place.
-            let replaced = |one: &Planned| one.entry.path == path;
-            if self.plan.iter().any(replaced) {
-                return Ok(Some((real, Vec::new())));
-            }
-            let below = as_path(&place.folder);
-            let led = self.stack.resolve_below(below, as_path(path))?;
-            real = led.into_os_string().into_vec();
-        }
-        let there = Place {
-            folder: real.clone(),
-            name: None,
-        };
-        let (folders, _) = there.folders(self.stack, (0, 0), 0o755, 0)?;
-        Ok(Some((real, folders)))
-    }
-
-    /// Refuses a folder onto a file and a file onto a folder of the layers below.
-    fn check_over(&self, path: &[u8], picked: &Picked, merged: &mut Vec<Vec<u8>>) -> Result<()> {
-        let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
-            return Ok(());
-        };
-        match (picked.file_type() == FileType::Directory, found.is_dir()) {
-            (true, true) => merged.push(path.to_vec()),
-            (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
-            (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
-            (false, false) => {}
-        }
-        Ok(())
-    }
-
-    fn entry(&self, source: &Selection, index: usize, path: Vec<u8>) -> Entry {
-        let picked = &source.picked()[index];
-        let (major, minor) = picked.device;
-        let kind = match picked.file_type() {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink(source.target(picked).to_vec()),
-            FileType::CharacterDevice => Kind::CharDevice { major, minor },
-            FileType::BlockDevice => Kind::BlockDevice { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            _ => Kind::File,
-        };
-        let kept = if self.request.keep_owner {
-            (picked.uid, picked.gid)
-        } else {
-            (0, 0)
-        };
-        let (uid, gid) = self.request.owner.unwrap_or(kept);
-        let mode = match (&self.mode, &kind) {
-            (_, Kind::Symlink(_)) => 0o777,
-            (Some(change), kind) if !source.unpacked() => {
-                change.apply(picked.mode, *kind == Kind::Directory)
-            }
-            _ => picked.mode & 0o7777,
-        };
-        let size = if kind == Kind::File {
-            picked.stamp.size
-        } else {
-            0
-        };
-        let mut entry = Entry {
-            path,
-            kind,
-            mode,
-            uid,
-            gid,
-            mtime: picked.mtime,
-            mtime_nanos: 0,
-            size,
-            xattrs: source.xattrs(index).to_vec(),
-        };
-        settle_time(&mut entry, self.request.clamp_mtime);
-        entry
-    }
-
-    /// Sorts the plan; where two sources give one name, the later one stands.
-    fn finish(mut self) -> Result<Vec<Planned>> {
-        self.plan
-            .sort_by(|a, b| order(&a.entry.path, &b.entry.path));
-        let mut plan: Vec<Planned> = Vec::with_capacity(self.plan.len());
-        for one in self.plan {
-            let is_folder = one.entry.kind == Kind::Directory;
-            if let Some(last) = plan.last_mut() {
-                let last_is_folder = last.entry.kind == Kind::Directory;
-                if last.entry.path == one.entry.path {
-                    if last_is_folder != is_folder {
-                        let reason = "one source has a file here and another a folder";
-                        return Err(refuse(&one.entry.path, reason));
-                    }
-                    *last = one;
-                    continue;
-                }
-                if !last_is_folder && is_within(&one.entry.path, &last.entry.path) {
-                    let reason = "one source has a file here and another a folder";
-                    return Err(refuse(&last.entry.path, reason));
-                }
-            }
-            plan.push(one);
-        }
-        Ok(plan)
-    }
-
-    /// Makes further names of one file links to its first one in the plan, as it stands after a
-    /// later source may have taken some of them.
-    fn link(plan: &mut [Planned], sources: &[&Selection]) {
-        let mut first: HashMap<(usize, usize), usize> = HashMap::new();
-        for at in 0..plan.len() {
-            let Some((number, index)) = plan[at].origin else {
-                continue;
-            };
-            let Some(file) = sources[number].hard_link(index) else {
-                continue;
-            };
-            let Some(&one) = first.get(&(number, file)) else {
-                first.insert((number, file), at);
-                continue;
-            };
-            let kind = Kind::Hardlink(plan[one].entry.path.clone());
-            let entry = plan[one].entry.clone();
-            plan[at] = Planned {
-                entry: Entry {
-                    path: std::mem::take(&mut plan[at].entry.path),
-                    kind,
-                    size: 0,
-                    xattrs: Vec::new(),
-                    ..entry
-                },
-                origin: None,
-            };
-        }
-    }
-}
-
-fn check_name(path: &[u8]) -> Result<()> {
-    if is_whiteout_name(path) {
-        let reason = "a name that begins with .wh. means a deletion in a layer";
-        return Err(refuse(path, reason));
-    }
-    Ok(())
-}
-
-/// Is `path` the folder itself, or below it?
-fn is_within(path: &[u8], folder: &[u8]) -> bool {
-    folder.is_empty()
-        || path
-            .strip_prefix(folder)
-            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    write(&stack, upper, &planner.finish()?, None, cancel)
 }
 
 /// Makes what the plan says in `upper`, digesting it on the way.
 fn write(
-    sources: &[&Selection],
     stack: &Stack,
     upper: &Path,
-    plan: Vec<Planned>,
+    plan: &Plan<'_>,
     threads: Option<usize>,
     cancel: &Cancel,
 ) -> Result<Packed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(upper, flags, Mode::empty()).at("open", upper)?;
-    let (entries, origins) = plan.into_iter().map(|one| (one.entry, one.origin)).unzip();
     let copier = Copier {
-        sources,
-        origins,
-        known: sources.iter().map(|source| source.known()).collect(),
+        plan,
+        known: plan.sources.iter().map(|source| source.known()).collect(),
         root,
         upper,
         writer: Writer::new(Owners::Keep),
         clones: AtomicBool::new(true),
         drifted: Mutex::default(),
     };
-    let entries: Vec<Entry> = entries;
     copier
         .writer
         .begin(copier.root.as_fd())
         .at("chmod", upper)?;
-    for entry in &entries {
+    let mut entries = plan.entries();
+    for index in plan.others() {
         cancel.check()?;
-        copier.make(entry)?;
+        copier.make(entries.entry(index))?;
     }
     let threads = threads.unwrap_or_else(thread_count);
-    let mut packed = digest(&entries, &copier, None, threads, cancel)?;
-    let all_linked = copier.link(&entries)?;
-    for entry in entries
-        .iter()
-        .rev()
-        .filter(|entry| entry.kind == Kind::Directory)
-    {
-        let name = OsStr::from_bytes(&entry.path);
-        let done = copier.writer.named(copier.root.as_fd(), name, entry);
-        done.at("chmod", copier.on_disk(&entry.path))?;
+    let mut packed = digest(plan, &copier, None, threads, cancel)?;
+    let all_linked = copier.link()?;
+    for index in plan.others().rev() {
+        let entry = entries.entry(index);
+        if entry.kind == Kind::Directory {
+            let name = OsStr::from_bytes(&entry.path);
+            let done = copier.writer.named(copier.root.as_fd(), name, entry);
+            done.at("chmod", copier.on_disk(&entry.path))?;
+        }
     }
     // An overlay shows its uppermost layer's root: it must look as the one below does.
     let own = attributes(stack, Path::new(""))?;
@@ -480,8 +204,8 @@ fn write(
 }
 
 struct Copier<'a> {
-    sources: &'a [&'a Selection],
-    origins: Vec<Option<(usize, usize)>>,
+    plan: &'a Plan<'a>,
+    /// What is known of the files of each source.
     known: Vec<Arc<Learned>>,
     root: OwnedFd,
     upper: &'a Path,
@@ -520,10 +244,12 @@ impl Copier<'_> {
     }
 
     /// Gives files their further names; false where one became a file of its own.
-    fn link(&self, entries: &[Entry]) -> Result<bool> {
+    fn link(&self) -> Result<bool> {
         let root = self.root.as_fd();
         let mut all = true;
-        for entry in entries {
+        let mut entries = self.plan.entries();
+        for index in self.plan.links() {
+            let entry = entries.entry(index);
             let Kind::Hardlink(target) = &entry.kind else {
                 continue;
             };
@@ -556,11 +282,11 @@ impl Copier<'_> {
 
 impl Contents for Copier<'_> {
     fn open(&self, index: usize, entry: &Entry) -> Result<Option<Opened>> {
-        let Some((number, item)) = self.origins[index] else {
+        let Some((number, at)) = self.plan.origin(index) else {
             return Ok(None);
         };
-        let source = self.sources[number];
-        let path = source.path(&source.picked()[item]);
+        let source = self.plan.sources[number];
+        let path = &source.path(at)[..];
         let on_disk = source.root().on_disk(path);
         let file = File::from(source.root().open_beneath(path, OFlags::RDONLY)?);
         let stat = rustix::fs::fstat(&file).at("stat", &on_disk)?;
@@ -571,7 +297,7 @@ impl Contents for Copier<'_> {
             ));
         }
         let stamp = Stamp::of(&stat);
-        let learnt = self.known[number].get(item).copied().flatten();
+        let learnt = self.known[number].of(source.inventory(), at);
         // A file that could change without a trace is digested again.
         let known = learnt
             .filter(|learnt| learnt.settled && learnt.state == stamp)
@@ -602,13 +328,13 @@ impl Contents for Copier<'_> {
     }
 
     fn close(&self, index: usize, entry: &Entry, opened: Opened, digest: &[u8; 32]) -> Result<()> {
-        if let Some((number, item)) = self.origins[index] {
-            let learnt = self.known[number].get(item).copied().flatten();
+        if let Some((number, at)) = self.plan.origin(index) {
+            let source = self.plan.sources[number];
+            let learnt = self.known[number].of(source.inventory(), at);
             if learnt.is_some_and(|learnt| learnt.known.digest != *digest) {
-                let source = self.sources[number];
-                let path = String::from_utf8_lossy(source.path(&source.picked()[item]));
+                let path = source.path(at);
                 let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
-                drifted.get_or_insert_with(|| path.into_owned());
+                drifted.get_or_insert_with(|| String::from_utf8_lossy(&path).into_owned());
             }
         }
         let Some(copy) = opened.copy_to else {

@@ -5,9 +5,10 @@
 pub type Xattr = (Vec<u8>, Vec<u8>);
 
 /// What an entry is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file of `size` bytes.
+    #[default]
     File,
     /// A directory.
     Directory,
@@ -35,7 +36,7 @@ pub enum Kind {
 
 /// One entry. Paths are relative to the layer's root, without a leading `/` or `./`, and without
 /// a trailing `/`; the root directory itself has the empty path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Relative path, raw bytes.
     pub path: Vec<u8>,

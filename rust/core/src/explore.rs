@@ -56,9 +56,22 @@ pub fn explore<J: Send, T: Send>(
     first: J,
     visit: impl Fn(J, &mut Found<'_, J>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
+    let visit = |job, found: &mut Found<'_, J>, (): &mut ()| visit(job, found);
+    explore_with(threads, cancel, first, |_| (), visit).map(|(results, _)| results)
+}
+
+/// The same, where each thread has something of its own, made by `own` of its number, that the
+/// visits fill; returns these too, by number.
+pub fn explore_with<J: Send, T: Send, S: Send>(
+    threads: usize,
+    cancel: &Cancel,
+    first: J,
+    own: impl Fn(usize) -> S + Sync,
+    visit: impl Fn(J, &mut Found<'_, J>, &mut S) -> Result<T> + Sync,
+) -> Result<(Vec<T>, Vec<S>)> {
     let next_id = AtomicUsize::new(1);
     let shared = Shared::new(first);
-    let run = |limit: usize| {
+    let run = |limit: usize, own: &mut S| {
         let mut results = Vec::new();
         let mut found = Found {
             next_id: &next_id,
@@ -66,7 +79,7 @@ pub fn explore<J: Send, T: Send>(
         };
         while results.len() < limit && shared.fill(&mut found.jobs) {
             while let Some((id, job)) = found.jobs.pop() {
-                match cancel.check().and_then(|()| visit(job, &mut found)) {
+                match cancel.check().and_then(|()| visit(job, &mut found, own)) {
                     Ok(result) => results.push((id, result)),
                     Err(error) => shared.fail(error),
                 }
@@ -82,21 +95,28 @@ pub fn explore<J: Send, T: Send>(
         }
         results
     };
-    let mut results = run(ALONE);
+    let mut owned = vec![own(0)];
+    let mut results = run(ALONE, &mut owned[0]);
     if !shared.lock().jobs.is_empty() {
         results.extend(std::thread::scope(|scope| {
+            let help = |number| {
+                let mut own = own(number);
+                (run(usize::MAX, &mut own), own)
+            };
             let others: Vec<_> = (1..threads)
-                .map(|_| scope.spawn(|| run(usize::MAX)))
+                .map(|number| scope.spawn(move || help(number)))
                 .collect();
-            let mut results = run(usize::MAX);
+            let mut results = run(usize::MAX, &mut owned[0]);
             for other in others {
                 let more = other.join();
-                results.extend(more.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+                let (more, own) = more.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                results.extend(more);
+                owned.push(own);
             }
             results
         }));
     }
-    shared.finish(results)
+    Ok((shared.finish(results)?, owned))
 }
 
 impl<J> Shared<J> {

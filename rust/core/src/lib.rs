@@ -29,6 +29,7 @@ pub mod idmap;
 pub mod ignore;
 pub mod index;
 pub mod inflate;
+pub mod inventory;
 mod kernel;
 pub mod listing;
 pub mod lock;

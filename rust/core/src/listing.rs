@@ -2,18 +2,21 @@
 //!
 //! [`write`] makes one out of selections whose digests are known already, so no file is read for
 //! it; [`compare`] tells two apart. A listing is named by the BLAKE3 of what is in it: it is
-//! written once, and a damaged one is as good as none. Nothing here is part of a cache key.
+//! written once, and a damaged one is as good as none. Both go through it from its beginning to
+//! its end, and hold one object at a time. Nothing here is part of a cache key.
 //!
-//! Format, version 1, one zstd frame: magic, then for each object the fields of [`Fact`] in
-//! order, numbers little-endian, bytes with their length (`u32`) before them.
+//! Format, version 1, one zstd frame: magic, then for each object, in the order of the paths, the
+//! fields of [`Fact`] in order, numbers little-endian, bytes with their length (`u32`) before
+//! them. One of several sources may be in another order, if an earlier version wrote it.
 
 use std::cmp::Ordering;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering as Order};
 
 use crate::error::{IoContext, Result};
+use crate::inventory::At;
 use crate::pipeline::Record;
 use crate::place::order;
 use crate::select::Selection;
@@ -25,6 +28,10 @@ const DIGEST: usize = 16;
 const MAX_BYTES: u64 = 1 << 31;
 /// Digests do not compress, and the rest does at any level.
 const LEVEL: i32 = 1;
+/// Bytes that are packed, or unpacked, at once.
+const PIECE: usize = 64 << 10;
+/// A path is longer than what the kernel takes at once only where folders were entered one by one.
+const FIELD_MAX: usize = 1 << 20;
 
 /// What a listing says of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,53 +127,139 @@ pub struct Compared {
 /// Files that no [`Selection::content_digest`] has read count with their size alone.
 pub fn write(selections: &[&Selection], folder: &Path) -> Result<String> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    let mut bytes = MAGIC.to_vec();
-    for selection in selections {
-        selection.each_record(|path, size, record| append(&mut bytes, path, size, record));
-    }
-    let name = blake3::hash(&bytes).to_hex().to_string();
-    let path = folder.join(&name);
-    if path.exists() {
-        return Ok(name);
-    }
     let number = COUNT.fetch_add(1, Order::Relaxed);
-    let temporary = folder.join(format!("{name}.{}-{number}.tmp", std::process::id()));
-    let packed = zstd::bulk::compress(&bytes, LEVEL).at("compress", &temporary)?;
-    let written = File::create(&temporary)
-        .and_then(|mut file| file.write_all(&packed))
+    let temporary = folder.join(format!("new.{}-{number}.tmp", std::process::id()));
+    let written = fill(selections, &temporary)
         .at("write", &temporary)
-        .and_then(|()| std::fs::rename(&temporary, &path).at("rename", &path));
+        .and_then(|name| {
+            let path = folder.join(&name);
+            std::fs::rename(&temporary, &path).at("rename", &path)?;
+            Ok(name)
+        });
     if written.is_err() {
         // Best effort: the error that matters is the one returned.
         let _ = std::fs::remove_file(&temporary);
     }
-    written.map(|()| name)
+    written
+}
+
+/// Writes a listing to a file; gives its name.
+fn fill(selections: &[&Selection], path: &Path) -> io::Result<String> {
+    let mut packed = zstd::stream::write::Encoder::new(File::create(path)?, LEVEL)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = MAGIC.to_vec();
+    each(selections, |path, size, record| {
+        append(&mut bytes, path, size, record);
+        if bytes.len() > PIECE {
+            hasher.update(&bytes);
+            packed.write_all(&bytes)?;
+            bytes.clear();
+        }
+        Ok(())
+    })?;
+    hasher.update(&bytes);
+    packed.write_all(&bytes)?;
+    packed.finish()?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Shows all objects of some selections in the order of their paths.
+fn each(
+    selections: &[&Selection],
+    mut show: impl FnMut(&[u8], u64, &Record<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    let records: Vec<_> = selections.iter().map(|one| one.records()).collect();
+    if let ([selection], [records]) = (selections, &records[..]) {
+        if selection.inventory().is_in_order() {
+            let mut tour = selection.tour();
+            while let Some(at) = tour.next() {
+                records.show(at, tour.dest(), |size, record| {
+                    show(tour.path(), size, record)
+                })?;
+            }
+            return Ok(());
+        }
+    }
+    let mut all: Vec<(u32, At)> = Vec::new();
+    for (number, selection) in (0..).zip(selections) {
+        let mut tour = selection.tour();
+        while let Some(at) = tour.next() {
+            all.push((number, at));
+        }
+    }
+    let path_of = |&(number, at): &(u32, At), path: &mut Vec<u8>| {
+        path.clear();
+        let inventory = selections[number as usize].inventory();
+        inventory.append_path(at, path);
+    };
+    let (mut path, mut other) = (Vec::new(), Vec::new());
+    all.sort_by(|a, b| {
+        path_of(a, &mut path);
+        path_of(b, &mut other);
+        order(&path, &other)
+    });
+    for one in all {
+        path_of(&one, &mut path);
+        let (number, at) = one;
+        records[number as usize].show(at, &path, |size, record| show(&path, size, record))?;
+    }
+    Ok(())
 }
 
 /// Compares two listings, the earlier one first; None where one is missing or damaged.
 ///
 /// No more than `limit` differences are told one by one; all are counted.
 pub fn compare(old: &Path, new: &Path, limit: usize) -> Option<Compared> {
-    let (old, new) = (read(old)?, read(new)?);
     let mut found = Found::new(limit);
-    let (mut before, mut after) = (old.iter().peekable(), new.iter().peekable());
+    let outcome = Facts::open(old).and_then(|mut before| {
+        let mut after = Facts::open(new)?;
+        merge(&mut || before.next(), &mut || after.next(), &mut found)
+    });
+    match outcome {
+        Ok(()) => Some(found.finish()),
+        Err(Flaw::Damaged) => None,
+        Err(Flaw::Unsorted) => {
+            let (before, after) = (read(old)?, read(new)?);
+            let (mut before, mut after) = (before.into_iter(), after.into_iter());
+            let mut found = Found::new(limit);
+            merge(
+                &mut || Ok(before.next()),
+                &mut || Ok(after.next()),
+                &mut found,
+            )
+            .ok()?;
+            Some(found.finish())
+        }
+    }
+}
+
+/// Goes through two listings side by side.
+fn merge(
+    before: &mut dyn FnMut() -> Result<Option<Fact>, Flaw>,
+    after: &mut dyn FnMut() -> Result<Option<Fact>, Flaw>,
+    found: &mut Found,
+) -> Result<(), Flaw> {
+    let (mut one, mut other) = (before()?, after()?);
     loop {
-        let next = match (before.peek(), after.peek()) {
-            (None, None) => break,
+        let next = match (&one, &other) {
+            (None, None) => return Ok(()),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some(one), Some(other)) => order(&one.path, &other.path),
         };
-        let one = next.is_le().then(|| before.next()).flatten();
-        let other = next.is_ge().then(|| after.next()).flatten();
-        match (one, other) {
-            (Some(one), Some(other)) => found.both(one, other),
-            (Some(one), None) => found.alone(one, Change::Removed),
-            (None, Some(other)) => found.alone(other, Change::Added),
-            (None, None) => {}
+        match (&one, &other) {
+            (Some(one), Some(other)) if next.is_eq() => found.both(one, other),
+            (Some(one), _) if next.is_lt() => found.alone(one, Change::Removed),
+            (_, Some(other)) => found.alone(other, Change::Added),
+            _ => {}
+        }
+        if next.is_le() {
+            one = before()?;
+        }
+        if next.is_ge() {
+            other = after()?;
         }
     }
-    Some(found.finish())
 }
 
 fn append(out: &mut Vec<u8>, path: &[u8], size: u64, record: &Record<'_>) {
@@ -204,7 +297,91 @@ fn first_bytes(digest: &[u8; 32]) -> [u8; DIGEST] {
     first
 }
 
-/// Reads a listing in the order of its paths, each path once.
+/// Why a listing cannot be gone through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flaw {
+    /// It is missing, or not what its name says.
+    Damaged,
+    /// Its paths are in another order.
+    Unsorted,
+}
+
+impl From<io::Error> for Flaw {
+    fn from(_: io::Error) -> Self {
+        Self::Damaged
+    }
+}
+
+/// Goes through a listing, object by object, in the order of its paths, each path once. That it is
+/// what its name says is known when it has come to the end, and told then.
+struct Facts {
+    name: String,
+    reader: BufReader<Hashing<zstd::stream::read::Decoder<'static, BufReader<File>>>>,
+    /// The path before.
+    last: Option<Vec<u8>>,
+}
+
+impl Facts {
+    fn open(path: &Path) -> Result<Self, Flaw> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let decoder = zstd::stream::read::Decoder::new(File::open(path)?)?;
+        let hashing = Hashing {
+            inner: decoder,
+            hasher: blake3::Hasher::new(),
+        };
+        let mut reader = BufReader::with_capacity(PIECE, hashing);
+        let mut magic = [0; MAGIC.len()];
+        reader.read_exact(&mut magic)?;
+        if &magic != MAGIC {
+            return Err(Flaw::Damaged);
+        }
+        Ok(Self {
+            name: name.ok_or(Flaw::Damaged)?.to_owned(),
+            reader,
+            last: None,
+        })
+    }
+
+    fn next(&mut self) -> Result<Option<Fact>, Flaw> {
+        loop {
+            if self.reader.fill_buf()?.is_empty() {
+                let sum = self.reader.get_ref().hasher.finalize();
+                let is_right = sum.to_hex().as_str() == self.name;
+                return if is_right {
+                    Ok(None)
+                } else {
+                    Err(Flaw::Damaged)
+                };
+            }
+            let fact = fact(&mut self.reader)?;
+            let sorted = self.last.as_ref().map(|last| order(last, &fact.path));
+            match sorted {
+                Some(Ordering::Greater) => return Err(Flaw::Unsorted),
+                Some(Ordering::Equal) => {}
+                Some(Ordering::Less) | None => {
+                    self.last = Some(fact.path.clone());
+                    return Ok(Some(fact));
+                }
+            }
+        }
+    }
+}
+
+/// Digests what is read through it.
+struct Hashing<R> {
+    inner: R,
+    hasher: blake3::Hasher,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// Reads all of a listing that is in no order into that of its paths, each path once.
 fn read(path: &Path) -> Option<Vec<Fact>> {
     let file = File::open(path).ok()?;
     let mut bytes = Vec::new();
@@ -214,49 +391,50 @@ fn read(path: &Path) -> Option<Vec<Fact>> {
     if blake3::hash(&bytes).to_hex().as_str() != name {
         return None;
     }
-    let mut reader = Reader(bytes.strip_prefix(MAGIC)?);
+    let mut rest = bytes.strip_prefix(MAGIC)?;
     let mut facts = Vec::new();
-    while !reader.0.is_empty() {
-        facts.push(reader.fact()?);
+    while !rest.is_empty() {
+        facts.push(fact(&mut rest).ok()?);
     }
     facts.sort_by(|a, b| order(&a.path, &b.path));
     facts.dedup_by(|later, first| later.path == first.path);
     Some(facts)
 }
 
-/// What is left to read of a listing.
-struct Reader<'a>(&'a [u8]);
+fn array<const N: usize>(from: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
+fn number(from: &mut impl Read) -> io::Result<u32> {
+    Ok(u32::from_le_bytes(array(from)?))
+}
 
-    fn number(&mut self) -> Option<u32> {
-        Some(u32::from_le_bytes(self.take(4)?.try_into().ok()?))
+/// Reads bytes with their length before them; no path and no target is longer than the kernel's.
+fn field(from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let length = number(from)? as usize;
+    if length > FIELD_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
     }
+    let mut bytes = vec![0; length];
+    from.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
 
-    fn field(&mut self) -> Option<Vec<u8>> {
-        let length = self.number()? as usize;
-        Some(self.take(length)?.to_vec())
-    }
-
-    fn fact(&mut self) -> Option<Fact> {
-        Some(Fact {
-            path: self.field()?,
-            tag: self.take(1)?[0],
-            mode: self.number()?,
-            uid: self.number()?,
-            gid: self.number()?,
-            device: (self.number()?, self.number()?),
-            size: u64::from_le_bytes(self.take(8)?.try_into().ok()?),
-            digest: self.take(DIGEST)?.try_into().ok()?,
-            xattrs: self.take(DIGEST)?.try_into().ok()?,
-            target: self.field()?,
-        })
-    }
+fn fact(from: &mut impl Read) -> io::Result<Fact> {
+    Ok(Fact {
+        path: field(from)?,
+        tag: array::<1>(from)?[0],
+        mode: number(from)?,
+        uid: number(from)?,
+        gid: number(from)?,
+        device: (number(from)?, number(from)?),
+        size: u64::from_le_bytes(array(from)?),
+        digest: array(from)?,
+        xattrs: array(from)?,
+        target: field(from)?,
+    })
 }
 
 /// Differences as they are found, in the order of the paths.

@@ -3,14 +3,12 @@
 //! `select` asks it for a file's BLAKE3 by what `stat` says and tells it what it read. It never
 //! answers for a file whose identity moved, and never records one that could still change within
 //! the same tick of the clock. It is a cache: a missing, old, broken or foreign file is an empty
-//! memo, two processes saving at once lose one another's news and nothing else.
-//!
-//! Format, version 1, little-endian: magic, generation `u32`, count `u32`, `count` records of
-//! [`RECORD`] bytes sorted by key, BLAKE3 of all before it.
+//! memo, two processes saving at once lose one another's news and nothing else. Its memory does
+//! not grow with what it knows: questions come in the order of inodes and are answered from
+//! [`Sorted`] files, and what is learned is written to such a file before it is much.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-use std::io::Write;
+mod sorted;
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,16 +16,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::{IoContext, Result};
 
-const MAGIC: &[u8; 8] = b"imgmemo1";
-const HEAD: usize = MAGIC.len() + 8;
-const RECORD: usize = 5 * 8 + 32 + 8;
-const SUM: usize = 32;
+use sorted::{Sorted, Writing};
+
 /// Saves that an entry survives without having been asked for.
 const KEPT_SAVES: u32 = 64;
 /// An entry this old is marked as used again, at the cost of a save.
 const REFRESH_SAVES: u32 = 16;
 /// More entries than this are not kept: some 80 MB of file.
 const MAX_ENTRIES: usize = 1_000_000;
+/// What was learned is written down when it is this many: some 2 MB of memory.
+const RUN: usize = 1 << 15;
 /// Coarsest tick of the kernel's file times (100 Hz), doubled.
 const TICK_NANOS: i64 = 20_000_000;
 const SECOND_NANOS: i64 = 1_000_000_000;
@@ -103,15 +101,17 @@ pub struct DigestMemo {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What the file held, sorted as it stands there: nothing is built of it but this.
-    kept: Vec<(Stamp, Value)>,
-    /// What was learned since, and the file lacks.
-    learned: HashMap<Stamp, Value, BuildHasherDefault<Mix>>,
+    /// What the file holds.
+    kept: Option<Sorted>,
+    /// What was learned since and written down, the earliest first.
+    runs: Vec<Sorted>,
+    /// What was learned since then, a later entry for the same file behind an earlier one.
+    learned: Vec<(Stamp, Value)>,
     generation: u32,
     changed: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Value {
     known: Known,
     used: u32,
@@ -159,22 +159,22 @@ pub fn now_nanos() -> i64 {
 }
 
 impl DigestMemo {
-    /// Reads the memo; a missing, old or broken file is an empty memo.
+    /// Opens the memo; a missing, old or broken file is an empty memo.
     pub fn open(path: &Path) -> Self {
-        let inner = std::fs::read(path)
-            .ok()
-            .and_then(|bytes| Inner::decode(&bytes))
-            .unwrap_or_default();
+        let kept = Sorted::open(path);
         Self {
             path: path.to_path_buf(),
-            inner: Mutex::new(inner),
+            inner: Mutex::new(Inner {
+                generation: kept.as_ref().map_or(0, Sorted::generation),
+                kept,
+                ..Inner::default()
+            }),
         }
     }
 
-    /// The number of files known.
+    /// The number of files known; one that was learned anew since the last save counts again.
     pub fn len(&self) -> usize {
-        let inner = self.lock();
-        inner.kept.len() + inner.learned.len()
+        self.lock().len()
     }
 
     /// True where no file is known.
@@ -182,20 +182,32 @@ impl DigestMemo {
         self.len() == 0
     }
 
-    /// Looks many files up at once; the answers are in the order of the questions.
-    pub fn find(&self, stamps: impl Iterator<Item = Stamp>) -> Vec<Option<Known>> {
-        let stamps: Vec<Stamp> = stamps.collect();
+    /// Looks many files up at once: `stamp` gives the identity of each of the numbers `asked`,
+    /// which are in the order of their devices and inodes; `seen` gets what is known of some.
+    pub fn find(
+        &self,
+        asked: &[u32],
+        stamp: impl Fn(u32) -> Stamp,
+        mut seen: impl FnMut(u32, Known),
+    ) {
         let mut inner = self.lock();
         let now = inner.generation;
+        // What was learned later stands, so it is asked first.
+        let mut left = None;
+        if !inner.learned.is_empty() {
+            inner.sort_learned();
+            left = Some(inner.ask_learned(asked, &stamp, &mut seen));
+        }
+        let Inner { kept, runs, .. } = &mut *inner;
         let mut refreshed = false;
-        let mut found = vec![None; stamps.len()];
-        inner.with_each(&stamps, |at, value| {
-            refreshed |= now.saturating_sub(value.used) > REFRESH_SAVES;
-            value.used = now;
-            found[at] = Some(value.known);
-        });
+        for file in runs.iter_mut().rev().chain(kept) {
+            let asked = left.as_deref().unwrap_or(asked);
+            left = Some(file.find(asked, &stamp, |number, value| {
+                refreshed |= now.saturating_sub(value.used) > REFRESH_SAVES;
+                seen(number, value.known);
+            }));
+        }
         inner.changed |= refreshed;
-        found
     }
 
     /// Remembers files whose reading began at `began` ([`now_nanos`]).
@@ -209,9 +221,12 @@ impl DigestMemo {
         let used = inner.generation;
         for (stamp, known) in files {
             if clock.settled(&stamp, began) {
-                inner.learn(stamp, Value { known, used });
+                inner.learned.push((stamp, Value { known, used }));
                 inner.changed = true;
             }
+        }
+        if inner.learned.len() >= RUN {
+            inner.write_down(&self.path);
         }
     }
 
@@ -221,177 +236,157 @@ impl DigestMemo {
         if !inner.changed {
             return Ok(());
         }
-        let bytes = inner.encode();
         let mut name = self.path.as_os_str().to_owned();
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = PathBuf::from(name);
-        let written = std::fs::File::create(&temporary)
-            .and_then(|mut file| file.write_all(&bytes))
+        let written = inner
+            .write(&temporary)
             .at("write", &temporary)
             .and_then(|()| std::fs::rename(&temporary, &self.path).at("rename", &self.path));
         if written.is_err() {
             // Best effort: the error that matters is the one returned.
             let _ = std::fs::remove_file(&temporary);
-        } else {
-            inner.changed = false;
+            return written;
         }
-        written
+        let kept = Sorted::open(&self.path);
+        *inner = Inner {
+            generation: kept.as_ref().map_or(0, Sorted::generation),
+            kept,
+            ..Inner::default()
+        };
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic between two map operations leaves a usable map.
+        // A panic between two operations leaves a usable memo.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let body = bytes.len().checked_sub(SUM)?;
-        let (body, sum) = bytes.split_at(body);
-        if blake3::hash(body).as_bytes() != sum || body.len() < HEAD || !body.starts_with(MAGIC) {
-            return None;
-        }
-        let number = |at: usize| {
-            let bytes = body.get(at..at + 4)?;
-            Some(u32::from_le_bytes(bytes.try_into().ok()?))
-        };
-        let generation = number(MAGIC.len())?;
-        let count = number(MAGIC.len() + 4)? as usize;
-        let records = &body[HEAD..];
-        if count > MAX_ENTRIES || records.len() != count * RECORD {
-            return None;
-        }
-        let kept: Option<Vec<_>> = records.chunks_exact(RECORD).map(decode_record).collect();
-        let kept = kept?;
-        let sorted = kept.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        sorted.then(|| Self {
-            kept,
-            generation,
-            ..Self::default()
-        })
+    fn len(&self) -> usize {
+        let files = self.runs.iter().chain(&self.kept);
+        files.map(Sorted::len).sum::<usize>() + self.learned.len()
     }
 
-    /// Calls `seen` with each question that is known, by its place, and what is known.
-    ///
-    /// The questions are walked in the order of what is kept, so that a hundred thousand of them
-    /// read it once, from its beginning to its end.
-    fn with_each(&mut self, stamps: &[Stamp], mut seen: impl FnMut(usize, &mut Value)) {
-        let mut order: Vec<(u64, u64, usize)> = stamps
-            .iter()
-            .enumerate()
-            .map(|(at, stamp)| (stamp.dev, stamp.ino, at))
-            .collect();
-        order.sort_unstable();
-        let mut next = 0;
-        for (dev, ino, at) in order {
-            let before = |entry: &(Stamp, Value)| (entry.0.dev, entry.0.ino) < (dev, ino);
-            while self.kept.get(next).is_some_and(before) {
-                next += 1;
-            }
-            let same = self.kept[next..]
-                .iter_mut()
-                .take_while(|entry| (entry.0.dev, entry.0.ino) == (dev, ino))
-                .find(|entry| entry.0 == stamps[at]);
-            if let Some((_, value)) = same {
-                seen(at, value);
-            } else if let Some(value) = self.learned.get_mut(&stamps[at]) {
-                seen(at, value);
-            }
-        }
+    /// Sorts what was learned; of two entries for a file the later one stays.
+    fn sort_learned(&mut self) {
+        self.learned.reverse();
+        self.learned.sort_by_key(|(stamp, _)| *stamp);
+        self.learned.dedup_by_key(|(stamp, _)| *stamp);
     }
 
-    fn learn(&mut self, stamp: Stamp, value: Value) {
-        match self.kept.binary_search_by(|entry| entry.0.cmp(&stamp)) {
-            Ok(at) => self.kept[at].1 = value,
-            Err(_) => {
-                self.learned.insert(stamp, value);
+    /// Answers from what was learned last; gives the numbers that it does not know.
+    fn ask_learned(
+        &self,
+        asked: &[u32],
+        stamp: impl Fn(u32) -> Stamp,
+        mut seen: impl FnMut(u32, Known),
+    ) -> Vec<u32> {
+        let mut left = Vec::with_capacity(asked.len());
+        for &number in asked {
+            let found = self
+                .learned
+                .binary_search_by_key(&stamp(number), |(stamp, _)| *stamp);
+            match found {
+                Ok(at) => seen(number, self.learned[at].1.known),
+                Err(_) => left.push(number),
             }
         }
+        left
     }
 
-    fn encode(&mut self) -> Vec<u8> {
+    /// Writes what was learned to a file without a name beside the memo. Where that fails it is
+    /// forgotten: files will be read again.
+    fn write_down(&mut self, beside: &Path) {
+        self.sort_learned();
+        let run = Sorted::unnamed(beside).and_then(|file| {
+            let mut writing = Writing::new(file)?;
+            for (stamp, value) in &self.learned {
+                writing.add(stamp, value)?;
+            }
+            writing.finish(self.generation)
+        });
+        self.runs.extend(run.ok());
+        self.learned.clear();
+    }
+
+    /// Writes everything that is still wanted to a new file.
+    fn write(&mut self, path: &Path) -> std::io::Result<()> {
+        self.sort_learned();
         let now = self.generation;
-        let mut sorted = std::mem::take(&mut self.kept);
-        sorted.extend(self.learned.drain());
-        sorted.retain(|(_, value)| now.saturating_sub(value.used) <= KEPT_SAVES);
-        if sorted.len() > MAX_ENTRIES {
-            let mut ages: Vec<u32> = sorted.iter().map(|(_, value)| value.used).collect();
-            let surplus = ages.len() - MAX_ENTRIES;
-            let (_, &mut oldest, _) = ages.select_nth_unstable(surplus);
-            sorted.retain(|(_, value)| value.used > oldest);
-        }
-        sorted.sort_unstable_by_key(|(stamp, _)| *stamp);
-        let mut bytes = Vec::with_capacity(HEAD + sorted.len() * RECORD + SUM);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&now.saturating_add(1).to_le_bytes());
-        bytes.extend_from_slice(&(sorted.len() as u32).to_le_bytes());
-        for (stamp, value) in &sorted {
-            for number in [
-                stamp.dev,
-                stamp.ino,
-                stamp.size,
-                stamp.mtime as u64,
-                stamp.ctime as u64,
-            ] {
-                bytes.extend_from_slice(&number.to_le_bytes());
+        let oldest = if self.len() > MAX_ENTRIES {
+            self.oldest_kept()
+        } else {
+            KEPT_SAVES
+        };
+        let mut options = std::fs::File::options();
+        let file = options.read(true).write(true).create(true).truncate(true);
+        let mut writing = Writing::new(file.open(path)?)?;
+        self.merge(|stamp, value| {
+            if now.saturating_sub(value.used) > oldest {
+                return Ok(());
             }
-            bytes.extend_from_slice(&value.known.digest);
-            bytes.extend_from_slice(&value.used.to_le_bytes());
-            bytes.extend_from_slice(&u32::from(value.known.has_xattrs).to_le_bytes());
+            writing.add(stamp, value)
+        })?;
+        writing.finish(now.saturating_add(1)).map(|_| ())
+    }
+
+    /// The age in saves of the oldest entries that there is room for.
+    fn oldest_kept(&self) -> u32 {
+        let now = self.generation;
+        let mut of_age = [0_usize; KEPT_SAVES as usize + 1];
+        // Where a file cannot be read, writing will tell.
+        let _ = self.merge(|_, value| {
+            let age = now.saturating_sub(value.used) as usize;
+            if let Some(count) = of_age.get_mut(age) {
+                *count += 1;
+            }
+            Ok(())
+        });
+        let mut sum = 0;
+        let fitting = of_age.iter().take_while(|&&count| {
+            sum += count;
+            sum <= MAX_ENTRIES
+        });
+        // The newest are never all dropped: a tree may be larger than the memo.
+        (fitting.count() as u32).saturating_sub(1)
+    }
+
+    /// Shows all entries in their order, each file once.
+    fn merge(
+        &self,
+        mut show: impl FnMut(&Stamp, &Value) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        let learned: Box<dyn Iterator<Item = (Stamp, Value)>> =
+            Box::new(self.learned.iter().copied());
+        let files = self.runs.iter().rev().chain(&self.kept);
+        // Those that stand come first.
+        let mut sources = vec![learned.peekable()];
+        sources.extend(files.map(|file| {
+            let entries: Box<dyn Iterator<Item = (Stamp, Value)>> =
+                Box::new(file.entries(self.generation));
+            entries.peekable()
+        }));
+        loop {
+            let mut least: Option<Stamp> = None;
+            for source in &mut sources {
+                if let Some((stamp, _)) = source.peek() {
+                    least = Some(least.map_or(*stamp, |least| least.min(*stamp)));
+                }
+            }
+            let Some(least) = least else {
+                return Ok(());
+            };
+            let mut first = None;
+            for source in &mut sources {
+                let next = source.next_if(|(stamp, _)| *stamp == least);
+                first = first.or(next);
+            }
+            if let Some((stamp, value)) = first {
+                show(&stamp, &value)?;
+            }
         }
-        let sum = blake3::hash(&bytes);
-        bytes.extend_from_slice(sum.as_bytes());
-        self.generation = now.saturating_add(1);
-        self.kept = sorted;
-        bytes
-    }
-}
-
-fn decode_record(record: &[u8]) -> Option<(Stamp, Value)> {
-    let long = |index: usize| {
-        let bytes = record.get(index * 8..index * 8 + 8)?;
-        Some(u64::from_le_bytes(bytes.try_into().ok()?))
-    };
-    let last = long(9)?;
-    Some((
-        Stamp {
-            dev: long(0)?,
-            ino: long(1)?,
-            size: long(2)?,
-            mtime: long(3)? as i64,
-            ctime: long(4)? as i64,
-        },
-        Value {
-            known: Known {
-                digest: record.get(40..72)?.try_into().ok()?,
-                has_xattrs: last >> 32 != 0,
-            },
-            used: last as u32,
-        },
-    ))
-}
-
-/// A hasher for keys that are numbers the kernel made: a multiplication per word is enough.
-#[derive(Debug, Default)]
-struct Mix(u64);
-
-impl Hasher for Mix {
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-
-    fn write_i64(&mut self, number: i64) {
-        self.write_u64(number as u64);
     }
 }
 

@@ -6,7 +6,7 @@
 //! it hides would, the opaque marker first in its folder. The folder itself is no entry.
 //! Source: OCI image-spec v1.1, layer.md, "Creating" and "Whiteouts".
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufReader, Read};
@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use sha2::{Digest as _, Sha256};
 
 use crate::attrs::{self, Attrs, Mark};
@@ -23,9 +23,11 @@ use crate::cancel::Cancel;
 use crate::compress::{hex, BlobWriter, Options};
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::error::{IoContext, Result};
-use crate::explore::{explore, thread_count, Found};
+use crate::explore::{explore_with, thread_count};
 use crate::inflate::sniff;
-use crate::pipeline::{digest, Contents, Opened, Packed};
+use crate::inventory::{self, At, Folder, Found, Inventory, Look, Own, Part};
+use crate::memo::Stamp;
+use crate::pipeline::{self, digest, Contents, Entries, Opened, Packed};
 use crate::source::join;
 use crate::Error;
 
@@ -54,15 +56,7 @@ pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<P
         path: source.to_path_buf(),
         content: request.blob.as_ref().map(|_| [0; 32]),
     };
-    let nodes = explore(threads, cancel, Vec::new(), |folder, found| {
-        layer.visit(&folder, found)
-    })?;
-    let mut plan = Plan::new(request.clamp_mtime);
-    plan.add_folder(
-        &[],
-        nodes.into_iter().map(Some).collect::<Vec<_>>().as_mut(),
-        0,
-    );
+    let plan = Plan::new(layer.walk(threads, cancel)?, request.clamp_mtime);
     let blob = match &request.blob {
         Some((path, options)) => {
             let options = Options {
@@ -73,7 +67,7 @@ pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<P
         }
         None => None,
     };
-    let mut packed = digest(&plan.entries, &layer, blob, threads, cancel)?;
+    let mut packed = digest(&plan, &layer, blob, threads, cancel)?;
     if request.blob.is_some() {
         packed.content_digest.clear();
     }
@@ -135,16 +129,6 @@ struct Layer {
     content: Option<[u8; 32]>,
 }
 
-/// One folder of the layer.
-type Node = Vec<Child>;
-
-struct Child {
-    name: Vec<u8>,
-    attrs: Attrs,
-    /// Index of its own node, for a folder.
-    folder: Option<usize>,
-}
-
 impl Layer {
     fn on_disk(&self, path: &[u8]) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))
@@ -156,10 +140,37 @@ impl Layer {
         rustix::fs::openat(&self.root, name, flags, Mode::empty()).at("open", self.on_disk(path))
     }
 
-    fn visit(&self, folder: &[u8], found: &mut Found<'_, Vec<u8>>) -> Result<Node> {
+    fn walk(&self, threads: usize, cancel: &Cancel) -> Result<Inventory> {
+        let part = |number| (number, Part::default());
+        let (folders, parts) = explore_with(
+            threads,
+            cancel,
+            Vec::new(),
+            part,
+            |folder: Vec<u8>, found, (number, part)| {
+                let start = part.len();
+                let own = self.visit(&folder, part, |path| found.folder(path))?;
+                Ok::<Folder, Error>(part.close(*number, start, own))
+            },
+        )?;
+        let mut inventory = Inventory::default();
+        let parts = parts.into_iter().map(|(_, part)| part).collect();
+        inventory
+            .adopt(&[], folders, parts)
+            .at("read", &self.path)?;
+        Ok(inventory)
+    }
+
+    /// Puts what is in a folder into `part`; `later` numbers the folders among it.
+    fn visit(
+        &self,
+        folder: &[u8],
+        part: &mut Part,
+        mut later: impl FnMut(Vec<u8>) -> usize,
+    ) -> Result<Own> {
         let fd = self.open(folder, OFlags::DIRECTORY)?;
-        let mut node = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); 16 << 10];
+        let own = attrs::read_open(fd.as_fd()).at("stat", self.on_disk(folder))?;
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
         let mut entries = RawDir::new(&fd, &mut buffer);
         while let Some(entry) = entries.next() {
             let entry = entry.at("read", self.on_disk(folder))?;
@@ -167,28 +178,84 @@ impl Layer {
             if name == b"." || name == b".." {
                 continue;
             }
-            let path = join([folder, name]);
-            let attrs =
-                attrs::read(fd.as_fd(), OsStr::from_bytes(name)).at("stat", self.on_disk(&path))?;
-            // A socket: no layer can hold one.
-            let Some(attrs) = attrs else {
-                continue;
-            };
+            let path = || join([folder, name]);
             if is_whiteout_name(name) {
                 return Err(Error::Layer {
-                    entry: String::from_utf8_lossy(&path).into_owned(),
+                    entry: String::from_utf8_lossy(&path()).into_owned(),
                     reason: "a name that begins with .wh. means a deletion in a layer".to_owned(),
                 });
             }
-            let is_folder = attrs.entry.kind == Kind::Directory;
-            node.push(Child {
-                name: name.to_vec(),
-                attrs,
-                folder: is_folder.then(|| found.folder(path)),
-            });
+            // A folder's visit looks at it.
+            let mut is_folder = entry.file_type() == FileType::Directory;
+            if !is_folder {
+                let attrs = attrs::read(fd.as_fd(), OsStr::from_bytes(name));
+                // A socket: no layer can hold one.
+                let Some(attrs) = attrs.at("stat", self.on_disk(&path()))? else {
+                    continue;
+                };
+                is_folder = attrs.entry.kind == Kind::Directory;
+                if !is_folder {
+                    let added = part.add(found(name, attrs));
+                    added.at("read", self.on_disk(&path()))?;
+                }
+            }
+            if is_folder {
+                let added = part.add_folder(name, later(path()), 0);
+                added.at("read", self.on_disk(&path()))?;
+            }
         }
-        node.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(node)
+        Ok(own.map_or_else(Own::default, |attrs| Own {
+            look: look(&attrs),
+            seconds: attrs.entry.mtime,
+            is_opaque: attrs.mark == Mark::Opaque,
+            xattrs: attrs.entry.xattrs,
+        }))
+    }
+}
+
+/// Bytes of a folder's listing that the kernel gives at once.
+const LISTING: usize = 32 << 10;
+
+fn found(name: &[u8], attrs: Attrs) -> Found<'_> {
+    let linked = attrs.nlink > 1;
+    let whiteout = attrs.mark == Mark::Whiteout;
+    Found {
+        look: look(&attrs),
+        name,
+        stamp: Stamp {
+            dev: attrs.dev,
+            ino: attrs.ino,
+            size: attrs.entry.size,
+            mtime: attrs.entry.mtime.saturating_mul(1_000_000_000),
+            ctime: 0,
+        },
+        seconds: attrs.entry.mtime,
+        flags: if linked { inventory::LINKED } else { 0 }
+            | if whiteout { inventory::WHITEOUT } else { 0 },
+        xattrs: attrs.entry.xattrs,
+        target: match attrs.entry.kind {
+            Kind::Symlink(target) => target.into(),
+            _ => Cow::Borrowed(&[]),
+        },
+    }
+}
+
+fn look(attrs: &Attrs) -> Look {
+    let entry = &attrs.entry;
+    let (file_type, device) = match entry.kind {
+        Kind::File | Kind::Hardlink(_) => (FileType::RegularFile, (0, 0)),
+        Kind::Directory => (FileType::Directory, (0, 0)),
+        Kind::Symlink(_) => (FileType::Symlink, (0, 0)),
+        Kind::CharDevice { major, minor } => (FileType::CharacterDevice, (major, minor)),
+        Kind::BlockDevice { major, minor } => (FileType::BlockDevice, (major, minor)),
+        Kind::Fifo => (FileType::Fifo, (0, 0)),
+    };
+    Look {
+        mode: file_type.as_raw_mode() | entry.mode,
+        uid: entry.uid,
+        gid: entry.gid,
+        device,
+        dev: attrs.dev,
     }
 }
 
@@ -198,56 +265,183 @@ pub fn is_whiteout_name(path: &[u8]) -> bool {
     name.starts_with(WHITEOUT_PREFIX)
 }
 
+/// The entries of the layer.
 struct Plan {
-    entries: Vec<Entry>,
-    /// First path of each inode that has several names.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    inventory: Inventory,
+    items: Vec<Item>,
+    /// Further names of files: index, and that of the first name; by index.
+    links: Vec<(u32, u32)>,
     clamp_mtime: Option<i64>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Item {
+    at: At,
+    what: What,
+}
+
+/// What an entry says of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// That it is there.
+    Object,
+    /// That its name is gone.
+    Whiteout,
+    /// That the folder hides what is below it.
+    Opaque,
+}
+
 impl Plan {
-    fn new(clamp_mtime: Option<i64>) -> Self {
+    fn new(inventory: Inventory, clamp_mtime: Option<i64>) -> Self {
+        let mut items = Vec::with_capacity(inventory.count());
+        let mut linked = Vec::new();
+        let mut tour = inventory.tour();
+        while let Some(at) = tour.next() {
+            let is_whiteout = inventory.has(at, inventory::WHITEOUT);
+            let what = if is_whiteout {
+                What::Whiteout
+            } else {
+                What::Object
+            };
+            if inventory.has(at, inventory::LINKED) && !is_whiteout {
+                linked.push((inventory.stamp(at).ino, items.len() as u32));
+            }
+            items.push(Item { at, what });
+            if inventory.is_opaque(at) {
+                let what = What::Opaque;
+                items.push(Item { at, what });
+            }
+        }
+        let links = links(&inventory, &items, linked);
         Self {
-            entries: Vec::new(),
-            links: HashMap::new(),
+            inventory,
+            items,
+            links,
             clamp_mtime,
         }
     }
 
-    fn add_folder(&mut self, folder: &[u8], nodes: &mut [Option<Node>], id: usize) {
-        for child in nodes[id].take().unwrap_or_default() {
-            if child.attrs.mark == Mark::Whiteout {
-                let name = [WHITEOUT_PREFIX, &child.name].concat();
-                self.entries.push(whiteout(join([folder, &name])));
-                continue;
+    fn first_name(&self, index: usize) -> Option<usize> {
+        if self.links.is_empty() {
+            return None;
+        }
+        let index = index as u32;
+        let found = self.links.binary_search_by_key(&index, |&(index, _)| index);
+        found.ok().map(|place| self.links[place].1 as usize)
+    }
+}
+
+/// The further names among `linked`, inodes and indices of what has several names.
+fn links(inventory: &Inventory, items: &[Item], mut linked: Vec<(u64, u32)>) -> Vec<(u32, u32)> {
+    let dev = |index: u32| inventory.look(items[index as usize].at).dev;
+    linked.sort_unstable();
+    let mut links = Vec::new();
+    for names in linked.chunk_by(|a, b| a.0 == b.0) {
+        for (place, &(_, index)) in names.iter().enumerate().skip(1) {
+            let first = names[..place].iter().find(|one| dev(one.1) == dev(index));
+            links.extend(first.map(|&(_, first)| (index, first)));
+        }
+    }
+    links.sort_unstable();
+    links
+}
+
+impl pipeline::Plan for Plan {
+    fn count(&self) -> usize {
+        self.items.len()
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        let Item { at, what } = self.items[index];
+        if what != What::Object || self.first_name(index).is_some() {
+            return 0;
+        }
+        self.inventory.stamp(at).size
+    }
+
+    fn entries(&self) -> Box<dyn Entries + '_> {
+        Box::new(Maker {
+            plan: self,
+            folder: None,
+            stem: 0,
+            entry: Entry::default(),
+        })
+    }
+}
+
+/// Makes the entries of a plan; those of one folder after one another share its path.
+struct Maker<'a> {
+    plan: &'a Plan,
+    /// Folder of the entry made last.
+    folder: Option<u32>,
+    /// Length of its path, with its slash.
+    stem: usize,
+    entry: Entry,
+}
+
+impl Maker<'_> {
+    fn set_path(&mut self, Item { at, what }: Item) {
+        let (inventory, path) = (&self.plan.inventory, &mut self.entry.path);
+        if self.folder != Some(at.folder) {
+            path.clear();
+            if let Some(up) = inventory.up(at) {
+                inventory.append_path(up, path);
+                path.push(b'/');
             }
-            let path = join([folder, &child.name]);
-            let opaque = child.attrs.mark == Mark::Opaque;
-            self.add(path.clone(), child.attrs);
-            if opaque {
-                self.entries.push(whiteout(join([&path, WHITEOUT_OPAQUE])));
-            }
-            if let Some(below) = child.folder {
-                self.add_folder(&path, nodes, below);
-            }
+            self.folder = Some(at.folder);
+            self.stem = path.len();
+        }
+        path.truncate(self.stem);
+        if what == What::Whiteout {
+            path.extend_from_slice(WHITEOUT_PREFIX);
+        }
+        path.extend_from_slice(inventory.name(at));
+        if what == What::Opaque {
+            path.push(b'/');
+            path.extend_from_slice(WHITEOUT_OPAQUE);
         }
     }
 
-    fn add(&mut self, path: Vec<u8>, attrs: Attrs) {
-        let mut entry = attrs.entry;
-        entry.path = path;
-        settle_time(&mut entry, self.clamp_mtime);
-        if attrs.nlink > 1 && entry.kind != Kind::Directory {
-            let inode = (attrs.dev, attrs.ino);
-            if let Some(first) = self.links.get(&inode) {
-                entry.kind = Kind::Hardlink(first.clone());
-                entry.size = 0;
-                entry.xattrs.clear();
-            } else {
-                self.links.insert(inode, entry.path.clone());
-            }
+    /// Makes of an object what the layer has of it, but for its path.
+    fn describe(&mut self, at: At) {
+        let (inventory, entry) = (&self.plan.inventory, &mut self.entry);
+        let look = inventory.look(at);
+        let (major, minor) = look.device;
+        entry.kind = match look.file_type() {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink(inventory.target(at).to_vec()),
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            _ => Kind::File,
+        };
+        (entry.mode, entry.uid, entry.gid) = (look.mode & 0o7777, look.uid, look.gid);
+        entry.size = inventory.stamp(at).size;
+        entry.mtime = inventory.seconds(at);
+        entry.xattrs.clear();
+        entry.xattrs.extend_from_slice(inventory.xattrs(at));
+        settle_time(entry, self.plan.clamp_mtime);
+    }
+}
+
+impl Entries for Maker<'_> {
+    fn entry(&mut self, index: usize) -> &Entry {
+        let item = self.plan.items[index];
+        self.set_path(item);
+        if item.what != What::Object {
+            self.entry = whiteout(std::mem::take(&mut self.entry.path));
+            return &self.entry;
         }
-        self.entries.push(entry);
+        self.describe(item.at);
+        if let Some(first) = self.plan.first_name(index) {
+            let mut target = Vec::new();
+            let first = self.plan.items[first].at;
+            self.plan.inventory.append_path(first, &mut target);
+            self.entry.kind = Kind::Hardlink(target);
+            self.entry.size = 0;
+            self.entry.xattrs.clear();
+        }
+        &self.entry
     }
 }
 

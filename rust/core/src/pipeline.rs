@@ -67,6 +67,25 @@ pub struct Opened {
     pub xattrs: Vec<Xattr>,
 }
 
+/// The entries of a layer in the tar's order, each made when its turn comes: of millions of files
+/// a plan holds what it must, and an [`Entry`] only of those that are being read.
+pub trait Plan: Sync {
+    /// How many there are.
+    fn count(&self) -> usize;
+
+    /// The length of one's content, as far as it is known before it is opened.
+    fn size(&self, index: usize) -> u64;
+
+    /// What makes the entries, one for each thread.
+    fn entries(&self) -> Box<dyn Entries + '_>;
+}
+
+/// Makes one entry of a plan at a time.
+pub trait Entries {
+    /// The entry of an index; neighbours cost least one after the other.
+    fn entry(&mut self, index: usize) -> &Entry;
+}
+
 /// Opens what the plan's entries stand for; called from several threads, each entry once.
 pub trait Contents: Sync {
     /// Opens a regular file's content; None where there is none (an empty file, a whiteout).
@@ -88,18 +107,19 @@ struct Piece {
 ///
 /// The outcome depends on the plan and the files' content alone, not on `threads`.
 pub fn digest(
-    plan: &[Entry],
+    plan: &dyn Plan,
     contents: &dyn Contents,
     mut blob: Option<BlobWriter>,
     threads: usize,
     cancel: &Cancel,
 ) -> Result<Packed> {
+    let count = plan.count();
     let cursor = Mutex::new(0);
     let (order, ordered) = bounded(threads + 1);
     let (give_back, spare) = unbounded();
     let mut sums = Sums::new();
     let outcome = std::thread::scope(|scope| {
-        for _ in 0..threads.min(plan.len()) {
+        for _ in 0..threads.min(count) {
             let reader = Reader {
                 plan,
                 contents,
@@ -140,7 +160,7 @@ pub fn digest(
         cancel.check()
     });
     outcome?;
-    sums.finish(plan.len() as u64, blob)
+    sums.finish(count as u64, blob)
 }
 
 struct Sums {
@@ -206,7 +226,7 @@ fn fill(
 }
 
 struct Reader<'a> {
-    plan: &'a [Entry],
+    plan: &'a dyn Plan,
     contents: &'a dyn Contents,
     cursor: &'a Mutex<usize>,
     order: Sender<Receiver<Result<Piece>>>,
@@ -219,6 +239,7 @@ struct Unwanted;
 
 impl Reader<'_> {
     fn run(&self) {
+        let mut entries = self.plan.entries();
         while let Some((range, sender)) = self.next_batch() {
             let mut out = Out {
                 piece: self.fresh(),
@@ -228,7 +249,7 @@ impl Reader<'_> {
             let outcome = self.cancel.check().and_then(|()| {
                 range
                     .into_iter()
-                    .try_for_each(|index| self.read_entry(index, &mut out))
+                    .try_for_each(|index| self.read_entry(index, entries.entry(index), &mut out))
             });
             if out.end(outcome).is_err() {
                 return;
@@ -240,12 +261,13 @@ impl Reader<'_> {
     fn next_batch(&self) -> Option<(Range<usize>, Sender<Result<Piece>>)> {
         let mut cursor = self.cursor.lock().unwrap_or_else(PoisonError::into_inner);
         let start = *cursor;
-        if start == self.plan.len() {
+        let count = self.plan.count();
+        if start == count {
             return None;
         }
         let (mut end, mut bytes) = (start, 0_u64);
-        while end < self.plan.len() && end - start < BATCH_FILES && bytes < PIECE as u64 {
-            bytes = bytes.saturating_add(self.plan[end].size + 512);
+        while end < count && end - start < BATCH_FILES && bytes < PIECE as u64 {
+            bytes = bytes.saturating_add(self.plan.size(end) + 512);
             end += 1;
         }
         *cursor = end;
@@ -269,8 +291,7 @@ impl Reader<'_> {
         }
     }
 
-    fn read_entry(&self, index: usize, out: &mut Out<'_>) -> Result<()> {
-        let entry = &self.plan[index];
+    fn read_entry(&self, index: usize, entry: &Entry, out: &mut Out<'_>) -> Result<()> {
         let opened = match entry.kind {
             Kind::File => self.contents.open(index, entry)?,
             _ => None,

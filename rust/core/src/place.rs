@@ -64,8 +64,23 @@ impl Place {
         }
     }
 
+    /// The root folder.
+    pub fn root() -> Self {
+        Self::folder(Vec::new())
+    }
+
     fn folder(folder: Vec<u8>) -> Self {
         Self { folder, name: None }
+    }
+
+    /// Sets `path` to where something goes that lies at `dest` among what is copied.
+    pub fn put(&self, dest: &[u8], path: &mut Vec<u8>) {
+        path.clear();
+        path.extend_from_slice(&self.folder);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(self.name.as_deref().unwrap_or(dest));
     }
 
     /// The folders that lead to it and itself, from the root (left out) down, and whether any of

@@ -78,6 +78,13 @@ impl SourceRoot {
         .at("open", self.on_disk(path))
     }
 
+    /// Opens a file of an open folder of the tree for reading, following no symlink.
+    pub fn open_in(&self, folder: impl AsFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = flags | OFlags::NOCTTY | OFlags::NONBLOCK;
+        rustix::fs::openat(folder, name, flags, Mode::empty())
+    }
+
     /// Reads an object's attributes, following no symlink at its end; None where it is missing.
     pub fn stat(&self, path: &[u8]) -> Result<Option<Stat>> {
         let name = if path.is_empty() { b"." } else { path };

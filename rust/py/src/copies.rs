@@ -174,7 +174,7 @@ impl Selection {
 
     #[getter]
     fn count(&self) -> usize {
-        self.0.picked().len()
+        self.0.count()
     }
 
     #[getter]

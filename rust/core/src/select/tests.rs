@@ -6,7 +6,20 @@ use std::fs;
 use std::os::unix::fs::{symlink, PermissionsExt};
 
 use super::*;
+use crate::memo::DigestMemo;
 use crate::Error;
+
+/// Destinations, as a tour shows them; the same as are told of each object alone.
+fn dests(selection: &Selection) -> Vec<String> {
+    let (mut found, mut tour) = (Vec::new(), selection.tour());
+    while let Some(at) = tour.next() {
+        assert_eq!(tour.dest(), selection.dest(at));
+        assert_eq!(tour.path(), selection.path(at));
+        found.push(String::from_utf8(selection.dest(at)).unwrap());
+    }
+    assert_eq!(found.len(), selection.count());
+    found
+}
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -68,9 +81,7 @@ impl Fixture {
     }
 
     fn names(&self, patterns: &[&str], ignore: &[&str], exclude: &[&str]) -> Vec<String> {
-        let selection = self.try_select(patterns, ignore, exclude).unwrap();
-        let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
-        selection.picked().iter().map(dest).collect()
+        dests(&self.try_select(patterns, ignore, exclude).unwrap())
     }
 
     fn hidden(&self, patterns: &[&str], ignore: &[&str]) -> Vec<String> {
@@ -82,9 +93,7 @@ impl Fixture {
     }
 
     fn with_parents(&self, pattern: &str, exclude: &[&str]) -> Vec<String> {
-        let selection = self.try_request(&[pattern], &[], exclude, true).unwrap();
-        let dest = |picked| String::from_utf8(selection.dest(picked).to_vec()).unwrap();
-        selection.picked().iter().map(dest).collect()
+        dests(&self.try_request(&[pattern], &[], exclude, true).unwrap())
     }
 
     fn digest(&self, patterns: &[&str], memo: Option<&DigestMemo>) -> String {

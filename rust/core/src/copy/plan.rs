@@ -1,0 +1,503 @@
+//! [`Plan`]: every object of the layer that a COPY or WORKDIR makes, in the tar's order.
+//!
+//! [`Planner`] goes over the sources, refuses what cannot be copied, and puts their objects in
+//! order; where two sources give one name, the later one stands. An object is twelve bytes, its
+//! source and its place there; its [`Entry`] is made when it is written and read. Nothing is
+//! written here.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+use super::Request;
+use crate::chmod::ModeChange;
+use crate::entry::{Entry, Kind};
+use crate::error::Result;
+use crate::inventory::At;
+use crate::pack::{is_whiteout_name, settle_time};
+use crate::pipeline::{self, Entries};
+use crate::place::{order, refuse, Place};
+use crate::select::Selection;
+use crate::stack::Stack;
+
+/// In the place of a source's number: the object comes from none.
+const GIVEN: u32 = u32::MAX;
+
+/// One object of the layer to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Item {
+    /// Number of its source, or [`GIVEN`].
+    source: u32,
+    /// Its place there; of one that is given, the folder is its number.
+    at: At,
+}
+
+impl Item {
+    fn given(number: usize) -> Self {
+        let folder = number as u32;
+        Self {
+            source: GIVEN,
+            at: At { folder, place: 0 },
+        }
+    }
+}
+
+/// What the layer will hold.
+pub struct Plan<'a> {
+    /// Where it comes from.
+    pub sources: &'a [&'a Selection],
+    request: &'a Request,
+    mode: Option<ModeChange>,
+    place: Place,
+    items: Vec<Item>,
+    /// Folders that come from no source: they were there, or are made on the way.
+    given: Vec<Entry>,
+    /// Where what is in a folder of an archive goes, where that is not the folder's own path.
+    moved: HashMap<(u32, At), Vec<u8>>,
+    /// Further names of files: index, and that of the first name; by index.
+    links: Vec<(u32, u32)>,
+}
+
+/// Makes a [`Plan`].
+pub struct Planner<'a> {
+    /// `--chmod`.
+    pub mode: Option<ModeChange>,
+    stack: &'a Stack,
+    plan: Plan<'a>,
+}
+
+impl<'a> Planner<'a> {
+    /// Begins one for a place, with nothing in it.
+    pub fn new(
+        stack: &'a Stack,
+        request: &'a Request,
+        sources: &'a [&'a Selection],
+        place: Place,
+    ) -> Self {
+        Self {
+            mode: None,
+            stack,
+            plan: Plan {
+                sources,
+                request,
+                mode: None,
+                place,
+                items: Vec::new(),
+                given: Vec::new(),
+                moved: HashMap::new(),
+                links: Vec::new(),
+            },
+        }
+    }
+
+    /// Adds the folders that lead to the place.
+    pub fn add_parents(&mut self, folders: Vec<Entry>) {
+        for entry in folders {
+            let item = self.given(entry);
+            self.plan.items.push(item);
+        }
+    }
+
+    /// A folder that comes from no source.
+    fn given(&mut self, mut entry: Entry) -> Item {
+        settle_time(&mut entry, self.plan.request.clamp_mtime);
+        self.plan.given.push(entry);
+        Item::given(self.plan.given.len() - 1)
+    }
+
+    /// Adds one source's objects. `missing`: the destination folder is not there yet.
+    pub fn add_source(&mut self, number: u32, missing: bool) -> Result<()> {
+        let source = self.plan.sources[number as usize];
+        self.plan.items.reserve_exact(source.count());
+        // Folders of the layers below that this source copies into; a name is looked up below
+        // only where its folder is one of them.
+        let mut merged: Vec<Vec<u8>> = Vec::new();
+        if !missing {
+            merged.push(self.plan.place.folder.clone());
+        }
+        let mut tour = source.tour();
+        let mut path = Vec::new();
+        while let Some(at) = tour.next() {
+            self.plan.place.put(tour.dest(), &mut path);
+            check_name(&path)?;
+            let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            while merged
+                .last()
+                .is_some_and(|folder| !is_within(&path[..parent], folder))
+            {
+                merged.pop();
+            }
+            if merged
+                .last()
+                .is_some_and(|folder| folder[..] == path[..parent])
+            {
+                let file_type = source.look(at).file_type();
+                self.check_over(&path, file_type, &mut merged)?;
+            }
+            self.plan.items.push(Item { source: number, at });
+        }
+        Ok(())
+    }
+
+    /// Adds what an archive holds, as if it were extracted over the layers below with the
+    /// destination as its root. Each entry, a folder's too, replaces what is no folder; a folder
+    /// without an entry is looked for, through symlinks, and keeps what it is if it is there.
+    pub fn add_unpacked(&mut self, number: u32) -> Result<()> {
+        let source = self.plan.sources[number as usize];
+        let mut standing: Vec<Item> = Vec::new();
+        let mut tour = source.tour();
+        let mut path = Vec::new();
+        while let Some(at) = tour.next() {
+            let item = Item { source: number, at };
+            path.clear();
+            self.plan.append_path(item, &mut path);
+            check_name(&path)?;
+            if source.implied(tour.path()) {
+                if let Some((real, folders)) = self.standing(&path)? {
+                    let folders = folders.into_iter().map(|entry| self.given(entry));
+                    standing.extend(folders);
+                    if real != path {
+                        self.plan.moved.insert((number, at), real);
+                    }
+                    continue;
+                }
+            }
+            self.plan.items.push(item);
+        }
+        // First, so that an entry for one of them stands.
+        self.plan.items.splice(0..0, standing);
+        Ok(())
+    }
+
+    /// Where a folder is that an archive takes for granted, and the folders that lead there; None
+    /// where it has to be made.
+    fn standing(&self, path: &[u8]) -> Result<Option<(Vec<u8>, Vec<Entry>)>> {
+        let as_path = |path| Path::new(OsStr::from_bytes(path));
+        let Some(found) = self.stack.lookup(as_path(path))? else {
+            return Ok(None);
+        };
+        let mut real = path.to_vec();
+        if found.is_symlink() {
+            // An earlier archive of this ADD may have put a folder in its place.
+            if self.plan.has(path) {
+                return Ok(Some((real, Vec::new())));
+            }
+            let below = as_path(&self.plan.place.folder);
+            let led = self.stack.resolve_below(below, as_path(path))?;
+            real = led.into_os_string().into_vec();
+        }
+        let there = Place {
+            folder: real.clone(),
+            name: None,
+        };
+        let (folders, _) = there.folders(self.stack, (0, 0), 0o755, 0)?;
+        Ok(Some((real, folders)))
+    }
+
+    /// Refuses a folder onto a file and a file onto a folder of the layers below.
+    fn check_over(
+        &self,
+        path: &[u8],
+        file_type: FileType,
+        merged: &mut Vec<Vec<u8>>,
+    ) -> Result<()> {
+        let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
+            return Ok(());
+        };
+        match (file_type == FileType::Directory, found.is_dir()) {
+            (true, true) => merged.push(path.to_vec()),
+            (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
+            (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
+            (false, false) => {}
+        }
+        Ok(())
+    }
+
+    /// Puts the plan in order.
+    pub fn finish(self) -> Result<Plan<'a>> {
+        let mut plan = self.plan;
+        plan.mode = self.mode;
+        let one_walk = match plan.sources {
+            [] => true,
+            [source] => source.inventory().is_in_order() && !source.unpacked(),
+            _ => false,
+        };
+        if !one_walk {
+            plan.sort()?;
+        }
+        plan.find_links();
+        Ok(plan)
+    }
+}
+
+impl Plan<'_> {
+    /// Sorts it; where two sources give one name, the later one stands.
+    fn sort(&mut self) -> Result<()> {
+        let mut items = std::mem::take(&mut self.items);
+        let (mut one, mut other) = (Vec::new(), Vec::new());
+        items.sort_by(|&a, &b| {
+            one.clear();
+            other.clear();
+            self.append_path(a, &mut one);
+            self.append_path(b, &mut other);
+            order(&one, &other)
+        });
+        let (mut path, mut last_path) = (one, other);
+        last_path.clear();
+        let mut sorted: Vec<Item> = Vec::with_capacity(items.len());
+        for item in items {
+            path.clear();
+            self.append_path(item, &mut path);
+            if let Some(last) = sorted.last_mut() {
+                let reason = "one source has a file here and another a folder";
+                let last_is_folder = self.is_folder(*last);
+                if last_path == path {
+                    if last_is_folder != self.is_folder(item) {
+                        return Err(refuse(&path, reason));
+                    }
+                    *last = item;
+                    continue;
+                }
+                if !last_is_folder && is_within(&path, &last_path) {
+                    return Err(refuse(&last_path, reason));
+                }
+            }
+            sorted.push(item);
+            std::mem::swap(&mut path, &mut last_path);
+        }
+        self.items = sorted;
+        Ok(())
+    }
+
+    /// Makes further names of one file links to its first one in the plan, as it stands after a
+    /// later source may have taken some of them.
+    fn find_links(&mut self) {
+        let mut linked = Vec::new();
+        for (index, item) in self.items.iter().enumerate() {
+            let source = self.sources.get(item.source as usize);
+            if let Some(file) = source.and_then(|source| source.hard_link(item.at)) {
+                linked.push((item.source, file, index as u32));
+            }
+        }
+        linked.sort_unstable();
+        for names in linked.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+            let (_, _, first) = names[0];
+            let others = names[1..].iter().map(|&(_, _, index)| (index, first));
+            self.links.extend(others);
+        }
+        self.links.sort_unstable();
+    }
+
+    /// The indices of all that is no regular file: folders, links, devices.
+    pub fn others(&self) -> impl DoubleEndedIterator<Item = usize> + '_ {
+        let indices = 0..self.items.len();
+        indices.filter(|&index| {
+            let item = self.items[index];
+            item.source == GIVEN || !self.look_is(item, FileType::RegularFile)
+        })
+    }
+
+    /// The indices of further names of files.
+    pub fn links(&self) -> impl Iterator<Item = usize> + '_ {
+        self.links.iter().map(|&(index, _)| index as usize)
+    }
+
+    /// Number of the source and place in it; None for what comes from no source, or is one more
+    /// name of a file.
+    pub fn origin(&self, index: usize) -> Option<(usize, At)> {
+        let item = self.items[index];
+        let is_own = item.source != GIVEN && self.first_name(index).is_none();
+        is_own.then_some((item.source as usize, item.at))
+    }
+
+    fn first_name(&self, index: usize) -> Option<usize> {
+        if self.links.is_empty() {
+            return None;
+        }
+        let index = index as u32;
+        let found = self.links.binary_search_by_key(&index, |&(index, _)| index);
+        found.ok().map(|place| self.links[place].1 as usize)
+    }
+
+    fn has(&self, wanted: &[u8]) -> bool {
+        let mut path = Vec::new();
+        self.items.iter().any(|&item| {
+            path.clear();
+            self.append_path(item, &mut path);
+            path == wanted
+        })
+    }
+
+    fn look_is(&self, item: Item, file_type: FileType) -> bool {
+        let source = self.sources[item.source as usize];
+        source.look(item.at).file_type() == file_type
+    }
+
+    fn is_folder(&self, item: Item) -> bool {
+        item.source == GIVEN || self.look_is(item, FileType::Directory)
+    }
+
+    /// Appends an object's path in the layer.
+    fn append_path(&self, item: Item, path: &mut Vec<u8>) {
+        if item.source == GIVEN {
+            path.extend_from_slice(&self.given[item.at.folder as usize].path);
+            return;
+        }
+        let inventory = self.sources[item.source as usize].inventory();
+        if self.place.name.is_some() || self.moved.is_empty() {
+            let mut dest = Vec::new();
+            inventory.append_dest(item.at, &mut dest);
+            self.place.put(&dest, path);
+            return;
+        }
+        match inventory.up(item.at) {
+            None => path.extend_from_slice(&self.place.folder),
+            Some(up) => match self.moved.get(&(item.source, up)) {
+                Some(real) => path.extend_from_slice(real),
+                None => self.append_path(Item { at: up, ..item }, path),
+            },
+        }
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(inventory.name(item.at));
+    }
+
+    /// Makes of an object what the image will have of it, but for its path.
+    fn describe(&self, item: Item, entry: &mut Entry) {
+        let source = self.sources[item.source as usize];
+        let (inventory, at) = (source.inventory(), item.at);
+        let look = inventory.look(at);
+        let (major, minor) = look.device;
+        entry.kind = match look.file_type() {
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink => Kind::Symlink(inventory.target(at).to_vec()),
+            FileType::CharacterDevice => Kind::CharDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            FileType::Fifo => Kind::Fifo,
+            _ => Kind::File,
+        };
+        let kept = if self.request.keep_owner {
+            (look.uid, look.gid)
+        } else {
+            (0, 0)
+        };
+        (entry.uid, entry.gid) = self.request.owner.unwrap_or(kept);
+        let is_folder = entry.kind == Kind::Directory;
+        entry.mode = match (&self.mode, &entry.kind) {
+            (_, Kind::Symlink(_)) => 0o777,
+            (Some(change), _) if !source.unpacked() => change.apply(look.mode, is_folder),
+            _ => look.mode & 0o7777,
+        };
+        entry.size = match entry.kind {
+            Kind::File => inventory.stamp(at).size,
+            _ => 0,
+        };
+        entry.mtime = inventory.seconds(at);
+        settle_time(entry, self.request.clamp_mtime);
+        entry.xattrs.clear();
+        entry.xattrs.extend_from_slice(inventory.xattrs(at));
+        if is_folder && source.unpacked() && source.implied(&source.path(at)) {
+            (entry.uid, entry.gid) = (0, 0);
+        }
+    }
+}
+
+impl pipeline::Plan for Plan<'_> {
+    fn count(&self) -> usize {
+        self.items.len()
+    }
+
+    fn size(&self, index: usize) -> u64 {
+        let Some((source, at)) = self.origin(index) else {
+            return 0;
+        };
+        let inventory = self.sources[source].inventory();
+        match inventory.look(at).file_type() {
+            FileType::RegularFile => inventory.stamp(at).size,
+            _ => 0,
+        }
+    }
+
+    fn entries(&self) -> Box<dyn Entries + '_> {
+        Box::new(Maker {
+            plan: self,
+            folder: None,
+            stem: 0,
+            entry: Entry::default(),
+        })
+    }
+}
+
+/// Makes the entries of a plan; files of one folder after one another share its path.
+struct Maker<'a> {
+    plan: &'a Plan<'a>,
+    /// Source and folder of the entry made last, where its path is that folder's and its name.
+    folder: Option<(u32, u32)>,
+    /// Length of that path, with its slash.
+    stem: usize,
+    entry: Entry,
+}
+
+impl Maker<'_> {
+    fn set_path(&mut self, item: Item) {
+        let (plan, path) = (self.plan, &mut self.entry.path);
+        let folder = (item.source, item.at.folder);
+        if item.source != GIVEN && self.folder == Some(folder) {
+            let inventory = plan.sources[item.source as usize].inventory();
+            path.truncate(self.stem);
+            path.extend_from_slice(inventory.name(item.at));
+            return;
+        }
+        path.clear();
+        plan.append_path(item, path);
+        let keeps_names = item.source != GIVEN && plan.place.name.is_none();
+        self.folder = keeps_names.then_some(folder);
+        let slash = path.iter().rposition(|&byte| byte == b'/');
+        self.stem = slash.map_or(0, |at| at + 1);
+    }
+}
+
+impl Entries for Maker<'_> {
+    fn entry(&mut self, index: usize) -> &Entry {
+        let item = self.plan.items[index];
+        if item.source == GIVEN {
+            self.folder = None;
+            self.entry
+                .clone_from(&self.plan.given[item.at.folder as usize]);
+            return &self.entry;
+        }
+        self.set_path(item);
+        let Some(first) = self.plan.first_name(index) else {
+            self.plan.describe(item, &mut self.entry);
+            return &self.entry;
+        };
+        let first = self.plan.items[first];
+        self.plan.describe(first, &mut self.entry);
+        let mut target = Vec::new();
+        self.plan.append_path(first, &mut target);
+        self.entry.kind = Kind::Hardlink(target);
+        self.entry.size = 0;
+        self.entry.xattrs.clear();
+        &self.entry
+    }
+}
+
+fn check_name(path: &[u8]) -> Result<()> {
+    if is_whiteout_name(path) {
+        let reason = "a name that begins with .wh. means a deletion in a layer";
+        return Err(refuse(path, reason));
+    }
+    Ok(())
+}
+
+/// Is `path` the folder itself, or below it?
+fn is_within(path: &[u8], folder: &[u8]) -> bool {
+    folder.is_empty()
+        || path
+            .strip_prefix(folder)
+            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}

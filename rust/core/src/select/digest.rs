@@ -1,0 +1,450 @@
+//! What a selection's files hold: [`Learned`] from the memo or by reading, and the digest over it.
+//!
+//! A file's BLAKE3 costs 33 bytes while the selection lives. Files are read on several threads,
+//! folder by folder, each once, and what was learned of them goes to the memo as it comes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{FileType, OFlags};
+
+use super::Selection;
+use crate::attrs;
+use crate::cancel::Cancel;
+use crate::entry::Xattr;
+use crate::error::{IoContext, Result};
+use crate::explore::thread_count;
+use crate::inventory::{At, Inventory};
+use crate::memo::{now_nanos, Clock, DigestMemo, Known, Stamp};
+use crate::pipeline::Record;
+
+/// Files that one thread digests at once.
+const BATCH: usize = 64;
+/// Bytes of records that are hashed at once.
+const RECORDS: usize = 16 << 10;
+/// A folder with as many objects is kept open while its files are.
+const WORTH_OPENING: usize = 3;
+
+/// What is known of one file.
+#[derive(Debug, Clone, Copy)]
+pub struct Learnt {
+    /// The state of the file that it holds for.
+    pub state: Stamp,
+    /// Its content.
+    pub known: Known,
+    /// A later change of the file would show in its state (see [`crate::memo::Clock::settled`]).
+    pub settled: bool,
+}
+
+/// Extended attributes of files, by slot.
+pub type FileXattrs = HashMap<u32, Vec<Xattr>>;
+
+/// Something is known of the file.
+const KNOWN: u8 = 1;
+/// See [`Learnt::settled`].
+const SETTLED: u8 = 2;
+/// It has extended attributes.
+const XATTRS: u8 = 4;
+/// Its state was another one when it was read than when the tree was walked.
+const MOVED: u8 = 8;
+
+/// What is known of each file of a selection, by slot.
+#[derive(Debug, Default)]
+pub struct Learned {
+    digests: Vec<[u8; 32]>,
+    notes: Vec<u8>,
+    moved: HashMap<u32, Stamp>,
+}
+
+impl Learned {
+    fn new(slots: usize) -> Self {
+        Self {
+            digests: vec![[0; 32]; slots],
+            notes: vec![0; slots],
+            moved: HashMap::new(),
+        }
+    }
+
+    /// What is known of one object.
+    pub fn of(&self, inventory: &Inventory, at: At) -> Option<Learnt> {
+        let slot = inventory.slot(at);
+        let notes = *self.notes.get(slot)?;
+        if notes & KNOWN == 0 {
+            return None;
+        }
+        let moved = (notes & MOVED != 0).then(|| self.moved.get(&(slot as u32)).copied());
+        Some(Learnt {
+            state: moved.flatten().unwrap_or_else(|| inventory.stamp(at)),
+            known: Known {
+                digest: self.digests[slot],
+                has_xattrs: notes & XATTRS != 0,
+            },
+            settled: notes & SETTLED != 0,
+        })
+    }
+
+    fn digest(&self, slot: usize) -> Option<&[u8; 32]> {
+        let notes = self.notes.get(slot).copied().unwrap_or_default();
+        (notes & KNOWN != 0).then(|| &self.digests[slot])
+    }
+
+    fn has_xattrs(&self, slot: usize) -> bool {
+        self.notes
+            .get(slot)
+            .is_some_and(|notes| notes & XATTRS != 0)
+    }
+
+    fn set(&mut self, slot: u32, known: Known, notes: u8) {
+        let xattrs = if known.has_xattrs { XATTRS } else { 0 };
+        self.digests[slot as usize] = known.digest;
+        self.notes[slot as usize] = KNOWN | notes | xattrs;
+    }
+
+    /// Notes what was read of a file that the walk saw as `walked`.
+    fn set_read(&mut self, slot: u32, walked: &Stamp, read: &Reading, is_settled: bool) {
+        let mut notes = if is_settled { SETTLED } else { 0 };
+        if read.state != *walked {
+            notes |= MOVED;
+            self.moved.insert(slot, read.state);
+        }
+        self.set(slot, read.known, notes);
+    }
+
+    /// Takes over for one name of a file what is known of another.
+    fn set_same(&mut self, slot: u32, other: u32) {
+        let known = self.notes[slot as usize] & KNOWN != 0;
+        if !known && self.notes[other as usize] & KNOWN != 0 {
+            self.digests[slot as usize] = self.digests[other as usize];
+            self.notes[slot as usize] = self.notes[other as usize];
+            if let Some(&state) = self.moved.get(&other) {
+                self.moved.insert(slot, state);
+            }
+        }
+    }
+}
+
+/// What was read of one file.
+struct Reading {
+    at: At,
+    state: Stamp,
+    known: Known,
+}
+
+/// One regular file of a selection, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Relative to the root of the tree.
+    pub path: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Permission, set-id and sticky bits.
+    pub mode: u32,
+    /// `blake3:<hex>` of its content.
+    pub digest: String,
+}
+
+impl Selection {
+    /// What `content_digest` learned of the files, with the state of each that it holds for.
+    pub fn known(&self) -> Arc<Learned> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known)
+    }
+
+    /// The extended attributes of the files that have some, by slot, as `content_digest` saw them.
+    pub fn file_xattrs(&self) -> Arc<FileXattrs> {
+        let xattrs = self.file_xattrs.lock();
+        Arc::clone(&xattrs.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The regular files with their digests, for people; reads those not digested yet.
+    pub fn listed(&self, cancel: &Cancel) -> Result<Vec<Listed>> {
+        let mut known = self.known();
+        if known.notes.is_empty() {
+            known = Arc::new(self.learn(None, cancel)?);
+        }
+        let mut files = Vec::new();
+        self.each_file(|at, path| {
+            let digest = known.digest(self.inventory.slot(at));
+            let hex = |digest: &[u8; 32]| blake3::Hash::from(*digest).to_hex();
+            files.push(Listed {
+                path: String::from_utf8_lossy(path).into_owned(),
+                size: self.inventory.stamp(at).size,
+                mode: self.look(at).mode & 0o7777,
+                digest: digest.map_or_else(String::new, |digest| format!("blake3:{}", hex(digest))),
+            });
+        });
+        Ok(files)
+    }
+
+    /// `blake3:<hex>` over destinations, types, modes, owners, link targets, xattrs and contents.
+    pub fn content_digest(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<String> {
+        let known = self.learn(memo, cancel)?;
+        let file_xattrs = self.read_file_xattrs(&known)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"img selection 2\n");
+        hasher.update(&[u8::from(self.unpacked), u8::from(self.owners)]);
+        for named in &self.named {
+            hasher.update(if named.is_dir { b"d" } else { b"f" });
+        }
+        hasher.update(b"\n");
+        let mut records = Vec::with_capacity(RECORDS * 2);
+        let (mut tour, mut target) = (self.tour(), Vec::new());
+        while let Some(at) = tour.next() {
+            self.record(at, tour.dest(), &known, &file_xattrs, &mut target)
+                .append(&mut records);
+            if records.len() > RECORDS {
+                hasher.update(&records);
+                records.clear();
+            }
+        }
+        hasher.update(&records);
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(known);
+        *self
+            .file_xattrs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(file_xattrs);
+        Ok(format!("blake3:{}", hasher.finalize().to_hex()))
+    }
+
+    /// What a content digest says of one object; `target` is room for another one's path.
+    fn record<'a>(
+        &'a self,
+        at: At,
+        dest: &'a [u8],
+        known: &'a Learned,
+        file_xattrs: &'a FileXattrs,
+        target: &'a mut Vec<u8>,
+    ) -> Record<'a> {
+        let inventory = &self.inventory;
+        let (look, slot) = (inventory.look(at), inventory.slot(at));
+        // Who writes to one name of a file changes the others: which they are is part of what
+        // is copied. How many it has elsewhere is not.
+        let first = self.hard_link(at).filter(|&first| first != at);
+        if let Some(first) = first {
+            target.clear();
+            inventory.append_dest(first, target);
+        }
+        let of_file = file_xattrs.get(&(slot as u32));
+        Record {
+            path: dest,
+            tag: first.map_or(tag(look.file_type()), |_| b'h'),
+            mode: look.mode,
+            uid: look.uid,
+            gid: look.gid,
+            target: match first {
+                Some(_) => target,
+                None => inventory.target(at),
+            },
+            device: look.device,
+            xattrs: of_file.map_or(inventory.xattrs(at), Vec::as_slice),
+            digest: known.digest(slot),
+        }
+    }
+
+    /// Gives what shows objects as the last `content_digest` saw them.
+    pub fn records(&self) -> Records<'_> {
+        Records {
+            selection: self,
+            known: self.known(),
+            file_xattrs: self.file_xattrs(),
+        }
+    }
+
+    /// Digests of all regular files: from the memo, or read on several threads.
+    fn learn(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<Learned> {
+        let began = now_nanos();
+        let inventory = &self.inventory;
+        let asked = memo.map(|_| inventory.files_by_inode()).unwrap_or_default();
+        let mut known = Learned::new(inventory.slots());
+        if let Some(memo) = memo {
+            let stamp = |slot| inventory.stamp_in(slot);
+            memo.find(&asked, stamp, |slot, found| known.set(slot, found, SETTLED));
+        }
+        drop(asked);
+        let mut missing = Vec::new();
+        self.each_file(|at, _| {
+            let is_known = known.digest(inventory.slot(at)).is_some();
+            if !is_known && self.hard_link(at).is_none_or(|first| first == at) {
+                missing.push(at);
+            }
+        });
+        if missing.is_empty() {
+            return Ok(known);
+        }
+        let clock = self.root.clock()?;
+        let known = Mutex::new(known);
+        self.read_files(&missing, cancel, |read| {
+            if let Some(memo) = memo {
+                let files = read.iter().map(|read| (read.state, read.known));
+                memo.record(began, clock, files);
+            }
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            self.note(read, &mut known, clock, began);
+        })?;
+        let mut known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for &(slot, first) in &self.links {
+            known.set_same(slot, inventory.slot(first) as u32);
+        }
+        Ok(known)
+    }
+
+    fn note(&self, read: &[Reading], known: &mut Learned, clock: Clock, began: i64) {
+        for read in read {
+            let slot = self.inventory.slot(read.at) as u32;
+            let walked = self.inventory.stamp(read.at);
+            known.set_read(slot, &walked, read, clock.settled(&read.state, began));
+        }
+    }
+
+    /// Reads files on several threads; `done` gets them by the batch, in no order.
+    fn read_files(
+        &self,
+        files: &[At],
+        cancel: &Cancel,
+        done: impl Fn(&[Reading]) + Sync,
+    ) -> Result<()> {
+        let cursor = AtomicUsize::new(0);
+        let run = || -> Result<()> {
+            let mut buffer = vec![0; 256 << 10];
+            let mut opener = Opener::new(self);
+            let mut read = Vec::with_capacity(BATCH);
+            loop {
+                cancel.check()?;
+                let start = cursor.fetch_add(BATCH, Ordering::Relaxed).min(files.len());
+                let batch = &files[start..files.len().min(start + BATCH)];
+                if batch.is_empty() {
+                    return Ok(());
+                }
+                read.clear();
+                for &at in batch {
+                    read.push(self.read_file(at, &mut opener, &mut buffer)?);
+                }
+                done(&read);
+            }
+        };
+        let threads = thread_count().min(files.len().div_ceil(BATCH));
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+            let mut all = run();
+            for other in others {
+                let more = other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                all = all.and(more);
+            }
+            all
+        })
+    }
+
+    fn read_file(&self, at: At, opener: &mut Opener<'_>, buffer: &mut [u8]) -> Result<Reading> {
+        let on_disk = || self.root.on_disk(&self.path(at));
+        let mut file = File::from(opener.open(at)?);
+        let stat = rustix::fs::fstat(&file).at("stat", on_disk())?;
+        let attrs = attrs::read_known(file.as_fd(), &stat).at("getxattr", on_disk())?;
+        let has_xattrs = attrs.is_some_and(|attrs| !attrs.entry.xattrs.is_empty());
+        let mut hasher = blake3::Hasher::new();
+        loop {
+            let count = file.read(buffer).at("read", on_disk())?;
+            hasher.update(&buffer[..count]);
+            // A regular file gives less than there is room for at its end only.
+            if count < buffer.len() {
+                break;
+            }
+        }
+        let digest = *hasher.finalize().as_bytes();
+        Ok(Reading {
+            at,
+            state: Stamp::of(&stat),
+            known: Known { digest, has_xattrs },
+        })
+    }
+
+    fn read_file_xattrs(&self, known: &Learned) -> Result<FileXattrs> {
+        let mut all = HashMap::new();
+        if !known.notes.iter().any(|notes| notes & XATTRS != 0) {
+            return Ok(all);
+        }
+        let mut tour = self.tour();
+        while let Some(at) = tour.next() {
+            let slot = self.inventory.slot(at);
+            if known.has_xattrs(slot) {
+                let file = self.root.open_beneath(tour.path(), OFlags::RDONLY)?;
+                all.insert(slot as u32, self.xattrs_of(file, tour.path())?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Shows objects of a selection, see [`Selection::records`].
+pub struct Records<'a> {
+    selection: &'a Selection,
+    known: Arc<Learned>,
+    file_xattrs: Arc<FileXattrs>,
+}
+
+impl Records<'_> {
+    /// Shows one: its path below the destination is given; `show` gets its size, and the rest.
+    pub fn show<T>(&self, at: At, dest: &[u8], show: impl FnOnce(u64, &Record<'_>) -> T) -> T {
+        let (selection, mut target) = (self.selection, Vec::new());
+        let record = selection.record(at, dest, &self.known, &self.file_xattrs, &mut target);
+        show(selection.inventory.stamp(at).size, &record)
+    }
+}
+
+/// Opens files of a selection; one after the other of one folder costs no path.
+pub struct Opener<'a> {
+    selection: &'a Selection,
+    folder: Option<(u32, OwnedFd)>,
+}
+
+impl<'a> Opener<'a> {
+    /// Makes one.
+    pub fn new(selection: &'a Selection) -> Self {
+        Self {
+            selection,
+            folder: None,
+        }
+    }
+
+    /// Opens an object for reading, following no symlink.
+    pub fn open(&mut self, at: At) -> Result<OwnedFd> {
+        let (inventory, root) = (&self.selection.inventory, &self.selection.root);
+        if self
+            .folder
+            .as_ref()
+            .is_none_or(|(folder, _)| *folder != at.folder)
+        {
+            self.folder = None;
+            if inventory.siblings(at) < WORTH_OPENING {
+                return root.open_beneath(&self.selection.path(at), OFlags::RDONLY);
+            }
+            let Some(path) = inventory.folder_path(at) else {
+                return root.open_beneath(&self.selection.path(at), OFlags::RDONLY);
+            };
+            let folder = root.open_beneath(&path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            self.folder = Some((at.folder, folder));
+        }
+        match &self.folder {
+            Some((_, folder)) => root
+                .open_in(folder, inventory.name(at))
+                .at("open", root.on_disk(&self.selection.path(at))),
+            None => root.open_beneath(&self.selection.path(at), OFlags::RDONLY),
+        }
+    }
+}
+
+fn tag(file_type: FileType) -> u8 {
+    match file_type {
+        FileType::Directory => b'd',
+        FileType::Symlink => b'l',
+        FileType::CharacterDevice => b'c',
+        FileType::BlockDevice => b'b',
+        FileType::Fifo => b'p',
+        _ => b'f',
+    }
+}
