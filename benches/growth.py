@@ -298,7 +298,7 @@ def measure(asked: argparse.Namespace, store: Path, docs: Path) -> None:
     identity = Identity(user=asked.user)
     folder = asked.dir / "g"
     folder.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder=folder, identity=identity, fresh=can_mount(), size_gb=24)
+    ground = Ground(folder=folder, identity=identity, fresh=can_mount(), size_gb=32)
     img = Img(name="img", identity=identity, program=asked.img)
     words = " ".join(["python -m benches.growth", *sys.argv[1:]])
     with Registry(asked.dir / "registry") as registry:

@@ -177,7 +177,7 @@ def _sizes(results: Results) -> list[str]:
             lines.append([row, one.name, f"{one.stored_bytes / 1e6:.1f} MB", share])
     if len(lines) == 1:
         return []
-    goal = f"`img`'s gzip must be no larger than {SIZE_GOAL} of gzip -6's."
+    goal = f"`img`'s gzip must be no larger than {SIZE_GOAL} of gzip -6's. The base's megabyte is in it."
     return ["## What a push stores", goal, table(lines)]
 
 
