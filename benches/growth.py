@@ -203,6 +203,8 @@ def write(known: Known, folder: Path) -> None:
             table(_exponents(known, kind)),
             known.origin[kind],
         ]
+    if not known.points:
+        parts.append("Nothing was measured yet.")
     (folder / "growth.md").write_text("\n\n".join(parts) + "\n")
 
 
