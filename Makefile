@@ -28,7 +28,7 @@ unit: ## The tests that need no other program; ARGS goes to pytest.
 
 bench: ## Figures beside buildah, the quick rows; ARGS goes to benches.run instead (benches/README.md).
 	@scripts/setup.sh test
-	@.venv/bin/python -m benches.run $(or $(ARGS),--rows 1,2,4,5,7,11 --peers buildah --runs 3)
+	@.venv/bin/python -m benches.run $(or $(ARGS),--rows 1,2,3,5f,7,10,11 --peers buildah --runs 3)
 
 clean: ## Removes what was built here.
 	rm -rf .venv dist target

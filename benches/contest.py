@@ -227,6 +227,7 @@ class Turns:
 
 def sit(turns: Turns, *, date: str, command: str, machine: str, scale: float) -> Sitting:
     """Runs a row; gives what is to be kept of it."""
+    load = round(os.getloadavg()[0], 1)
     figures = turns.take()
     return Sitting(
         row=turns.row.key,
@@ -235,6 +236,7 @@ def sit(turns: Turns, *, date: str, command: str, machine: str, scale: float) ->
         machine=machine,
         scale=scale,
         fresh=turns.ground.fresh,
+        load=load,
         figures=figures,
     )
 

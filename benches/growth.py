@@ -203,6 +203,8 @@ def write(known: Known, folder: Path) -> None:
             table(_exponents(known, kind)),
             known.origin[kind],
         ]
+    if not known.points:
+        parts.append("Nothing was measured yet.")
     (folder / "growth.md").write_text("\n\n".join(parts) + "\n")
 
 
@@ -298,7 +300,7 @@ def measure(asked: argparse.Namespace, store: Path, docs: Path) -> None:
     identity = Identity(user=asked.user)
     folder = asked.dir / "g"
     folder.mkdir(parents=True, exist_ok=True)
-    ground = Ground(folder=folder, identity=identity, fresh=can_mount(), size_gb=24)
+    ground = Ground(folder=folder, identity=identity, fresh=can_mount(), size_gb=32)
     img = Img(name="img", identity=identity, program=asked.img)
     words = " ".join(["python -m benches.growth", *sys.argv[1:]])
     with Registry(asked.dir / "registry") as registry:

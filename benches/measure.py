@@ -94,11 +94,13 @@ class Ground:
         spot = self.folder / name
         image = self.folder / f"{name}.ext4"
         owner = identity or self.identity
-        spot.mkdir(parents=True, exist_ok=True)
+        # Another run may have been killed here.
+        if spot.is_mount():
+            _quiet("umount", "--recursive", str(spot))
+        if spot.exists():
+            self._remove(spot)
+        spot.mkdir(parents=True)
         if self.fresh:
-            if spot.is_mount():
-                # Another run was killed here; what it left would hide under the new one.
-                _quiet("umount", "--recursive", str(spot))
             self._make(image, source)
             _quiet("mount", "-o", "loop", str(image), str(spot))
         home = spot / "home"
@@ -113,7 +115,8 @@ class Ground:
             done = True
         finally:
             if self.fresh:
-                _quiet("umount", "--recursive", str(spot))
+                # After a failure something may still be at work in it; it goes when that ends.
+                _quiet("umount", "--recursive", *([] if done else ["--lazy"]), str(spot))
                 if keep is not None and done:
                     image.replace(keep)
                 else:
@@ -177,7 +180,14 @@ def observe(
     before = sum(_cpu(pid) for pid in daemons)
     with log.open("wb") as file:
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
         with _ended(process), _scales([process.pid, *daemons], weigh_seconds) as peak:
             _, status, usage = os.wait4(process.pid, 0)
             seconds = time.perf_counter() - start
@@ -200,11 +210,11 @@ def run(command: list[str], cwd: Path, log: Path) -> float:
 
 @contextlib.contextmanager
 def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Where waiting for it is broken off, the process ends, too: it would keep its place mounted."""
+    """Where waiting for it is broken off, the process and its group end, too, and not go on unseen."""
     try:
         yield
     except BaseException:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
 

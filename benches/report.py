@@ -42,6 +42,8 @@ daemon where there is one. `img` must stay below {MEMORY_GOAL_BYTES >> 20} MB, w
 
 def render(results: Results) -> str:
     """The whole page."""
+    if not results.sittings:
+        return f"# Results\n\n{INTRODUCTION.strip()}\n\nNothing was measured yet.\n"
     parts = [
         "# Results",
         INTRODUCTION.strip(),
@@ -55,7 +57,7 @@ def render(results: Results) -> str:
         "## Everything",
         table(_everything(results)),
         "## Sittings",
-        "Which command gave which row, and when.",
+        "Which command gave which row, and when. A load above 1 says that something else was at work.",
         table(_sittings(results)),
         "## Versions",
         "\n".join(_versions(results)),
@@ -177,7 +179,7 @@ def _sizes(results: Results) -> list[str]:
             lines.append([row, one.name, f"{one.stored_bytes / 1e6:.1f} MB", share])
     if len(lines) == 1:
         return []
-    goal = f"`img`'s gzip must be no larger than {SIZE_GOAL} of gzip -6's."
+    goal = f"`img`'s gzip must be no larger than {SIZE_GOAL} of gzip -6's. The base's megabyte is in it."
     return ["## What a push stores", goal, table(lines)]
 
 
@@ -203,13 +205,18 @@ def _everything(results: Results) -> list[list[str]]:
 
 def _sittings(results: Results) -> list[list[str]]:
     """One line for all rows that one command ran with the same contestants on one day."""
-    rows: dict[tuple[str, str, str, str], list[str]] = {}
+    rows: dict[tuple[str, str, str, str], list[Sitting]] = {}
     for row in _rows(results):
         for sitting in results.of_row(row):
             names = ", ".join(name for name, one in sitting.figures.items() if not one.limit)
             key = (sitting.date.split()[0], f"{sitting.scale:g}", names, f"`{sitting.command}`")
-            rows.setdefault(key, []).append(row)
-    return [["rows", "date", "scale", "with", "command"]] + [[", ".join(rows[key]), *key] for key in rows]
+            rows.setdefault(key, []).append(sitting)
+    lines = [["rows", "date", "scale", "load before", "with", "command"]]
+    for (date, scale, names, command), sittings in rows.items():
+        loads = [sitting.load for sitting in sittings]
+        keys = ", ".join(sitting.row for sitting in sittings)
+        lines.append([keys, date, scale, f"{min(loads):g} to {max(loads):g}", names, command])
+    return lines
 
 
 def _machines(results: Results) -> list[str]:

@@ -57,6 +57,7 @@ class Sitting:
 
     Attributes:
         fresh: Each run had a new file system.
+        load: How many processes the machine ran or had waiting before it began, as a mean of a minute.
         figures: By contestant.
     """
 
@@ -66,6 +67,7 @@ class Sitting:
     machine: str
     scale: float
     fresh: bool
+    load: float
     figures: dict[str, Figures]
 
     def ratio(self, name: str) -> float:

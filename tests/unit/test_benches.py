@@ -39,6 +39,7 @@ def _sitting(row: str, date: str, *figures: Figures) -> Sitting:
         machine="a machine",
         scale=1,
         fresh=True,
+        load=0.1,
         figures={one.name: one for one in figures},
     )
 
