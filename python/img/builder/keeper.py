@@ -184,6 +184,7 @@ class Keeper:
         if self._site.epoch is None:
             earlier = layers.by_content(made.packed.content_digest)
             if earlier is not None:
+                self._site.store.lease().take(made.upper)
                 return earlier
         return layers.publish(
             made.upper,

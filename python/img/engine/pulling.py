@@ -194,6 +194,29 @@ class Puller:
             if remote and self._barred:
                 raise self._incomplete(image, remote)
             if remote:
+                self._fetch(image, remote, extraction, stop)
+            _wait(theirs, stop)
+            extraction.publish(image)
+
+    def _fetch(self, image: Image, remote: Sequence[Layer], extraction: _Extraction, stop: Stop) -> None:
+        """Fetches and extracts layers; one that another process is fetching is waited for instead.
+
+        They stay claimed until they are published, or until their blobs are here, at least.
+        """
+
+        def waiting() -> None:
+            text = f"layers of {self._origin(image, remote[0].digest).familiar} are being fetched already"
+            self._progress(Note(level="info", text=f"{text}: waiting for them"))
+
+        keys = [layer.digest.partition(":")[2] for layer in remote]
+        with self._store.claims.together(keys, waiting=waiting, check=stop.check) as waited:
+            if waited:
+                records = dict(zip(image.config.diff_ids, self._present(image), strict=True))
+                remote = [layer for layer in remote if records[layer.diff_id] is None]
+                local = [layer for layer in remote if self._store.blobs.has(layer.digest)]
+                extraction.from_store(local, jobs=self._jobs, stop=stop)
+                remote = [layer for layer in remote if layer not in local]
+            if remote:
                 from img.registry import fetch
 
                 self._announce(image, remote)
@@ -207,8 +230,7 @@ class Puller:
                     progress=self._progress,
                     stop=stop,
                 )
-            _wait(theirs, stop)
-            extraction.publish(image)
+            extraction.publish_alone()
 
     def _registry(self) -> Registry:
         """The client; every way to a registry leads through here."""
@@ -327,6 +349,11 @@ class _Extraction:
             Transfer(action="extract", digest=layer.digest, done_bytes=layer.size, total_bytes=layer.size)
         )
 
+    def publish_alone(self) -> None:
+        """Publishes what depends on nothing below, so that others find it at once."""
+        for diff_id in [diff_id for diff_id, (_, stats) in self._ready.items() if not stats.pending]:
+            self._publish(diff_id, *self._ready.pop(diff_id), settled_on="")
+
     def publish(self, image: Image) -> None:
         """Settles what depends on the layers below, and publishes everything, base first.
 
@@ -342,15 +369,21 @@ class _Extraction:
                 folder, stats = self._ready.pop(layer.diff_id)
                 if stats.pending:
                     _core.settle_layer(str(folder), below)
-                record = self._store.layers.publish(
-                    folder,
-                    diff_id=layer.diff_id,
-                    tar_bytes=stats.uncompressed_size,
-                    settled_on=ground(ids[:position]) if stats.pending else "",
-                    snapshot=layer.diff_id,
-                    trash=self._work,
-                )
+                settled_on = ground(ids[:position]) if stats.pending else ""
+                record = self._publish(layer.diff_id, folder, stats, settled_on=settled_on)
             below.append(str(record.path))
+
+    def _publish(
+        self, diff_id: str, folder: Path, stats: _core.ApplyStats, *, settled_on: str
+    ) -> LayerRecord:
+        return self._store.layers.publish(
+            folder,
+            diff_id=diff_id,
+            tar_bytes=stats.uncompressed_size,
+            settled_on=settled_on,
+            snapshot=diff_id,
+            trash=self._work,
+        )
 
 
 def warn_single(namespace: _core.Namespace, progress: Progress) -> None:

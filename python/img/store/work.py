@@ -32,6 +32,10 @@ class WorkFolder:
         path.mkdir()
         return path
 
+    def take(self, garbage: Path) -> None:
+        """Moves a folder in, to go with this one: when the image is done, and not while it is waited for."""
+        garbage.rename(self.path / f"garbage-{token(6)}")
+
     def close(self) -> None:
         """Removes the folder and gives up the lock; safe to call twice."""
         if self._lock < 0:

@@ -8,7 +8,7 @@
 //! Source: OCI image-spec v1.1, layer.md, "Applying Changesets".
 
 use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::BuildHasher;
@@ -28,10 +28,10 @@ use crate::batch::{open_new, Workers, SMALL};
 use crate::copy_object::copy_object;
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::error::{Error, IoContext, Result};
+use crate::remove::remove_at;
 use crate::root::{split, Folder, Missing, Root};
 use crate::settle::Pending;
 use crate::tar_read::{unwrap_error, Archive, Segment};
-use crate::tree::remove_at;
 
 /// What the stream is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +88,44 @@ pub fn extract<R: BufRead>(
     })
 }
 
+/// Bits of [`Seen`], a power of two: 8 MiB, of which a small layer touches a few pages.
+const SEEN_BITS: u64 = 1 << 26;
+/// Bits for each path: one path in 100,000 is taken for a duplicate among a million, and then
+/// looked at closely, which does no harm.
+const SEEN_PROBES: u64 = 4;
+
+/// Paths that were made: certain of what is new, and of constant size (a Bloom filter).
+struct Seen {
+    words: Vec<u64>,
+    keys: RandomState,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            words: vec![0; (SEEN_BITS / 64) as usize],
+            keys: RandomState::new(),
+        }
+    }
+
+    fn hash(&self, path: &[u8]) -> u64 {
+        self.keys.hash_one(path)
+    }
+
+    /// Adds a path by its hash; false where it may have been there.
+    fn insert(&mut self, hash: u64) -> bool {
+        let step = (hash >> 32) | 1;
+        let mut new = false;
+        for probe in 0..SEEN_PROBES {
+            let bit = hash.wrapping_add(probe.wrapping_mul(step)) % SEEN_BITS;
+            let (word, mask) = (&mut self.words[(bit / 64) as usize], 1 << (bit % 64));
+            new |= *word & mask == 0;
+            *word |= mask;
+        }
+        new
+    }
+}
+
 /// The state of one extraction.
 struct Extraction<'a> {
     root: Root,
@@ -98,12 +136,8 @@ struct Extraction<'a> {
     fresh: bool,
     /// The root folder's attributes as they shall be at the end.
     top: Entry,
-    /// Hashes of the real paths of all that was made: a duplicate is rare and then looked at
-    /// closely, so a collision does no harm.
-    seen: HashSet<u64>,
-    /// The same, for files that a batch may still hold.
-    in_flight: HashSet<u64>,
-    keys: RandomState,
+    /// The real paths of all that was made.
+    seen: Seen,
     /// Attributes of the folders, given them at the end, deepest first: an entry made in a
     /// folder would change its time. None for a folder that has no entry of its own.
     folders: BTreeMap<Vec<u8>, Option<Entry>>,
@@ -131,9 +165,7 @@ impl<'a> Extraction<'a> {
             workers,
             fresh: names.next().is_none(),
             top,
-            seen: HashSet::new(),
-            in_flight: HashSet::new(),
-            keys: RandomState::new(),
+            seen: Seen::new(),
             folders: BTreeMap::new(),
             links: BTreeMap::new(),
             counts: Counts::default(),
@@ -195,30 +227,24 @@ impl<'a> Extraction<'a> {
             return Ok(folder);
         }
         // A file that a batch still holds may stand in the way.
-        self.barrier()?;
+        self.workers.barrier()?;
         let found = self.root.folder(path, Missing::Make);
         for made in self.root.take_made() {
-            self.seen.insert(self.keys.hash_one(&made));
+            self.seen.insert(self.seen.hash(&made));
             self.folders.insert(made, None);
         }
         found?.ok_or_else(|| layer_error(path, "parent vanished"))
     }
 
-    fn barrier(&mut self) -> Result<()> {
-        self.workers.barrier()?;
-        self.in_flight.clear();
-        Ok(())
-    }
-
     /// Notes that a name is about to be made; looks at what stands there if anything may.
     fn occupant(&mut self, folder: &Folder, name: &[u8]) -> Result<Option<Stat>> {
         let path = folder.join(name);
-        let new = self.seen.insert(self.keys.hash_one(&path));
-        if new && self.fresh {
+        let hash = self.seen.hash(&path);
+        if self.seen.insert(hash) && self.fresh {
             return Ok(None);
         }
-        if !new {
-            self.barrier()?;
+        if self.workers.may_hold(hash) {
+            self.workers.barrier()?;
         }
         self.links.remove(&path);
         match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -238,7 +264,7 @@ impl<'a> Extraction<'a> {
             let removed = unlinkat(folder, name, AtFlags::empty());
             return removed.at("unlink", self.root.display(&path));
         }
-        self.barrier()?;
+        self.workers.barrier()?;
         remove_at(folder.as_fd(), OsStr::from_bytes(name))
             .at("remove", self.root.display(&path))?;
         self.root.forget();
@@ -290,10 +316,11 @@ impl<'a> Extraction<'a> {
         self.clear_way(&folder, name)?;
         self.counts.bytes_written += archive.remaining();
         if archive.segments().is_none() && entry.size <= SMALL {
-            self.in_flight.insert(self.keys.hash_one(folder.join(name)));
-            let place = String::from_utf8_lossy(&entry.path).into_owned();
-            let added = self.workers.add(folder, name, entry, archive);
-            return added.map_err(|error| unwrap_error(error, &place))?;
+            let hash = self.seen.hash(&folder.join(name));
+            let path = entry.path.clone();
+            let place = || String::from_utf8_lossy(&path).into_owned();
+            let added = self.workers.add(folder, name, entry, hash, archive);
+            return added.map_err(|error| unwrap_error(error, &place()))?;
         }
         let file = open_new(&folder, name, &entry)?;
         let shown = self.root.display(&entry.path);
@@ -319,9 +346,9 @@ impl<'a> Extraction<'a> {
             if stands.join(target_name) == folder.join(name) {
                 return Err(layer_error(path, "hard link to itself"));
             }
-            let key = self.keys.hash_one(stands.join(target_name));
-            if self.in_flight.contains(&key) {
-                self.barrier()?;
+            let hash = self.seen.hash(&stands.join(target_name));
+            if self.workers.may_hold(hash) {
+                self.workers.barrier()?;
             }
         }
         self.clear_way(folder, name)?;
@@ -408,7 +435,7 @@ impl<'a> Extraction<'a> {
 
     /// Waits for the files, then gives the folders their attributes.
     fn finish(mut self, dest: &Path) -> Result<Counts> {
-        self.barrier()?;
+        self.workers.barrier()?;
         let mut pending = Pending::default();
         for (path, entry) in std::mem::take(&mut self.folders).into_iter().rev() {
             let (parent, name) = split(&path);

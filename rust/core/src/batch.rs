@@ -21,11 +21,12 @@ use crate::root::Folder;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// Batches in existence: one being filled, one in each thread, one waiting for each.
-const BATCHES: usize = 5;
-/// Threads; creation within one folder is serialised by the kernel, so more gain nothing.
-const THREADS: usize = 2;
+/// Threads at most. Creation within one folder is serialised by the kernel, and all of it by the
+/// file system's journal in the end, so that more gain little.
+const THREADS: usize = 6;
 const FULL_FILES: usize = 64;
+/// Files after which a batch ends with its folder, so that two threads seldom want the same one.
+const SOME_FILES: usize = 16;
 const FULL_BYTES: usize = 1 << 20;
 /// Files up to this size go into batches.
 pub const SMALL: u64 = 256 << 10;
@@ -42,6 +43,7 @@ struct Job {
 /// Files and their contents, one after another.
 #[derive(Debug, Default)]
 struct Batch {
+    number: usize,
     bytes: Vec<u8>,
     jobs: Vec<Job>,
 }
@@ -53,16 +55,24 @@ pub struct Workers {
     done: Receiver<(Batch, Result<()>)>,
     filling: Batch,
     spare: Vec<Batch>,
-    /// Batches sent and not yet back.
-    out: usize,
+    /// Hashes of the paths in the batch being filled.
+    paths: Vec<u64>,
+    /// Those in the batches that were sent and are not yet back, by the batch's number.
+    out: Vec<(usize, Vec<u64>)>,
+    sent: usize,
+    /// Batches in existence at most: one being filled, one in each thread, one waiting for each.
+    batches: usize,
 }
 
 impl Workers {
     /// Starts the threads. They end when the value is dropped.
     pub fn start<'scope>(scope: &'scope Scope<'scope, '_>, writer: &'scope Writer) -> Self {
-        let (todo, take) = bounded::<Batch>(BATCHES);
-        let (give, done) = bounded(BATCHES);
-        for _ in 0..THREADS {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = cores.clamp(2, THREADS);
+        let batches = 2 * threads + 1;
+        let (todo, take) = bounded::<Batch>(batches);
+        let (give, done) = bounded(batches);
+        for _ in 0..threads {
             let (take, give) = (take.clone(), give.clone());
             scope.spawn(move || {
                 for mut batch in take {
@@ -80,12 +90,22 @@ impl Workers {
             done,
             filling: Batch::default(),
             spare: Vec::new(),
-            out: 0,
+            paths: Vec::new(),
+            out: Vec::new(),
+            sent: 0,
+            batches,
         }
+    }
+
+    /// Tells whether a file may still be in a batch, by the hash of its path.
+    pub fn may_hold(&self, path: u64) -> bool {
+        self.paths.contains(&path) || self.out.iter().any(|(_, paths)| paths.contains(&path))
     }
 
     /// Queues a file, reading its content off `source` to its end.
     ///
+    /// Args:
+    ///     path: Hash of its path, for [`Workers::may_hold`].
     /// Raises:
     ///     Whatever an earlier file met, and what `source` raises.
     pub fn add(
@@ -93,8 +113,14 @@ impl Workers {
         folder: Arc<Folder>,
         name: &[u8],
         entry: Entry,
+        path: u64,
         source: &mut impl BufRead,
     ) -> std::io::Result<Result<()>> {
+        if self.filling.jobs.len() >= SOME_FILES && !self.filling.ends_in(&folder) {
+            if let Err(error) = self.flush() {
+                return Ok(Err(error));
+            }
+        }
         let start = self.filling.bytes.len();
         loop {
             let chunk = source.fill_buf()?;
@@ -111,6 +137,7 @@ impl Workers {
             entry,
             bytes: start..self.filling.bytes.len(),
         });
+        self.paths.push(path);
         if self.filling.jobs.len() >= FULL_FILES || self.filling.bytes.len() >= FULL_BYTES {
             return Ok(self.flush());
         }
@@ -120,7 +147,7 @@ impl Workers {
     /// Waits until every queued file stands.
     pub fn barrier(&mut self) -> Result<()> {
         self.flush()?;
-        while self.out > 0 {
+        while !self.out.is_empty() {
             self.take_back()?;
         }
         Ok(())
@@ -130,25 +157,32 @@ impl Workers {
         if self.filling.jobs.is_empty() {
             return Ok(());
         }
-        if self.out + 1 >= BATCHES {
+        if self.out.len() + 1 >= self.batches {
             self.take_back()?;
         }
         let next = self.spare.pop().unwrap_or_default();
-        let full = std::mem::replace(&mut self.filling, next);
-        self.todo.send(full).map_err(|_| Error::Interrupted)?;
-        self.out += 1;
-        Ok(())
+        let mut full = std::mem::replace(&mut self.filling, next);
+        self.sent += 1;
+        full.number = self.sent;
+        self.out.push((self.sent, std::mem::take(&mut self.paths)));
+        self.todo.send(full).map_err(|_| Error::Interrupted)
     }
 
     fn take_back(&mut self) -> Result<()> {
         let (batch, result) = self.done.recv().map_err(|_| Error::Interrupted)?;
-        self.out -= 1;
+        self.out.retain(|(number, _)| *number != batch.number);
         self.spare.push(batch);
         result
     }
 }
 
 impl Batch {
+    fn ends_in(&self, folder: &Arc<Folder>) -> bool {
+        self.jobs
+            .last()
+            .is_some_and(|job| job.folder.path == folder.path)
+    }
+
     fn write(&mut self, writer: &Writer) -> Result<()> {
         for job in &self.jobs {
             let content = &self.bytes[job.bytes.clone()];

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use img_core::attrs::Owners;
-use img_core::{archive, blob, flatten as merge, settle, tree};
+use img_core::{archive, blob, flatten as merge, remove, settle, tree};
 use img_core::{Error, Result};
 use pyo3::prelude::*;
 
@@ -196,7 +196,7 @@ fn unpack(py: Python<'_>, archive: PathBuf, dest: PathBuf) -> PyResult<Option<Ve
 /// Removes a tree; gives the bytes of disk that came back.
 #[pyfunction]
 fn remove_tree(py: Python<'_>, path: PathBuf) -> PyResult<u64> {
-    stoppable(py, move |stop| tree::remove_tree(&path, stop))
+    stoppable(py, move |stop| remove::remove_tree(&path, stop))
 }
 
 /// Bytes of disk that a tree holds.

@@ -160,3 +160,13 @@ with Store(root, mapping="x") as store:
             store.collector.prune(everything=True)
             assert list((root / "layers").iterdir()) == []
             assert list((root / "work").iterdir()) == []
+
+
+def test_garbage_that_a_lease_takes_goes_when_it_ends(root: Path) -> None:
+    with Store(root) as store:
+        garbage = make_folder(store, "garbage", 5)
+        store.lease().take(garbage)
+        assert not garbage.exists()
+        (kept,) = store.lease().path.iterdir()
+        assert (kept / "file").stat().st_size == 5
+    assert not kept.exists()

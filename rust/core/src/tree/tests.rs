@@ -1,80 +1,20 @@
-//! Tests of `tree`.
+//! Tests of `tree`; those of `remove` compare with it.
 
 #![allow(clippy::unwrap_used)]
 use super::*;
 use std::fs;
-use std::os::unix::fs::{symlink, PermissionsExt};
 
-fn go() -> AtomicBool {
-    AtomicBool::new(false)
-}
-
-fn tree() -> (tempfile::TempDir, std::path::PathBuf) {
+#[test]
+fn every_inode_is_counted_once_and_a_missing_path_holds_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let top = dir.path().join("top");
+    let go = AtomicBool::new(false);
     for folder in 0..20 {
-        fs::create_dir_all(top.join(format!("d{folder}/e/f"))).unwrap();
-        fs::write(top.join(format!("d{folder}/e/x")), vec![1; 5_000]).unwrap();
+        fs::create_dir_all(dir.path().join(format!("d{folder}/e"))).unwrap();
+        fs::write(dir.path().join(format!("d{folder}/e/x")), vec![1; 5_000]).unwrap();
     }
-    (dir, top)
-}
-
-#[test]
-fn a_tree_goes_and_its_blocks_are_counted() {
-    let (dir, top) = tree();
-    fs::hard_link(top.join("d0/e/x"), top.join("d1/again")).unwrap();
-    let held = disk_usage(&top, &go()).unwrap();
+    let held = disk_usage(dir.path(), &go).unwrap();
+    fs::hard_link(dir.path().join("d0/e/x"), dir.path().join("d1/again")).unwrap();
     assert!(held >= 20 * 8_192);
-    assert_eq!(remove_tree(&top, &go()).unwrap(), held);
-    assert!(!top.exists());
-    assert_eq!(remove_tree(&top, &go()).unwrap(), 0);
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_file_linked_from_elsewhere_gives_nothing_back() {
-    let (dir, top) = tree();
-    fs::hard_link(top.join("d0/e/x"), dir.path().join("kept")).unwrap();
-    let held = disk_usage(&top, &go()).unwrap();
-    assert_eq!(remove_tree(&top, &go()).unwrap(), held - 8_192);
-}
-
-#[test]
-fn a_symlink_is_removed_and_not_what_it_names() {
-    let (dir, top) = tree();
-    fs::create_dir(dir.path().join("outside")).unwrap();
-    fs::write(dir.path().join("outside/kept"), b"x").unwrap();
-    symlink("../outside", top.join("link")).unwrap();
-    symlink(dir.path().join("outside"), top.join("d3/link")).unwrap();
-    remove_tree(&top, &go()).unwrap();
-    assert!(dir.path().join("outside/kept").exists());
-    symlink("outside", dir.path().join("itself")).unwrap();
-    remove_tree(&dir.path().join("itself"), &go()).unwrap();
-    assert!(dir.path().join("outside/kept").exists());
-}
-
-#[test]
-fn folders_without_any_mode_go_too() {
-    let (_dir, top) = tree();
-    for path in ["d3/e/f", "d3/e", "d3", "d4/e"] {
-        fs::set_permissions(top.join(path), fs::Permissions::from_mode(0o0)).unwrap();
-    }
-    remove_tree(&top, &go()).unwrap();
-    assert!(!top.exists());
-}
-
-#[test]
-fn a_single_thread_removal_takes_all_below() {
-    let (dir, top) = tree();
-    let parent = fs::File::open(dir.path()).unwrap();
-    remove_at(parent.as_fd(), OsStr::new("top")).unwrap();
-    assert!(!top.exists());
-    remove_at(parent.as_fd(), OsStr::new("top")).unwrap();
-}
-
-#[test]
-fn a_removal_can_be_stopped() {
-    let (_dir, top) = tree();
-    let stopped = remove_tree(&top, &AtomicBool::new(true));
-    assert!(matches!(stopped, Err(Error::Interrupted)));
+    assert_eq!(disk_usage(dir.path(), &go).unwrap(), held);
+    assert_eq!(disk_usage(&dir.path().join("none"), &go).unwrap(), 0);
 }
