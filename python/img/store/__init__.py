@@ -7,6 +7,7 @@
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/listings/       lists of the files that steps copied
+    <root>/fingerprints/   of the files of layers that a COPY made: what a later COPY may share
     <root>/private.key     what keyed digests of secrets are made with
     <root>/remote/         files and repositories that builds fetched
     <root>/claims/         which steps are running, each held by its process
@@ -31,6 +32,7 @@ from img.store.cache_copy import CacheRow, CacheShape
 from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
+from img.store.fingerprints import Fingerprints, SharedLayer
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore, index_of, main_of
 from img.store.layers import LayerRecord, LayerStore, ground
@@ -51,11 +53,13 @@ __all__ = [
     "CacheShape",
     "Claim",
     "Claims",
+    "Fingerprints",
     "ImageName",
     "LayerRecord",
     "Listings",
     "Pruned",
     "RemoteArea",
+    "SharedLayer",
     "Store",
     "WorkFolder",
     "ground",
@@ -66,7 +70,9 @@ __all__ = [
     "private_key",
 ]
 
-_FOLDERS = ("oci", "layers", "work", "memo", "cache-mounts", "listings", "remote", "claims", "logs")
+_FOLDERS = (
+    "oci", "layers", "work", "memo", "cache-mounts", "listings", "fingerprints", "remote", "claims", "logs",
+)  # fmt: skip
 
 
 class Store:
@@ -102,6 +108,7 @@ class Store:
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
         self.listings = Listings(self.root / "listings")
+        self.fingerprints = Fingerprints(self.root / "fingerprints")
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
@@ -150,6 +157,7 @@ class Store:
             layers=self.layers,
             records=self.records,
             listings=self.listings,
+            fingerprints=self.fingerprints,
             names=self.names,
             work=self.work,
             cache_mounts=self.cache_mounts,

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Seek;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -18,20 +19,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::attrs::{Owners, Writer};
+use crate::attrs::{create, Owners, Writer};
 use crate::cancel::Cancel;
 use crate::chmod::ModeChange;
-use crate::copy_object::copy_object;
-use crate::entry::{Entry, Kind};
+use crate::copy_object::{copy_content, copy_object};
+use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
 use crate::memo::Stamp;
 use crate::pack::{self, is_whiteout_name, settle_time};
 use crate::pipeline::{digest, Contents, Opened, Packed};
 use crate::place::{attributes, order, refuse, Place, Wanted};
+use crate::relink::{Earlier, Fingerprints};
 use crate::select::{Learned, Picked, Selection};
 use crate::source::join;
 use crate::stack::Stack;
+use crate::tree::remove_tree;
 
 /// How a COPY writes what it copies.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +51,11 @@ pub struct Request {
     pub clamp_mtime: Option<i64>,
     /// Threads that copy; None is a fitting number. The outcome does not depend on it.
     pub threads: Option<usize>,
+    /// The layer of a like step before, and the file of its fingerprints: what is the same in it
+    /// is shared. The outcome does not depend on it.
+    pub earlier: Option<(PathBuf, PathBuf)>,
+    /// Where the new layer's fingerprints are written.
+    pub fingerprints: Option<PathBuf>,
 }
 
 /// Carries out one COPY into the empty folder `upper`, over `parents` (base first).
@@ -64,7 +72,7 @@ pub fn copy_layer(
         .all(|source| source.picked().is_empty() && source.named().is_empty())
     {
         // Wildcards that match nothing: not even the destination's folder is made.
-        return write(sources, &stack, upper, Vec::new(), request.threads, cancel);
+        return write(sources, &stack, upper, Vec::new(), request, cancel);
     }
     let (wanted, folder_later) = wanted(sources);
     let place = Place::find(&stack, &request.dest, wanted)?;
@@ -102,7 +110,7 @@ pub fn copy_layer(
     }
     let mut plan = planner.finish()?;
     Planner::link(&mut plan, sources);
-    write(sources, &stack, upper, plan, request.threads, cancel)
+    write(sources, &stack, upper, plan, request, cancel)
 }
 
 /// What the sources make of a destination that says nothing itself, and whether a folder comes
@@ -142,7 +150,7 @@ pub fn make_directory(
         planner.add_parents(folders);
     }
     let plan = planner.finish()?;
-    write(&[], &stack, upper, plan, None, cancel)
+    write(&[], &stack, upper, plan, &request, cancel)
 }
 
 /// One object of the layer to be.
@@ -421,59 +429,38 @@ fn write(
     stack: &Stack,
     upper: &Path,
     plan: Vec<Planned>,
-    threads: Option<usize>,
+    request: &Request,
     cancel: &Cancel,
 ) -> Result<Packed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(upper, flags, Mode::empty()).at("open", upper)?;
     let (entries, origins) = plan.into_iter().map(|one| (one.entry, one.origin)).unzip();
-    let copier = Copier {
+    let entries: Vec<Entry> = entries;
+    let earlier = request.earlier.as_ref();
+    let mut copier = Copier {
         sources,
         origins,
         known: sources.iter().map(|source| source.known()).collect(),
+        xattrs: sources.iter().map(|source| source.file_xattrs()).collect(),
         root,
         upper,
         writer: Writer::new(Owners::Keep),
         clones: AtomicBool::new(true),
         drifted: Mutex::default(),
+        earlier: earlier.and_then(|(folder, known)| Earlier::open(folder, known)),
+        damaged: Mutex::default(),
+        fingerprints: None,
     };
-    let entries: Vec<Entry> = entries;
-    copier
-        .writer
-        .begin(copier.root.as_fd())
-        .at("chmod", upper)?;
-    for entry in &entries {
-        cancel.check()?;
-        copier.make(entry)?;
+    let mut packed = copier.fill(&entries, stack, request, cancel)?;
+    let damaged = std::mem::take(&mut copier.damaged).into_inner();
+    let damaged = damaged.unwrap_or_else(PoisonError::into_inner);
+    if damaged.is_some() {
+        // What was read of the earlier layer is in the tar already: all of it is made again.
+        copier.earlier = None;
+        copier.empty()?;
+        packed = copier.fill(&entries, stack, request, cancel)?;
     }
-    let threads = threads.unwrap_or_else(thread_count);
-    let mut packed = digest(&entries, &copier, None, threads, cancel)?;
-    let all_linked = copier.link(&entries)?;
-    for entry in entries
-        .iter()
-        .rev()
-        .filter(|entry| entry.kind == Kind::Directory)
-    {
-        let name = OsStr::from_bytes(&entry.path);
-        let done = copier.writer.named(copier.root.as_fd(), name, entry);
-        done.at("chmod", copier.on_disk(&entry.path))?;
-    }
-    // An overlay shows its uppermost layer's root: it must look as the one below does.
-    let own = attributes(stack, Path::new(""))?;
-    copier
-        .writer
-        .folder(copier.root.as_fd(), &own)
-        .at("chmod", upper)?;
-    if copier.writer.dropped() > 0 || !all_linked {
-        // With one id a symlink's owner can be neither set nor recorded, and a file system has a
-        // limit of names for one file. The digest must be that of what stands on disk: the tar is
-        // made from it again whenever the layer leaves.
-        let request = pack::Request {
-            threads: Some(threads),
-            ..pack::Request::default()
-        };
-        packed = pack::pack_layer(upper, &request, cancel)?;
-    }
+    packed.damaged = damaged;
     let drifted = copier.drifted.into_inner();
     packed.drifted = drifted.unwrap_or_else(PoisonError::into_inner);
     Ok(packed)
@@ -490,11 +477,123 @@ struct Copier<'a> {
     clones: AtomicBool,
     /// A file that is not what its selection's digest says.
     drifted: Mutex<Option<String>>,
+    /// Extended attributes of files that have some, as the sources' digests count them.
+    xattrs: Vec<Arc<HashMap<usize, Vec<Xattr>>>>,
+    /// The layer whose files are shared.
+    earlier: Option<Earlier>,
+    /// A file of that layer which is not what was written there.
+    damaged: Mutex<Option<String>>,
+    fingerprints: Option<Fingerprints>,
 }
 
 impl Copier<'_> {
     fn on_disk(&self, path: &[u8]) -> PathBuf {
         self.upper.join(OsStr::from_bytes(path))
+    }
+
+    /// Makes and digests all of the layer in the empty folder.
+    fn fill(
+        &mut self,
+        entries: &[Entry],
+        stack: &Stack,
+        request: &Request,
+        cancel: &Cancel,
+    ) -> Result<Packed> {
+        self.fingerprints = match &request.fingerprints {
+            Some(path) => Some(Fingerprints::create(path, entries)?),
+            None => None,
+        };
+        self.writer
+            .begin(self.root.as_fd())
+            .at("chmod", self.upper)?;
+        for entry in entries {
+            cancel.check()?;
+            self.make(entry)?;
+        }
+        let threads = request.threads.unwrap_or_else(thread_count);
+        let mut packed = digest(entries, &*self, None, threads, cancel)?;
+        let all_linked = self.link(entries)?;
+        self.finish_folders(entries, stack)?;
+        if self.writer.dropped() > 0 || !all_linked {
+            // With one id a symlink's owner can be neither set nor recorded, and a file system has
+            // a limit of names for one file. The digest must be that of what stands on disk: the
+            // tar is made from it again whenever the layer leaves.
+            let request = pack::Request {
+                threads: Some(threads),
+                ..pack::Request::default()
+            };
+            packed = pack::pack_layer(self.upper, &request, cancel)?;
+        }
+        let fingerprints = self.fingerprints.take();
+        fingerprints.map_or(Ok(()), Fingerprints::finish)?;
+        Ok(packed)
+    }
+
+    /// Gives the folders their attributes, those within others first.
+    fn finish_folders(&self, entries: &[Entry], stack: &Stack) -> Result<()> {
+        let folders = entries.iter().rev();
+        for entry in folders.filter(|entry| entry.kind == Kind::Directory) {
+            let name = OsStr::from_bytes(&entry.path);
+            let done = self.writer.named(self.root.as_fd(), name, entry);
+            done.at("chmod", self.on_disk(&entry.path))?;
+        }
+        // An overlay shows its uppermost layer's root: it must look as the one below does.
+        let own = attributes(stack, Path::new(""))?;
+        self.writer
+            .folder(self.root.as_fd(), &own)
+            .at("chmod", self.upper)
+    }
+
+    /// Makes the folder empty again.
+    fn empty(&self) -> Result<()> {
+        let never = AtomicBool::new(false);
+        for child in std::fs::read_dir(self.upper).at("read", self.upper)? {
+            remove_tree(&child.at("read", self.upper)?.path(), &never)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the file of the earlier layer that is the one to be made, if there is one.
+    ///
+    /// The source is not even opened: its digest is what the step's key was made of, so a layer
+    /// that has this content is what the key says, whatever becomes of the source meanwhile.
+    fn shared(&self, number: usize, item: usize, entry: &Entry) -> Option<Opened> {
+        let earlier = self.earlier.as_ref()?;
+        let known = self.known[number].get(item).copied().flatten()?.known;
+        let none = Vec::new();
+        let xattrs = match known.has_xattrs {
+            true => self.xattrs[number].get(&item)?,
+            false => &none,
+        };
+        Some(Opened {
+            file: earlier.file(entry, xattrs, &known.digest)?,
+            size: entry.size,
+            path: earlier.on_disk(&entry.path),
+            copy_to: None,
+            cloned: false,
+            known: None,
+            xattrs: xattrs.clone(),
+        })
+    }
+
+    /// Takes a file of the earlier layer that was read, if what was read is right.
+    fn share(&self, entry: &Entry, mut opened: Opened, is_right: bool) -> Result<()> {
+        let Some(earlier) = self.earlier.as_ref().filter(|_| is_right) else {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.get_or_insert_with(|| opened.path.display().to_string());
+            return Ok(());
+        };
+        if earlier.link(&entry.path, self.root.as_fd()).is_ok() {
+            return Ok(());
+        }
+        let name = OsStr::from_bytes(&entry.path);
+        let copied = (|| {
+            opened.file.rewind()?;
+            let made = create(self.root.as_fd(), name, Writer::birth_mode(entry))?;
+            copy_content(&opened.file, &File::from(made.try_clone()?), entry.size)?;
+            self.writer.file(made.as_fd(), entry)
+        })();
+        copied.at("copy", self.on_disk(&entry.path))
     }
 
     /// Makes everything but regular files; folders get their final attributes at the end.
@@ -559,6 +658,9 @@ impl Contents for Copier<'_> {
         let Some((number, item)) = self.origins[index] else {
             return Ok(None);
         };
+        if let Some(shared) = self.shared(number, item, entry) {
+            return Ok(Some(shared));
+        }
         let source = self.sources[number];
         let path = source.path(&source.picked()[item]);
         let on_disk = source.root().on_disk(path);
@@ -602,18 +704,23 @@ impl Contents for Copier<'_> {
     }
 
     fn close(&self, index: usize, entry: &Entry, opened: Opened, digest: &[u8; 32]) -> Result<()> {
-        if let Some((number, item)) = self.origins[index] {
-            let learnt = self.known[number].get(item).copied().flatten();
-            if learnt.is_some_and(|learnt| learnt.known.digest != *digest) {
-                let source = self.sources[number];
-                let path = String::from_utf8_lossy(source.path(&source.picked()[item]));
-                let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
-                drifted.get_or_insert_with(|| path.into_owned());
-            }
+        if let Some(fingerprints) = &self.fingerprints {
+            fingerprints.add(entry, digest)?;
         }
-        let Some(copy) = opened.copy_to else {
+        let Some((number, item)) = self.origins[index] else {
             return Ok(());
         };
+        let learnt = self.known[number].get(item).copied().flatten();
+        let differs = learnt.is_some_and(|learnt| learnt.known.digest != *digest);
+        let Some(copy) = &opened.copy_to else {
+            return self.share(entry, opened, !differs);
+        };
+        if differs {
+            let source = self.sources[number];
+            let path = String::from_utf8_lossy(source.path(&source.picked()[item]));
+            let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
+            drifted.get_or_insert_with(|| path.into_owned());
+        }
         let done = self.writer.file(copy.as_fd(), entry);
         done.at("chmod", self.on_disk(&entry.path))
     }

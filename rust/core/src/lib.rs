@@ -37,6 +37,7 @@ pub mod pack;
 mod payload;
 pub mod pipeline;
 pub mod place;
+pub mod relink;
 pub mod root;
 mod rootfs;
 pub mod sandbox;

@@ -333,6 +333,12 @@ impl Selection {
         Arc::clone(&known)
     }
 
+    /// The extended attributes of the files that have some, by index, as `content_digest` saw them.
+    pub fn file_xattrs(&self) -> Arc<HashMap<usize, Vec<Xattr>>> {
+        let xattrs = self.file_xattrs.lock();
+        Arc::clone(&xattrs.unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The regular files with their digests, for people; reads those not digested yet.
     pub fn listed(&self, cancel: &Cancel) -> Result<Vec<Listed>> {
         let mut known = self.known();
@@ -580,11 +586,7 @@ impl Selection {
     /// its size, and the rest.
     pub fn each_record(&self, mut show: impl FnMut(&[u8], u64, &Record<'_>)) {
         let known = self.known();
-        let file_xattrs = self
-            .file_xattrs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let file_xattrs = Arc::clone(&file_xattrs);
+        let file_xattrs = self.file_xattrs();
         for (index, picked) in self.picked.iter().enumerate() {
             let record = self.record(index, &known, &file_xattrs);
             show(self.path(picked), picked.stamp.size, &record);
