@@ -38,6 +38,7 @@ __all__ = [
     "copy_layer",
     "default_seccomp",
     "disk_usage",
+    "disk_usages",
     "enter_namespace",
     "flatten",
     "make_directory",
@@ -183,6 +184,9 @@ def remove_tree(path: str) -> int:
 def disk_usage(path: str) -> int:
     """Bytes of disk that a tree holds (512-byte blocks, each inode once)."""
 
+def disk_usages(paths: Sequence[str]) -> list[int]:
+    """The same of several trees; an inode that several of them have counts with the first of these."""
+
 @final
 class Packed:
     """A layer made from a folder."""
@@ -195,6 +199,8 @@ class Packed:
     """0 means that nothing changed."""
     drifted: str | None
     """A file that was written to while it was copied: the layer is not what its selection's digest says."""
+    damaged: str | None
+    """A file of the earlier layer that is not what was written there; nothing was taken from it."""
 
 def pack_layer(source: str, *, clamp_mtime: int | None = None) -> Packed:
     """Digests a layer directory as a tar in one pass.
@@ -505,6 +511,8 @@ def copy_layer(
     mode: str | None = None,
     keep_owner: bool = False,
     clamp_mtime: int | None = None,
+    earlier: tuple[str, str] | None = None,
+    fingerprints: str | None = None,
 ) -> Packed:
     """Carries out one COPY: writes an upper folder and digests it as a layer in the same pass.
 
@@ -517,6 +525,9 @@ def copy_layer(
         owner: Wanted uid and gid, or None for 0:0 (or the source's own with `keep_owner`).
         mode: `--chmod`: octal, or symbolic as in `u=rwX,go=rX`. Folders that are made on the way to
             `dest` are 0755, or what an octal mode says.
+        earlier: The layer directory that a like step made before, and the file of its fingerprints. What
+            is the same there becomes a hard link: no result depends on it.
+        fingerprints: File to write the new layer's fingerprints to.
     Raises:
         CopyError: e.g. a folder onto a file.
     Source: Dockerfile reference, COPY.

@@ -119,6 +119,11 @@ class Explainer:
         missed.gave_other = missed.nearest is None or missed.nearest.content != record.content
         return missed.clause
 
+    def nearest(self, step: Step) -> CacheRecord | None:
+        """The record that a step which missed was compared with."""
+        missed = self._missed.get(step.node.number)
+        return missed.nearest if missed else None
+
     def place(self, node: Node) -> str:
         """Where a step stands: which Dockerfile and context, which stage, the how-manieth in it."""
         if not self._places:
@@ -136,14 +141,15 @@ class Explainer:
             self.site.store.records.titled(node.title),
             self.site.store.records.placed(self.place(node)),
         ):
-            best, nearest = -1, None
+            best, nearest = (-1, False), None
             for record in candidates:  # newest first
                 inputs = _inputs(record)
                 if inputs.get("op") != key.inputs.get("op"):
                     continue
-                equal = equal_fields(inputs, key.inputs)
-                if equal > best:
-                    best, nearest = equal, record
+                # `COPY . .` stands in many a Dockerfile, and over the same base.
+                likeness = (equal_fields(inputs, key.inputs), record.place == self.place(node))
+                if likeness > best:
+                    best, nearest = likeness, record
             if nearest is not None:
                 return nearest
         return None

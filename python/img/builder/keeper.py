@@ -20,7 +20,7 @@ from img.builder.site import BuiltLayer, Result, Site
 from img.oci import Descriptor
 from img.oci.descriptor import OCI_LAYER
 from img.progress import Note, StepDone, StepStarted
-from img.store import CacheRecord, LayerRecord
+from img.store import CacheRecord, LayerRecord, SharedLayer
 from img.values import replace
 
 _NONE: Mapping[int, str] = {}
@@ -134,6 +134,18 @@ class Keeper:
         if self._site.shared is not None:
             self._site.shared.offer(step.node.number, keys, record, step.node.title, _stands_on(step))
 
+    def earlier(self, step: Step) -> SharedLayer | None:
+        """The layer that a like step made before, whose files are shared; known once the step was announced.
+
+        A step that runs whatever the cache knows shares with nothing.
+        """
+        if step.node.number in self._fresh:
+            return None
+        record = self._explainer.nearest(step)
+        store = self._site.store
+        layer = store.layers.find(record.diff_id) if record and record.diff_id else None
+        return store.fingerprints.of(layer) if layer else None
+
     def keep(self, step: Step, keys: list[CacheKey], made: Made, started: float) -> Result:
         """Publishes what a step made, records it, and gives its result."""
         site = self._site
@@ -151,6 +163,11 @@ class Keeper:
         )
         record = self._as_before(self._explainer.label(step, record))
         why = self._explainer.made(step, record)
+        if made.packed.damaged is not None:
+            step.warn(
+                f"{made.packed.damaged} in the store is not what a build wrote there: its layer is damaged, "
+                "and nothing was taken from it; `img prune --all` removes layers that no image needs"
+            )
         if made.packed.drifted is None:
             for key in keys:
                 site.store.records.put(replace(record, key=key.digest, inputs=key.text))
@@ -180,12 +197,17 @@ class Keeper:
         With SOURCE_DATE_EPOCH the times count as well: the same input must give the same digest on
         any machine, whatever its store holds already.
         """
-        layers = self._site.store.layers
+        layers, fingerprints = self._site.store.layers, self._site.store.fingerprints
         if self._site.epoch is None:
             earlier = layers.by_content(made.packed.content_digest)
             if earlier is not None:
+                # A RUN may have made it, which leaves none.
+                if made.fingerprints is not None and fingerprints.of(earlier) is None:
+                    fingerprints.keep(made.fingerprints, earlier.diff_id)
                 self._site.store.lease().take(made.upper)
                 return earlier
+        if made.fingerprints is not None:
+            fingerprints.keep(made.fingerprints, made.packed.diff_id)
         return layers.publish(
             made.upper,
             diff_id=made.packed.diff_id,

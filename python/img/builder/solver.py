@@ -285,7 +285,8 @@ class Solver:
                 if hit is not None:
                     return hit
                 started = self._begin(step, keys, sources.selections)
-                return self._keeper.keep(step, keys, perform.copy(step, op, sources), started)
+                made = perform.copy(step, op, sources, self._keeper.earlier(step))
+                return self._keeper.keep(step, keys, made, started)
         finally:
             sources.close()
 

@@ -615,15 +615,18 @@ class Engine:
         """Counts the real bytes of everything in the store."""
         self.enter()
         root = self.store.root
+        # Layers share files. What an image needs counts first: the rest is what a collection gives back.
+        found = sorted(self.layers(), key=lambda row: row[1])
+        bytes_of = _core.disk_usages([str(record.path) for record, _ in found])
         rows = [
             {
                 "id": record.snapshot,
                 "diff_id": record.diff_id,
                 "reclaimable": reclaimable,
-                "bytes": _core.disk_usage(str(record.path)),
+                "bytes": own,
                 "last_used": record.used,
             }
-            for record, reclaimable in self.layers()
+            for (record, reclaimable), own in zip(found, bytes_of, strict=True)
         ]
         layers = sum(int(str(row["bytes"])) for row in rows)
         caches: tuple[Mapping[str, object], ...] = tuple(

@@ -8,6 +8,7 @@
     <root>/memo/           file digests of build contexts
     <root>/cache-mounts/   folders of RUN --mount=type=cache
     <root>/listings/       lists of the files that steps copied
+    <root>/fingerprints/   of the files of layers that a COPY made: what a later COPY may share
     <root>/private.key     what keyed digests of secrets are made with
     <root>/remote/         files and repositories that builds fetched
     <root>/claims/         which steps are running, each held by its process
@@ -35,6 +36,7 @@ from img.store.cache_mounts import CacheLease, CacheMounts
 from img.store.claims import Claim, Claims
 from img.store.database import Database
 from img.store.doubts import Doubts
+from img.store.fingerprints import Fingerprints, SharedLayer
 from img.store.gc import Collector, Pruned
 from img.store.images import ImageName, ImageStore, index_of, main_of
 from img.store.layers import LayerRecord, LayerStore, ground
@@ -55,11 +57,13 @@ __all__ = [
     "CacheShape",
     "Claim",
     "Claims",
+    "Fingerprints",
     "ImageName",
     "LayerRecord",
     "Listings",
     "Pruned",
     "RemoteArea",
+    "SharedLayer",
     "Store",
     "WorkFolder",
     "ground",
@@ -70,7 +74,9 @@ __all__ = [
     "private_key",
 ]
 
-_FOLDERS = ("oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings", "remote", "claims", "logs")
+_FOLDERS = (
+    "oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings", "fingerprints", "remote", "claims", "logs",
+)  # fmt: skip
 
 
 class Store:
@@ -109,6 +115,7 @@ class Store:
         self.layers = LayerStore(self._database, self.root / "layers")
         self.records = RecordStore(self._database)
         self.listings = Listings(self.root / "listings")
+        self.fingerprints = Fingerprints(self.root / "fingerprints")
         self.names = ImageStore(self._database, self.blobs)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
@@ -175,6 +182,7 @@ class Store:
             layers=self.layers,
             records=self.records,
             listings=self.listings,
+            fingerprints=self.fingerprints,
             names=self.names,
             work=self.work,
             cache_mounts=self.cache_mounts,

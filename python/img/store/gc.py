@@ -21,6 +21,7 @@ from img.store.builds import BuildStore
 from img.store.cache_mounts import CacheMounts
 from img.store.claims import Claims
 from img.store.database import Database
+from img.store.fingerprints import Fingerprints
 from img.store.images import ImageStore
 from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.listings import Listings
@@ -69,6 +70,7 @@ class Collector:
     layers: LayerStore
     records: RecordStore
     listings: Listings
+    fingerprints: Fingerprints
     names: ImageStore
     work: WorkArea
     cache_mounts: CacheMounts
@@ -117,6 +119,7 @@ class Collector:
             caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
             freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
+        freed += self.fingerprints.drop(keep={layer.diff_id for layer in self.layers.all()})
         freed += self.listings.drop(keep=self.records.listings(), written_before=in_use_since)
         builds, log_bytes = self.builds.prune(ended_before=unused_since)
         freed += log_bytes + self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)

@@ -10,6 +10,7 @@ mod plan;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Seek;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -19,18 +20,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::attrs::{Owners, Writer};
+use crate::attrs::{create, Owners, Writer};
 use crate::cancel::Cancel;
 use crate::chmod::ModeChange;
-use crate::copy_object::copy_object;
+use crate::copy_object::{copy_content, copy_object};
 use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
+use crate::inventory::At;
 use crate::memo::Stamp;
 use crate::pack;
 use crate::pipeline::{digest, Contents, Opened, Packed, Plan as _};
 use crate::place::{attributes, refuse, Place, Wanted};
-use crate::select::{Learned, Selection};
+use crate::relink::{Earlier, Fingerprints};
+use crate::remove::remove_tree;
+use crate::select::{FileXattrs, Learned, Selection};
 use crate::stack::Stack;
 
 use plan::{Plan, Planner};
@@ -50,6 +54,11 @@ pub struct Request {
     pub clamp_mtime: Option<i64>,
     /// Threads that copy; None is a fitting number. The outcome does not depend on it.
     pub threads: Option<usize>,
+    /// The layer of a like step before, and the file of its fingerprints: what is the same in it
+    /// is shared. The outcome does not depend on it.
+    pub earlier: Option<(PathBuf, PathBuf)>,
+    /// Where the new layer's fingerprints are written.
+    pub fingerprints: Option<PathBuf>,
 }
 
 /// Carries out one COPY into the empty folder `upper`, over `parents` (base first).
@@ -67,7 +76,7 @@ pub fn copy_layer(
     {
         // Wildcards that match nothing: not even the destination's folder is made.
         let plan = Planner::new(&stack, request, sources, Place::root()).finish()?;
-        return write(&stack, upper, &plan, request.threads, cancel);
+        return write(&stack, upper, &plan, request, cancel);
     }
     let (wanted, folder_later) = wanted(sources);
     let place = Place::find(&stack, &request.dest, wanted)?;
@@ -94,7 +103,7 @@ pub fn copy_layer(
             planner.add_source(number as u32, missing)?;
         }
     }
-    write(&stack, upper, &planner.finish()?, request.threads, cancel)
+    write(&stack, upper, &planner.finish()?, request, cancel)
 }
 
 /// The latest time of all that is copied.
@@ -140,7 +149,7 @@ pub fn make_directory(
     if missing {
         planner.add_parents(folders);
     }
-    write(&stack, upper, &planner.finish()?, None, cancel)
+    write(&stack, upper, &planner.finish()?, &request, cancel)
 }
 
 /// Makes what the plan says in `upper`, digesting it on the way.
@@ -148,56 +157,36 @@ fn write(
     stack: &Stack,
     upper: &Path,
     plan: &Plan<'_>,
-    threads: Option<usize>,
+    request: &Request,
     cancel: &Cancel,
 ) -> Result<Packed> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(upper, flags, Mode::empty()).at("open", upper)?;
-    let copier = Copier {
+    let earlier = request.earlier.as_ref();
+    let sources = plan.sources;
+    let mut copier = Copier {
         plan,
-        known: plan.sources.iter().map(|source| source.known()).collect(),
+        known: sources.iter().map(|source| source.known()).collect(),
+        xattrs: sources.iter().map(|source| source.file_xattrs()).collect(),
         root,
         upper,
         writer: Writer::new(Owners::Keep),
         clones: AtomicBool::new(true),
         drifted: Mutex::default(),
+        earlier: earlier.and_then(|(folder, known)| Earlier::open(folder, known)),
+        damaged: Mutex::default(),
+        fingerprints: None,
     };
-    copier
-        .writer
-        .begin(copier.root.as_fd())
-        .at("chmod", upper)?;
-    let mut entries = plan.entries();
-    for index in plan.others() {
-        cancel.check()?;
-        copier.make(entries.entry(index))?;
+    let mut packed = copier.fill(stack, request, cancel)?;
+    let damaged = std::mem::take(&mut copier.damaged).into_inner();
+    let damaged = damaged.unwrap_or_else(PoisonError::into_inner);
+    if damaged.is_some() {
+        // What was read of the earlier layer is in the tar already: all of it is made again.
+        copier.earlier = None;
+        copier.empty()?;
+        packed = copier.fill(stack, request, cancel)?;
     }
-    let threads = threads.unwrap_or_else(thread_count);
-    let mut packed = digest(plan, &copier, None, threads, cancel)?;
-    let all_linked = copier.link()?;
-    for index in plan.others().rev() {
-        let entry = entries.entry(index);
-        if entry.kind == Kind::Directory {
-            let name = OsStr::from_bytes(&entry.path);
-            let done = copier.writer.named(copier.root.as_fd(), name, entry);
-            done.at("chmod", copier.on_disk(&entry.path))?;
-        }
-    }
-    // An overlay shows its uppermost layer's root: it must look as the one below does.
-    let own = attributes(stack, Path::new(""))?;
-    copier
-        .writer
-        .folder(copier.root.as_fd(), &own)
-        .at("chmod", upper)?;
-    if copier.writer.dropped() > 0 || !all_linked {
-        // With one id a symlink's owner can be neither set nor recorded, and a file system has a
-        // limit of names for one file. The digest must be that of what stands on disk: the tar is
-        // made from it again whenever the layer leaves.
-        let request = pack::Request {
-            threads: Some(threads),
-            ..pack::Request::default()
-        };
-        packed = pack::pack_layer(upper, &request, cancel)?;
-    }
+    packed.damaged = damaged;
     let drifted = copier.drifted.into_inner();
     packed.drifted = drifted.unwrap_or_else(PoisonError::into_inner);
     Ok(packed)
@@ -207,6 +196,8 @@ struct Copier<'a> {
     plan: &'a Plan<'a>,
     /// What is known of the files of each source.
     known: Vec<Arc<Learned>>,
+    /// Extended attributes of files that have some, as the sources' digests count them.
+    xattrs: Vec<Arc<FileXattrs>>,
     root: OwnedFd,
     upper: &'a Path,
     writer: Writer,
@@ -214,11 +205,121 @@ struct Copier<'a> {
     clones: AtomicBool,
     /// A file that is not what its selection's digest says.
     drifted: Mutex<Option<String>>,
+    /// The layer whose files are shared.
+    earlier: Option<Earlier>,
+    /// A file of that layer which is not what was written there.
+    damaged: Mutex<Option<String>>,
+    fingerprints: Option<Fingerprints>,
 }
 
 impl Copier<'_> {
     fn on_disk(&self, path: &[u8]) -> PathBuf {
         self.upper.join(OsStr::from_bytes(path))
+    }
+
+    /// Makes and digests all of the layer in the empty folder.
+    fn fill(&mut self, stack: &Stack, request: &Request, cancel: &Cancel) -> Result<Packed> {
+        let plan = self.plan;
+        let mut entries = plan.entries();
+        self.fingerprints = match &request.fingerprints {
+            Some(path) => Some(Fingerprints::create(path, plan.linked())?),
+            None => None,
+        };
+        self.writer
+            .begin(self.root.as_fd())
+            .at("chmod", self.upper)?;
+        for index in plan.others() {
+            cancel.check()?;
+            self.make(entries.entry(index))?;
+        }
+        let threads = request.threads.unwrap_or_else(thread_count);
+        let mut packed = digest(plan, &*self, None, threads, cancel)?;
+        let all_linked = self.link()?;
+        self.finish_folders(stack)?;
+        if self.writer.dropped() > 0 || !all_linked {
+            // With one id a symlink's owner can be neither set nor recorded, and a file system has
+            // a limit of names for one file. The digest must be that of what stands on disk: the
+            // tar is made from it again whenever the layer leaves.
+            let request = pack::Request {
+                threads: Some(threads),
+                ..pack::Request::default()
+            };
+            packed = pack::pack_layer(self.upper, &request, cancel)?;
+        }
+        let fingerprints = self.fingerprints.take();
+        fingerprints.map_or(Ok(()), Fingerprints::finish)?;
+        Ok(packed)
+    }
+
+    /// Gives the folders their attributes, those within others first.
+    fn finish_folders(&self, stack: &Stack) -> Result<()> {
+        let mut entries = self.plan.entries();
+        for index in self.plan.others().rev() {
+            let entry = entries.entry(index);
+            if entry.kind == Kind::Directory {
+                let name = OsStr::from_bytes(&entry.path);
+                let done = self.writer.named(self.root.as_fd(), name, entry);
+                done.at("chmod", self.on_disk(&entry.path))?;
+            }
+        }
+        // An overlay shows its uppermost layer's root: it must look as the one below does.
+        let own = attributes(stack, Path::new(""))?;
+        self.writer
+            .folder(self.root.as_fd(), &own)
+            .at("chmod", self.upper)
+    }
+
+    /// Makes the folder empty again.
+    fn empty(&self) -> Result<()> {
+        let never = AtomicBool::new(false);
+        for child in std::fs::read_dir(self.upper).at("read", self.upper)? {
+            remove_tree(&child.at("read", self.upper)?.path(), &never)?;
+        }
+        Ok(())
+    }
+
+    /// Opens the file of the earlier layer that is the one to be made, if there is one.
+    ///
+    /// The source is not even opened: its digest is what the step's key was made of, so a layer
+    /// that has this content is what the key says, whatever becomes of the source meanwhile.
+    fn shared(&self, number: usize, at: At, entry: &Entry) -> Option<Opened> {
+        let earlier = self.earlier.as_ref()?;
+        let inventory = self.plan.sources[number].inventory();
+        let known = self.known[number].of(inventory, at)?.known;
+        let none = Vec::new();
+        let xattrs = match known.has_xattrs {
+            true => self.xattrs[number].get(&(inventory.slot(at) as u32))?,
+            false => &none,
+        };
+        Some(Opened {
+            file: earlier.file(entry, xattrs, &known.digest)?,
+            size: entry.size,
+            path: earlier.on_disk(&entry.path),
+            copy_to: None,
+            cloned: false,
+            known: None,
+            xattrs: xattrs.clone(),
+        })
+    }
+
+    /// Takes a file of the earlier layer that was read, if what was read is right.
+    fn share(&self, entry: &Entry, mut opened: Opened, is_right: bool) -> Result<()> {
+        let Some(earlier) = self.earlier.as_ref().filter(|_| is_right) else {
+            let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+            damaged.get_or_insert_with(|| opened.path.display().to_string());
+            return Ok(());
+        };
+        if earlier.link(&entry.path, self.root.as_fd()).is_ok() {
+            return Ok(());
+        }
+        let name = OsStr::from_bytes(&entry.path);
+        let copied = (|| {
+            opened.file.rewind()?;
+            let made = create(self.root.as_fd(), name, Writer::birth_mode(entry))?;
+            copy_content(&opened.file, &File::from(made.try_clone()?), entry.size)?;
+            self.writer.file(made.as_fd(), entry)
+        })();
+        copied.at("copy", self.on_disk(&entry.path))
     }
 
     /// Makes everything but regular files; folders get their final attributes at the end.
@@ -285,6 +386,9 @@ impl Contents for Copier<'_> {
         let Some((number, at)) = self.plan.origin(index) else {
             return Ok(None);
         };
+        if let Some(shared) = self.shared(number, at, entry) {
+            return Ok(Some(shared));
+        }
         let source = self.plan.sources[number];
         let path = &source.path(at)[..];
         let on_disk = source.root().on_disk(path);
@@ -328,18 +432,23 @@ impl Contents for Copier<'_> {
     }
 
     fn close(&self, index: usize, entry: &Entry, opened: Opened, digest: &[u8; 32]) -> Result<()> {
-        if let Some((number, at)) = self.plan.origin(index) {
-            let source = self.plan.sources[number];
-            let learnt = self.known[number].of(source.inventory(), at);
-            if learnt.is_some_and(|learnt| learnt.known.digest != *digest) {
-                let path = source.path(at);
-                let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
-                drifted.get_or_insert_with(|| String::from_utf8_lossy(&path).into_owned());
-            }
+        if let Some(fingerprints) = &self.fingerprints {
+            fingerprints.add(entry, digest)?;
         }
-        let Some(copy) = opened.copy_to else {
+        let Some((number, at)) = self.plan.origin(index) else {
             return Ok(());
         };
+        let source = self.plan.sources[number];
+        let learnt = self.known[number].of(source.inventory(), at);
+        let differs = learnt.is_some_and(|learnt| learnt.known.digest != *digest);
+        let Some(copy) = &opened.copy_to else {
+            return self.share(entry, opened, !differs);
+        };
+        if differs {
+            let path = source.path(at);
+            let mut drifted = self.drifted.lock().unwrap_or_else(PoisonError::into_inner);
+            drifted.get_or_insert_with(|| String::from_utf8_lossy(&path).into_owned());
+        }
         let done = self.writer.file(copy.as_fd(), entry);
         done.at("chmod", self.on_disk(&entry.path))
     }

@@ -61,7 +61,8 @@ pub fn copy_read(
     }
 }
 
-fn copy_content(input: &File, output: &File, size: u64) -> io::Result<()> {
+/// Copies an open file's first `size` bytes into a new one; both stand at their beginning.
+pub fn copy_content(input: &File, output: &File, size: u64) -> io::Result<()> {
     if size < SHARED_FROM {
         return copy_small(input, output, size);
     }

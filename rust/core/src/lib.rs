@@ -41,6 +41,7 @@ pub mod pack;
 mod payload;
 pub mod pipeline;
 pub mod place;
+pub mod relink;
 pub mod remove;
 pub mod root;
 mod rootfs;

@@ -118,6 +118,7 @@ pub fn repack_blob(source: &Path, request: &Request, cancel: &Cancel) -> Result<
         size: written.as_ref().map(|written| written.size),
         reused: written.as_ref().map(|written| written.reused),
         drifted: None,
+        damaged: None,
         diff_id,
     })
 }

@@ -47,6 +47,8 @@ pub struct Packed {
     pub reused: Option<u64>,
     /// A file whose content was not what its selection's digest says any more.
     pub drifted: Option<String>,
+    /// A file of an earlier layer, to be shared, whose content was not what was written there.
+    pub damaged: Option<String>,
 }
 
 /// A file of the plan, ready to be read.
@@ -57,7 +59,7 @@ pub struct Opened {
     pub size: u64,
     /// Its path, for errors.
     pub path: PathBuf,
-    /// Where they are to be written as well.
+    /// Where they are to be written as well; None where there is nothing to write.
     pub copy_to: Option<File>,
     /// True where `copy_to` shares the source's blocks already, and nothing is to be written.
     pub cloned: bool,
@@ -207,6 +209,7 @@ impl Sums {
             size,
             reused,
             drifted: None,
+            damaged: None,
         })
     }
 }

@@ -29,7 +29,7 @@ use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
 pub use digest::{Learned, Learnt, Listed};
 
-use digest::FileXattrs;
+pub use digest::FileXattrs;
 use walk::{is_foreign, look, Walk};
 
 /// What a selection is made of.

@@ -30,14 +30,26 @@ const ALONE: usize = 16;
 
 /// Bytes of disk that a tree holds: 512-byte blocks, each inode once. A missing path holds none.
 pub fn disk_usage(path: &Path, stop: &AtomicBool) -> Result<u64> {
+    usage(path, &Mutex::default(), stop)
+}
+
+/// Bytes of disk that each tree holds beside those before it: a file that several of them have
+/// counts with the first.
+pub fn disk_usages<P: AsRef<Path>>(paths: &[P], stop: &AtomicBool) -> Result<Vec<u64>> {
+    let linked = Mutex::default();
+    let each = paths.iter();
+    each.map(|path| usage(path.as_ref(), &linked, stop))
+        .collect()
+}
+
+fn usage(path: &Path, linked: &Mutex<HashSet<(u64, u64)>>, stop: &AtomicBool) -> Result<u64> {
     let Some(stat) = stat_of(path)? else {
         return Ok(0);
     };
     let sum = AtomicU64::new(blocks(&stat));
-    let linked = Mutex::new(HashSet::new());
     if is_folder(&stat) {
         each_folder(path, stop, |root, folder| {
-            usage_of(root, folder, &sum, &linked)
+            usage_of(root, folder, &sum, linked)
         })?;
     }
     Ok(sum.into_inner())

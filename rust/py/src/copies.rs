@@ -99,6 +99,11 @@ impl Packed {
         self.0.drifted.as_deref()
     }
 
+    #[getter]
+    fn damaged(&self) -> Option<&str> {
+        self.0.damaged.as_deref()
+    }
+
     fn __repr__(&self) -> String {
         format!("<Packed {} entries={}>", self.0.diff_id, self.0.entries)
     }
@@ -335,7 +340,8 @@ fn change_mode(py: Python<'_>, change: &str, mode: u32, folder: bool) -> PyResul
 
 /// Carries out one COPY.
 #[pyfunction]
-#[pyo3(signature = (sources, *, parents, upper, dest, owner, mode = None, keep_owner = false, clamp_mtime = None))]
+#[pyo3(signature = (sources, *, parents, upper, dest, owner, mode = None, keep_owner = false,
+                    clamp_mtime = None, earlier = None, fingerprints = None))]
 #[allow(clippy::too_many_arguments)] // the contract's keywords, one for one
 fn copy_layer(
     py: Python<'_>,
@@ -347,6 +353,8 @@ fn copy_layer(
     mode: Option<String>,
     keep_owner: bool,
     clamp_mtime: Option<i64>,
+    earlier: Option<(PathBuf, PathBuf)>,
+    fingerprints: Option<PathBuf>,
 ) -> PyResult<Packed> {
     let sources = shared(&sources);
     let request = copy::Request {
@@ -356,6 +364,8 @@ fn copy_layer(
         keep_owner,
         clamp_mtime,
         threads: None,
+        earlier,
+        fingerprints,
     };
     interruptible(py, move |cancel| {
         copy::copy_layer(&references(&sources), &parents, &upper, &request, cancel)

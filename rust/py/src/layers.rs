@@ -205,6 +205,12 @@ fn disk_usage(py: Python<'_>, path: PathBuf) -> PyResult<u64> {
     stoppable(py, move |stop| tree::disk_usage(&path, stop))
 }
 
+/// Bytes of disk that each of several trees holds beside those before it.
+#[pyfunction]
+fn disk_usages(py: Python<'_>, paths: Vec<PathBuf>) -> PyResult<Vec<u64>> {
+    stoppable(py, move |stop| tree::disk_usages(&paths, stop))
+}
+
 /// Adds this family to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ApplyStats>()?;
@@ -214,5 +220,6 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(flatten, module)?)?;
     module.add_function(wrap_pyfunction!(unpack, module)?)?;
     module.add_function(wrap_pyfunction!(remove_tree, module)?)?;
+    module.add_function(wrap_pyfunction!(disk_usages, module)?)?;
     module.add_function(wrap_pyfunction!(disk_usage, module)?)
 }

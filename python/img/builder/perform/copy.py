@@ -15,6 +15,7 @@ from img.builder.key import CacheKey
 from img.builder.perform.step import Made, Step, folders_of
 from img.builder.users import named_owner, owner
 from img.context import Context, literal
+from img.store import SharedLayer
 from img.values import dataclass, field
 
 
@@ -129,12 +130,17 @@ def _apart(op: CopyOp) -> bool:
     return op.link and not named_owner(op.chown)
 
 
-def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
-    """Copies into a new upper folder and digests it on the way."""
+def copy(step: Step, op: CopyOp, sources: Sources, earlier: SharedLayer | None = None) -> Made:
+    """Copies into a new upper folder and digests it on the way.
+
+    Args:
+        earlier: The layer of a like step before, with which files are shared that are the same.
+    """
     site = step.site
     folder = site.scratch / f"copy-{step.node.number}"
     upper = folder / "upper"
     upper.mkdir(parents=True)
+    fingerprints = folder / "fingerprints"
 
     def discard() -> None:
         _core.remove_tree(str(folder))
@@ -149,8 +155,10 @@ def copy(step: Step, op: CopyOp, sources: Sources) -> Made:
             mode=op.chmod or None,
             keep_owner=True,  # a context's selection says 0:0 of its own accord
             clamp_mtime=site.epoch,
+            earlier=(str(earlier.path), str(earlier.fingerprints)) if earlier else None,
+            fingerprints=str(fingerprints),
         )
-        return Made(packed=packed, upper=upper, discard=discard)
+        return Made(packed=packed, upper=upper, discard=discard, fingerprints=fingerprints)
     except BaseException:
         discard()
         raise

@@ -26,11 +26,16 @@ from img.values import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a step made: an upper folder, digested, and how to let go of it."""
+    """What a step made: an upper folder, digested, and how to let go of it.
+
+    Attributes:
+        fingerprints: The file with those of its files (`store.fingerprints`), where it has one.
+    """
 
     packed: _core.Packed
     upper: Path
     discard: Callable[[], object]
+    fingerprints: Path | None = None
 
 
 class Step:

@@ -5,7 +5,7 @@
 //! source and its place there; its [`Entry`] is made when it is written and read. Nothing is
 //! written here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -303,6 +303,18 @@ impl Plan<'_> {
     /// The indices of further names of files.
     pub fn links(&self) -> impl Iterator<Item = usize> + '_ {
         self.links.iter().map(|&(index, _)| index as usize)
+    }
+
+    /// Paths of the files that have further names in the layer.
+    pub fn linked(&self) -> HashSet<Vec<u8>> {
+        let mut entries = pipeline::Plan::entries(self);
+        let targets = self
+            .links()
+            .filter_map(|index| match &entries.entry(index).kind {
+                Kind::Hardlink(target) => Some(target.clone()),
+                _ => None,
+            });
+        targets.collect()
     }
 
     /// Number of the source and place in it; None for what comes from no source, or is one more
