@@ -561,9 +561,10 @@ impl Copier<'_> {
         let earlier = self.earlier.as_ref()?;
         let known = self.known[number].get(item).copied().flatten()?.known;
         let none = Vec::new();
-        let xattrs = match known.has_xattrs {
-            true => self.xattrs[number].get(&item)?,
-            false => &none,
+        let xattrs = if known.has_xattrs {
+            self.xattrs[number].get(&item)?
+        } else {
+            &none
         };
         Some(Opened {
             file: earlier.file(entry, xattrs, &known.digest)?,
