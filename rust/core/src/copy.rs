@@ -287,9 +287,10 @@ impl Copier<'_> {
         let inventory = self.plan.sources[number].inventory();
         let known = self.known[number].of(inventory, at)?.known;
         let none = Vec::new();
-        let xattrs = match known.has_xattrs {
-            true => self.xattrs[number].get(&(inventory.slot(at) as u32))?,
-            false => &none,
+        let xattrs = if known.has_xattrs {
+            self.xattrs[number].get(&(inventory.slot(at) as u32))?
+        } else {
+            &none
         };
         Some(Opened {
             file: earlier.file(entry, xattrs, &known.digest)?,
