@@ -7,6 +7,7 @@
 //! Source: Dockerfile reference, COPY and WORKDIR.
 
 mod plan;
+mod planner;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -33,7 +34,8 @@ use crate::place::{attributes, refuse, Place, Wanted};
 use crate::select::{Learned, Selection};
 use crate::stack::Stack;
 
-use plan::{Plan, Planner};
+use plan::Plan;
+use planner::Planner;
 
 /// How a COPY writes what it copies.
 #[derive(Debug, Clone, Default)]
