@@ -7,6 +7,7 @@
 //! Source: Dockerfile reference, COPY and WORKDIR.
 
 mod plan;
+mod planner;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -37,7 +38,8 @@ use crate::remove::remove_tree;
 use crate::select::{FileXattrs, Learned, Selection};
 use crate::stack::Stack;
 
-use plan::{Plan, Planner};
+use plan::Plan;
+use planner::Planner;
 
 /// How a COPY writes what it copies.
 #[derive(Debug, Clone, Default)]

@@ -5,15 +5,23 @@
 //! deep it lies: no path is kept, and nothing is allocated for one alone. What few objects have
 //! (extended attributes, a time out of range) lies in tables beside. Nothing is read here.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
+mod inodes;
+mod part;
+mod prune;
+mod tour;
+
 use std::ops::Range;
 
-use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use crate::entry::Xattr;
 use crate::memo::Stamp;
+
+pub use part::{Found, Look, Own, Part, HIDDEN, LINKED, WHITEOUT};
+pub use prune::LeftOut;
+pub use tour::Tour;
+
+use part::{span, stamp_of, Object, FOLDER, RARE};
 
 /// Where an object is: a folder, and the place among what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,241 +34,6 @@ pub struct At {
 
 /// In the place of a folder's number: what is above is no folder but one of the tops.
 const TOP: u32 = u32::MAX;
-
-/// What many objects share: everything of `stat` but times, size and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Look {
-    /// `st_mode`, with the type bits.
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// Device numbers, or zeros.
-    pub device: (u32, u32),
-    /// Device of the file system.
-    pub dev: u64,
-}
-
-impl Look {
-    /// Takes it from the kernel's answer.
-    pub fn of(stat: &Stat) -> Self {
-        let is_device = matches!(
-            FileType::from_raw_mode(stat.st_mode),
-            FileType::CharacterDevice | FileType::BlockDevice
-        );
-        let rdev = if is_device { stat.st_rdev } else { 0 };
-        Self {
-            mode: stat.st_mode,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
-            device: (rustix::fs::major(rdev), rustix::fs::minor(rdev)),
-            dev: stat.st_dev,
-        }
-    }
-
-    /// Its type.
-    pub fn file_type(&self) -> FileType {
-        FileType::from_raw_mode(self.mode)
-    }
-}
-
-/// It has other names, somewhere.
-pub const LINKED: u8 = 1;
-/// A folder: `more` is its number.
-const FOLDER: u8 = 2;
-/// It is left out, and counts for nothing.
-const OUT: u8 = 4;
-/// A folder that is wanted only for something below it.
-pub const HIDDEN: u8 = 8;
-/// Overlay's whiteout.
-pub const WHITEOUT: u8 = 16;
-/// Something of it lies in the tables beside.
-const RARE: u8 = 32;
-
-/// One object of a folder.
-#[derive(Debug, Clone, Copy, Default)]
-struct Object {
-    /// Where its name begins; a symlink's target follows it.
-    name: u32,
-    /// Number of its [`Look`].
-    look: u32,
-    /// Of a folder its number; of a symlink the length of its target.
-    more: u32,
-    length: u8,
-    flags: u8,
-    size: u64,
-    ino: u64,
-    /// Nanoseconds since the epoch, as in [`Stamp`].
-    mtime: i64,
-    ctime: i64,
-}
-
-/// What few objects have.
-#[derive(Debug, Default)]
-struct Rare {
-    xattrs: Vec<Xattr>,
-    /// The time in seconds, where it does not fit into nanoseconds.
-    seconds: Option<i64>,
-}
-
-/// What one thread found.
-#[derive(Debug, Default)]
-pub struct Part {
-    objects: Vec<Object>,
-    names: Vec<u8>,
-    looks: Vec<Look>,
-    /// Numbers of the looks.
-    numbers: HashMap<Look, u32>,
-    last: u32,
-    /// By where an object's name begins.
-    rare: HashMap<u32, Rare>,
-    /// Slots of the parts before.
-    base: u32,
-}
-
-/// One object on its way into a part.
-#[derive(Debug, Default)]
-pub struct Found<'a> {
-    /// Its name.
-    pub name: &'a [u8],
-    /// A symlink's target.
-    pub target: Cow<'a, [u8]>,
-    /// What it looks like.
-    pub look: Look,
-    /// Its identity.
-    pub stamp: Stamp,
-    /// Modification time in whole seconds.
-    pub seconds: i64,
-    /// [`LINKED`] and [`WHITEOUT`].
-    pub flags: u8,
-    /// Extended attributes of the image.
-    pub xattrs: Vec<Xattr>,
-}
-
-impl Part {
-    /// Takes an object into the folder that is being read.
-    ///
-    /// Fails where there are more than four thousand million objects, or bytes of names.
-    pub fn add(&mut self, found: Found<'_>) -> Result<(), Errno> {
-        let name = self.remember(&[found.name, &found.target])?;
-        let look = self.number(found.look);
-        let fits = found.stamp.mtime.div_euclid(1_000_000_000) == found.seconds;
-        let seconds = (!fits).then_some(found.seconds);
-        let is_rare = seconds.is_some() || !found.xattrs.is_empty();
-        if is_rare {
-            let xattrs = found.xattrs;
-            self.rare.insert(name, Rare { xattrs, seconds });
-        }
-        self.objects.push(Object {
-            name,
-            look,
-            more: found.target.len() as u32,
-            length: found.name.len() as u8,
-            flags: found.flags | if is_rare { RARE } else { 0 },
-            size: found.stamp.size,
-            ino: found.stamp.ino,
-            mtime: found.stamp.mtime,
-            ctime: found.stamp.ctime,
-        });
-        Ok(())
-    }
-
-    /// Takes a folder that is visited later, as `number`.
-    pub fn add_folder(&mut self, name: &[u8], number: usize, flags: u8) -> Result<(), Errno> {
-        let more = u32::try_from(number).map_err(|_| Errno::OVERFLOW)?;
-        let object = Object {
-            name: self.remember(&[name])?,
-            more,
-            length: name.len() as u8,
-            flags: flags | FOLDER,
-            ..Object::default()
-        };
-        self.objects.push(object);
-        Ok(())
-    }
-
-    /// Ends a folder whose objects begin at `start` ([`Part::len`] before the first of them), and
-    /// sorts them. `part` is this part's place among those of the walk.
-    pub fn close(&mut self, part: usize, start: usize, own: Own) -> Folder {
-        let names = &self.names;
-        let name = |object: &Object| &names[span(object.name, usize::from(object.length))];
-        self.objects[start..].sort_unstable_by(|a, b| name(a).cmp(name(b)));
-        let look = self.number(own.look);
-        Folder {
-            up: At {
-                folder: TOP,
-                place: 0,
-            },
-            part: part as u32,
-            start: start as u32,
-            count: (self.objects.len() - start) as u32,
-            look,
-            seconds: own.seconds,
-            is_opaque: own.is_opaque,
-            xattrs: (!own.xattrs.is_empty()).then(|| Box::new(own.xattrs)),
-        }
-    }
-
-    /// Objects so far.
-    pub fn len(&self) -> usize {
-        self.objects.len()
-    }
-
-    /// True where there is none.
-    pub fn is_empty(&self) -> bool {
-        self.objects.is_empty()
-    }
-
-    fn remember(&mut self, words: &[&[u8]]) -> Result<u32, Errno> {
-        let start = u32::try_from(self.names.len()).map_err(|_| Errno::OVERFLOW)?;
-        if self.objects.len() >= TOP as usize {
-            return Err(Errno::OVERFLOW);
-        }
-        for word in words {
-            self.names.extend_from_slice(word);
-        }
-        Ok(start)
-    }
-
-    fn number(&mut self, look: Look) -> u32 {
-        if self.looks.get(self.last as usize) != Some(&look) {
-            let next = self.looks.len() as u32;
-            self.last = *self.numbers.entry(look).or_insert(next);
-            if self.last == next {
-                self.looks.push(look);
-            }
-        }
-        self.last
-    }
-
-    fn name(&self, object: &Object) -> &[u8] {
-        &self.names[span(object.name, usize::from(object.length))]
-    }
-
-    fn shrink(&mut self) {
-        self.numbers = HashMap::new();
-        self.objects.shrink_to_fit();
-        self.names.shrink_to_fit();
-    }
-}
-
-fn span(start: u32, length: usize) -> Range<usize> {
-    start as usize..start as usize + length
-}
-
-/// What a folder's visit says of the folder itself.
-#[derive(Debug, Default)]
-pub struct Own {
-    /// What it looks like.
-    pub look: Look,
-    /// Modification time in whole seconds.
-    pub seconds: i64,
-    /// It hides what the layers below have.
-    pub is_opaque: bool,
-    /// Extended attributes of the image.
-    pub xattrs: Vec<Xattr>,
-}
 
 /// One folder: what it is, and where its objects are.
 #[derive(Debug)]
@@ -370,10 +143,8 @@ impl Inventory {
 
     /// Begins a record, and a part of its own, for objects that are named themselves.
     fn begin_single(&mut self, source: &[u8], renamed: Option<&[u8]>) -> u32 {
-        let mut part = Part {
-            base: self.slots,
-            ..Part::default()
-        };
+        let mut part = Part::default();
+        part.base = self.slots;
         let number = self.folders.len() as u32;
         self.folders
             .push(part.close(self.parts.len(), 0, Own::default()));
@@ -552,14 +323,7 @@ impl Inventory {
 
     /// All objects but those left out, a folder before what is in it, each folder's by name.
     pub fn tour(&self) -> Tour<'_> {
-        Tour {
-            inventory: self,
-            next_top: 0,
-            open: Vec::new(),
-            path: Vec::new(),
-            prefix: 0,
-            renamed: None,
-        }
+        self.tour_from(0)
     }
 
     /// The number of walks and runs of single names that it was made of.
@@ -578,60 +342,7 @@ impl Inventory {
 
     /// The same, over what came after `tops` were there.
     pub fn tour_from(&self, tops: usize) -> Tour<'_> {
-        Tour {
-            next_top: tops,
-            ..self.tour()
-        }
-    }
-
-    /// Leaves out the folders of the last walk that are there for something below them only, where
-    /// nothing below them is wanted.
-    ///
-    /// `left_out` has each folder's paths that the walk itself left out, by the folder's number
-    /// from that of the walk's first on, and gets those of the whole walk: of a folder that is out
-    /// as a whole its own alone.
-    pub fn prune(&mut self, mut left_out: Option<&mut LeftOut>) {
-        let Some(top) = self.tops.last() else {
-            return;
-        };
-        let (folder, mut path) = (top.folder, top.source.clone());
-        self.prune_below(folder, &mut path, left_out.as_deref_mut());
-    }
-
-    /// Tells whether something of a folder is wanted.
-    fn prune_below(
-        &mut self,
-        number: u32,
-        path: &mut Vec<u8>,
-        mut left_out: Option<&mut LeftOut>,
-    ) -> bool {
-        if let Some(left_out) = left_out.as_deref_mut() {
-            left_out.enter(number);
-        }
-        let (part, range) = self.folders[number as usize].objects();
-        let mut wanted = false;
-        for index in range {
-            let object = self.parts[part].objects[index];
-            if object.flags & FOLDER == 0 {
-                wanted = true;
-                continue;
-            }
-            let (stem, known) = (path.len(), left_out.as_ref().map(|one| one.all.len()));
-            append_name(self.parts[part].name(&object), path);
-            let has_some = self.prune_below(object.more, path, left_out.as_deref_mut());
-            if object.flags & HIDDEN != 0 && !has_some {
-                self.parts[part].objects[index].flags |= OUT;
-                self.count -= 1;
-                if let (Some(left_out), Some(known)) = (left_out.as_deref_mut(), known) {
-                    left_out.all.truncate(known);
-                    left_out.all.push(path.clone());
-                }
-            } else {
-                wanted = true;
-            }
-            path.truncate(stem);
-        }
-        wanted
+        Tour::new(self, tops)
     }
 
     /// Gives each object of the last walk the mode that `mode` says, given its path and its mode
@@ -668,53 +379,6 @@ impl Inventory {
             self.parts[part].objects[index].look = number;
         }
     }
-
-    /// The slots of the regular files, in the order of their devices and inodes.
-    pub fn files_by_inode(&self) -> Vec<u32> {
-        let mut devices: Vec<u64> = Vec::new();
-        for part in &self.parts {
-            devices.extend(part.looks.iter().map(|look| look.dev));
-        }
-        devices.sort_unstable();
-        devices.dedup();
-        let mut slots = Vec::new();
-        for dev in devices {
-            let mut files = Vec::new();
-            for part in &self.parts {
-                let is_wanted = |look: &Look| look.dev == dev && look.file_type().is_file();
-                let wanted: Vec<bool> = part.looks.iter().map(is_wanted).collect();
-                let objects = part.objects.iter().zip(part.base..);
-                let objects = objects.filter(|(object, _)| {
-                    object.flags & (FOLDER | OUT) == 0 && wanted[object.look as usize]
-                });
-                files.extend(objects.map(|(object, slot)| (object.ino, slot)));
-            }
-            files.sort_unstable();
-            slots.extend(files.into_iter().map(|(_, slot)| slot));
-        }
-        slots
-    }
-
-    /// The identity of the object of a slot.
-    pub fn stamp_in(&self, slot: u32) -> Stamp {
-        let part = self.parts.partition_point(|part| part.base <= slot);
-        // Parts without an object share their base with the next one: the last of them has it.
-        let part = &self.parts[part.saturating_sub(1)];
-        stamp_of(part, &part.objects[(slot - part.base) as usize])
-    }
-}
-
-fn stamp_of(part: &Part, object: &Object) -> Stamp {
-    if object.flags & FOLDER != 0 {
-        return Stamp::default();
-    }
-    Stamp {
-        dev: part.looks[object.look as usize].dev,
-        ino: object.ino,
-        size: object.size,
-        mtime: object.mtime,
-        ctime: object.ctime,
-    }
 }
 
 fn append_name(name: &[u8], path: &mut Vec<u8>) {
@@ -727,105 +391,6 @@ fn append_name(name: &[u8], path: &mut Vec<u8>) {
 impl Folder {
     fn objects(&self) -> (usize, Range<usize>) {
         (self.part as usize, span(self.start, self.count as usize))
-    }
-}
-
-/// What walks left out, see [`Inventory::prune`].
-#[derive(Debug, Default)]
-pub struct LeftOut {
-    /// Of each folder of the walk that is being pruned.
-    pub found: Vec<Vec<Vec<u8>>>,
-    /// Number of that walk's first folder.
-    pub first: u32,
-    /// All, each path from the root of the tree.
-    pub all: Vec<Vec<u8>>,
-}
-
-impl LeftOut {
-    fn enter(&mut self, folder: u32) {
-        if let Some(found) = self.found.get_mut((folder - self.first) as usize) {
-            self.all.append(found);
-        }
-    }
-}
-
-/// Goes over an inventory, see [`Inventory::tour`].
-#[derive(Debug)]
-pub struct Tour<'a> {
-    inventory: &'a Inventory,
-    next_top: usize,
-    open: Vec<Level>,
-    path: Vec<u8>,
-    prefix: usize,
-    renamed: Option<&'a [u8]>,
-}
-
-#[derive(Debug)]
-struct Level {
-    folder: u32,
-    next: u32,
-    stem: usize,
-}
-
-impl<'a> Tour<'a> {
-    /// The next object.
-    #[allow(clippy::should_implement_trait)] // what it shows of it is borrowed until the next one
-    pub fn next(&mut self) -> Option<At> {
-        loop {
-            let Some(level) = self.open.last_mut() else {
-                self.begin()?;
-                continue;
-            };
-            let folder = &self.inventory.folders[level.folder as usize];
-            if level.next == folder.count {
-                self.open.pop();
-                continue;
-            }
-            let at = At {
-                folder: level.folder,
-                place: level.next,
-            };
-            level.next += 1;
-            let (part, object) = self.inventory.object(at);
-            if object.flags & OUT != 0 {
-                continue;
-            }
-            self.path.truncate(level.stem);
-            append_name(part.name(object), &mut self.path);
-            if object.flags & FOLDER != 0 {
-                self.enter(object.more);
-            }
-            return Some(at);
-        }
-    }
-
-    fn begin(&mut self) -> Option<()> {
-        let top: &'a Top = self.inventory.tops.get(self.next_top)?;
-        self.next_top += 1;
-        self.path.clear();
-        self.path.extend_from_slice(&top.source);
-        self.prefix = self.path.len() + usize::from(!self.path.is_empty());
-        self.renamed = top.renamed.as_deref();
-        self.enter(top.folder);
-        Some(())
-    }
-
-    fn enter(&mut self, folder: u32) {
-        self.open.push(Level {
-            folder,
-            next: 0,
-            stem: self.path.len(),
-        });
-    }
-
-    /// Its path from the root of the tree.
-    pub fn path(&self) -> &[u8] {
-        self.renamed.unwrap_or(&self.path)
-    }
-
-    /// Its path below the folder that the walk began in.
-    pub fn dest(&self) -> &[u8] {
-        &self.path[self.prefix..]
     }
 }
 

@@ -6,6 +6,8 @@
 //! Source: Dockerfile reference, COPY and ".dockerignore file".
 
 mod digest;
+mod learned;
+mod listed;
 mod walk;
 
 use std::collections::HashSet;
@@ -27,9 +29,10 @@ use crate::inventory::{self, At, Inventory, LeftOut, Look, Tour};
 use crate::memo::Stamp;
 use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 
-pub use digest::{Learned, Learnt, Listed};
-
 pub use digest::FileXattrs;
+pub use learned::{Learned, Learnt};
+pub use listed::Listed;
+
 use walk::{is_foreign, look, Walk};
 
 /// What a selection is made of.
@@ -267,30 +270,6 @@ impl Selection {
     /// What the patterns named, in their order.
     pub fn named(&self) -> &[Named] {
         &self.named
-    }
-
-    /// Bytes of all regular files.
-    pub fn total_bytes(&self) -> u64 {
-        let mut sum = 0;
-        self.each_file(|at, _| sum += self.inventory.stamp(at).size);
-        sum
-    }
-
-    /// The paths of the regular files, relative to the root; reads none of them.
-    pub fn file_paths(&self) -> Vec<String> {
-        let mut paths = Vec::new();
-        self.each_file(|_, path| paths.push(String::from_utf8_lossy(path).into_owned()));
-        paths
-    }
-
-    /// Shows each regular file, with its path from the root.
-    fn each_file(&self, mut show: impl FnMut(At, &[u8])) {
-        let mut tour = self.tour();
-        while let Some(at) = tour.next() {
-            if self.look(at).file_type() == FileType::RegularFile {
-                show(at, tour.path());
-            }
-        }
     }
 
     /// What an image keeps of an open file's extended attributes.

@@ -37,7 +37,7 @@ impl Tree {
         tree.file("tree/empty", b"");
         tree.file("tree/some.txt", b"after the folder and what is in it");
         tree.file("tree/some/deep/folder/file", b"deep");
-        tree.file("tree/some/large", &[7; 700_000]);
+        tree.file("tree/some/large", &vec![7; 700_000]);
         tree.file("tree/some/script", b"#!/bin/sh\n");
         tree.file(
             format!("tree/{}", "long-".repeat(40)),
@@ -72,7 +72,7 @@ impl Tree {
         ] {
             fs::set_permissions(tree.path(path), fs::Permissions::from_mode(mode)).unwrap();
         }
-        tree.settle(&tree.path("tree"));
+        settle(&tree.path("tree"));
         tree
     }
 
@@ -93,21 +93,6 @@ impl Tree {
         self.note(path, "user.img.override", owner.as_bytes());
     }
 
-    /// Gives everything below a folder, and itself, one time and, where nothing else was said, one
-    /// owner; a pipe cannot carry one, and is left out of what depends on owners.
-    fn settle(&self, folder: &Path) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let kind = fs::symlink_metadata(&path).unwrap().file_type();
-            if kind.is_dir() {
-                self.settle(&path);
-            } else if kind.is_file() {
-                touch(&path, 1_500_000_000_900);
-            }
-        }
-        touch(folder, 1_400_000_000_100);
-    }
-
     fn select(&self, owners: bool) -> Selection {
         let request = Request {
             patterns: &[".".to_owned()],
@@ -121,6 +106,21 @@ impl Tree {
 
 static PIPE: std::sync::LazyLock<[Vec<u8>; 1]> =
     std::sync::LazyLock::new(|| [b"some/pipe".to_vec()]);
+
+/// Gives everything below a folder, and itself, one time and, where nothing else was said, one
+/// owner; a pipe cannot carry one, and is left out of what depends on owners.
+fn settle(folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let kind = fs::symlink_metadata(&path).unwrap().file_type();
+        if kind.is_dir() {
+            settle(&path);
+        } else if kind.is_file() {
+            touch(&path, 1_500_000_000_900);
+        }
+    }
+    touch(folder, 1_400_000_000_100);
+}
 
 fn touch(path: &Path, milliseconds: u64) {
     let time = UNIX_EPOCH + Duration::from_millis(milliseconds);

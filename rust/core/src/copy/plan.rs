@@ -1,14 +1,10 @@
 //! [`Plan`]: every object of the layer that a COPY or WORKDIR makes, in the tar's order.
 //!
-//! [`Planner`] goes over the sources, refuses what cannot be copied, and puts their objects in
-//! order; where two sources give one name, the later one stands. An object is twelve bytes, its
-//! source and its place there; its [`Entry`] is made when it is written and read. Nothing is
-//! written here.
+//! `planner` fills it. Where two sources give one name, the later one stands. An object is twelve
+//! bytes, its source and its place there; its [`Entry`] is made when it is written and read.
+//! Nothing is written here.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
 
 use rustix::fs::FileType;
 
@@ -17,26 +13,26 @@ use crate::chmod::ModeChange;
 use crate::entry::{Entry, Kind};
 use crate::error::Result;
 use crate::inventory::At;
-use crate::pack::{is_whiteout_name, settle_time};
+use crate::pack::settle_time;
 use crate::pipeline::{self, Entries};
 use crate::place::{order, refuse, Place};
 use crate::select::Selection;
-use crate::stack::Stack;
 
 /// In the place of a source's number: the object comes from none.
 const GIVEN: u32 = u32::MAX;
 
 /// One object of the layer to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Item {
+pub struct Item {
     /// Number of its source, or [`GIVEN`].
-    source: u32,
+    pub source: u32,
     /// Its place there; of one that is given, the folder is its number.
-    at: At,
+    pub at: At,
 }
 
 impl Item {
-    fn given(number: usize) -> Self {
+    /// Something that comes from no source, by its number.
+    pub fn given(number: usize) -> Self {
         let folder = number as u32;
         Self {
             source: GIVEN,
@@ -49,193 +45,21 @@ impl Item {
 pub struct Plan<'a> {
     /// Where it comes from.
     pub sources: &'a [&'a Selection],
-    request: &'a Request,
-    mode: Option<ModeChange>,
-    place: Place,
-    items: Vec<Item>,
+    pub(super) request: &'a Request,
+    pub(super) mode: Option<ModeChange>,
+    pub(super) place: Place,
+    pub(super) items: Vec<Item>,
     /// Folders that come from no source: they were there, or are made on the way.
-    given: Vec<Entry>,
+    pub(super) given: Vec<Entry>,
     /// Where what is in a folder of an archive goes, where that is not the folder's own path.
-    moved: HashMap<(u32, At), Vec<u8>>,
+    pub(super) moved: HashMap<(u32, At), Vec<u8>>,
     /// Further names of files: index, and that of the first name; by index.
-    links: Vec<(u32, u32)>,
-}
-
-/// Makes a [`Plan`].
-pub struct Planner<'a> {
-    /// `--chmod`.
-    pub mode: Option<ModeChange>,
-    stack: &'a Stack,
-    plan: Plan<'a>,
-}
-
-impl<'a> Planner<'a> {
-    /// Begins one for a place, with nothing in it.
-    pub fn new(
-        stack: &'a Stack,
-        request: &'a Request,
-        sources: &'a [&'a Selection],
-        place: Place,
-    ) -> Self {
-        Self {
-            mode: None,
-            stack,
-            plan: Plan {
-                sources,
-                request,
-                mode: None,
-                place,
-                items: Vec::new(),
-                given: Vec::new(),
-                moved: HashMap::new(),
-                links: Vec::new(),
-            },
-        }
-    }
-
-    /// Adds the folders that lead to the place.
-    pub fn add_parents(&mut self, folders: Vec<Entry>) {
-        for entry in folders {
-            let item = self.given(entry);
-            self.plan.items.push(item);
-        }
-    }
-
-    /// A folder that comes from no source.
-    fn given(&mut self, mut entry: Entry) -> Item {
-        settle_time(&mut entry, self.plan.request.clamp_mtime);
-        self.plan.given.push(entry);
-        Item::given(self.plan.given.len() - 1)
-    }
-
-    /// Adds one source's objects. `missing`: the destination folder is not there yet.
-    pub fn add_source(&mut self, number: u32, missing: bool) -> Result<()> {
-        let source = self.plan.sources[number as usize];
-        self.plan.items.reserve_exact(source.count());
-        // Folders of the layers below that this source copies into; a name is looked up below
-        // only where its folder is one of them.
-        let mut merged: Vec<Vec<u8>> = Vec::new();
-        if !missing {
-            merged.push(self.plan.place.folder.clone());
-        }
-        let mut tour = source.tour();
-        let mut path = Vec::new();
-        while let Some(at) = tour.next() {
-            self.plan.place.put(tour.dest(), &mut path);
-            check_name(&path)?;
-            let parent = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            while merged
-                .last()
-                .is_some_and(|folder| !is_within(&path[..parent], folder))
-            {
-                merged.pop();
-            }
-            if merged
-                .last()
-                .is_some_and(|folder| folder[..] == path[..parent])
-            {
-                let file_type = source.look(at).file_type();
-                self.check_over(&path, file_type, &mut merged)?;
-            }
-            self.plan.items.push(Item { source: number, at });
-        }
-        Ok(())
-    }
-
-    /// Adds what an archive holds, as if it were extracted over the layers below with the
-    /// destination as its root. Each entry, a folder's too, replaces what is no folder; a folder
-    /// without an entry is looked for, through symlinks, and keeps what it is if it is there.
-    pub fn add_unpacked(&mut self, number: u32) -> Result<()> {
-        let source = self.plan.sources[number as usize];
-        let mut standing: Vec<Item> = Vec::new();
-        let mut tour = source.tour();
-        let mut path = Vec::new();
-        while let Some(at) = tour.next() {
-            let item = Item { source: number, at };
-            path.clear();
-            self.plan.append_path(item, &mut path);
-            check_name(&path)?;
-            if source.implied(tour.path()) {
-                if let Some((real, folders)) = self.standing(&path)? {
-                    let folders = folders.into_iter().map(|entry| self.given(entry));
-                    standing.extend(folders);
-                    if real != path {
-                        self.plan.moved.insert((number, at), real);
-                    }
-                    continue;
-                }
-            }
-            self.plan.items.push(item);
-        }
-        // First, so that an entry for one of them stands.
-        self.plan.items.splice(0..0, standing);
-        Ok(())
-    }
-
-    /// Where a folder is that an archive takes for granted, and the folders that lead there; None
-    /// where it has to be made.
-    fn standing(&self, path: &[u8]) -> Result<Option<(Vec<u8>, Vec<Entry>)>> {
-        let as_path = |path| Path::new(OsStr::from_bytes(path));
-        let Some(found) = self.stack.lookup(as_path(path))? else {
-            return Ok(None);
-        };
-        let mut real = path.to_vec();
-        if found.is_symlink() {
-            // An earlier archive of this ADD may have put a folder in its place.
-            if self.plan.has(path) {
-                return Ok(Some((real, Vec::new())));
-            }
-            let below = as_path(&self.plan.place.folder);
-            let led = self.stack.resolve_below(below, as_path(path))?;
-            real = led.into_os_string().into_vec();
-        }
-        let there = Place {
-            folder: real.clone(),
-            name: None,
-        };
-        let (folders, _) = there.folders(self.stack, (0, 0), 0o755, 0)?;
-        Ok(Some((real, folders)))
-    }
-
-    /// Refuses a folder onto a file and a file onto a folder of the layers below.
-    fn check_over(
-        &self,
-        path: &[u8],
-        file_type: FileType,
-        merged: &mut Vec<Vec<u8>>,
-    ) -> Result<()> {
-        let Some(found) = self.stack.lookup(Path::new(OsStr::from_bytes(path)))? else {
-            return Ok(());
-        };
-        match (file_type == FileType::Directory, found.is_dir()) {
-            (true, true) => merged.push(path.to_vec()),
-            (true, false) => return Err(refuse(path, "cannot copy a folder onto a file")),
-            (false, true) => return Err(refuse(path, "cannot copy a file onto a folder")),
-            (false, false) => {}
-        }
-        Ok(())
-    }
-
-    /// Puts the plan in order.
-    pub fn finish(self) -> Result<Plan<'a>> {
-        let mut plan = self.plan;
-        plan.mode = self.mode;
-        let one_walk = match plan.sources {
-            [] => true,
-            [source] => source.inventory().is_in_order() && !source.unpacked(),
-            _ => false,
-        };
-        if !one_walk {
-            plan.sort()?;
-        }
-        plan.find_links();
-        Ok(plan)
-    }
+    pub(super) links: Vec<(u32, u32)>,
 }
 
 impl Plan<'_> {
     /// Sorts it; where two sources give one name, the later one stands.
-    fn sort(&mut self) -> Result<()> {
+    pub(super) fn sort(&mut self) -> Result<()> {
         let mut items = std::mem::take(&mut self.items);
         let (mut one, mut other) = (Vec::new(), Vec::new());
         items.sort_by(|&a, &b| {
@@ -274,7 +98,7 @@ impl Plan<'_> {
 
     /// Makes further names of one file links to its first one in the plan, as it stands after a
     /// later source may have taken some of them.
-    fn find_links(&mut self) {
+    pub(super) fn find_links(&mut self) {
         let mut linked = Vec::new();
         for (index, item) in self.items.iter().enumerate() {
             let source = self.sources.get(item.source as usize);
@@ -334,7 +158,8 @@ impl Plan<'_> {
         found.ok().map(|place| self.links[place].1 as usize)
     }
 
-    fn has(&self, wanted: &[u8]) -> bool {
+    /// Is there an object of this path?
+    pub(super) fn has(&self, wanted: &[u8]) -> bool {
         let mut path = Vec::new();
         self.items.iter().any(|&item| {
             path.clear();
@@ -353,7 +178,7 @@ impl Plan<'_> {
     }
 
     /// Appends an object's path in the layer.
-    fn append_path(&self, item: Item, path: &mut Vec<u8>) {
+    pub(super) fn append_path(&self, item: Item, path: &mut Vec<u8>) {
         if item.source == GIVEN {
             path.extend_from_slice(&self.given[item.at.folder as usize].path);
             return;
@@ -498,16 +323,8 @@ impl Entries for Maker<'_> {
     }
 }
 
-fn check_name(path: &[u8]) -> Result<()> {
-    if is_whiteout_name(path) {
-        let reason = "a name that begins with .wh. means a deletion in a layer";
-        return Err(refuse(path, reason));
-    }
-    Ok(())
-}
-
 /// Is `path` the folder itself, or below it?
-fn is_within(path: &[u8], folder: &[u8]) -> bool {
+pub fn is_within(path: &[u8], folder: &[u8]) -> bool {
     folder.is_empty()
         || path
             .strip_prefix(folder)

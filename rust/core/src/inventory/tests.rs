@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use rustix::fs::FileType;
+
 use super::*;
 
 fn found(name: &str) -> Found<'_> {

@@ -1,6 +1,6 @@
-//! What a selection's files hold: [`Learned`] from the memo or by reading, and the digest over it.
+//! What a selection's files hold: from the memo or by reading, and the digest over all of it.
 //!
-//! A file's BLAKE3 costs 33 bytes while the selection lives. Files are read on several threads,
+//! Files are read on several threads,
 //! folder by folder, each once, and what was learned of them goes to the memo as it comes.
 
 use std::collections::HashMap;
@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, OFlags};
 
+use super::learned::{Learned, Reading, SETTLED};
 use super::Selection;
 use crate::attrs;
 use crate::cancel::Cancel;
 use crate::entry::Xattr;
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
-use crate::inventory::{At, Inventory};
+use crate::inventory::At;
 use crate::memo::{now_nanos, Clock, DigestMemo, Known, Stamp};
 use crate::pipeline::Record;
 
@@ -29,123 +30,8 @@ const RECORDS: usize = 16 << 10;
 /// A folder with as many objects is kept open while its files are.
 const WORTH_OPENING: usize = 3;
 
-/// What is known of one file.
-#[derive(Debug, Clone, Copy)]
-pub struct Learnt {
-    /// The state of the file that it holds for.
-    pub state: Stamp,
-    /// Its content.
-    pub known: Known,
-    /// A later change of the file would show in its state (see [`crate::memo::Clock::settled`]).
-    pub settled: bool,
-}
-
 /// Extended attributes of files, by slot.
 pub type FileXattrs = HashMap<u32, Vec<Xattr>>;
-
-/// Something is known of the file.
-const KNOWN: u8 = 1;
-/// See [`Learnt::settled`].
-const SETTLED: u8 = 2;
-/// It has extended attributes.
-const XATTRS: u8 = 4;
-/// Its state was another one when it was read than when the tree was walked.
-const MOVED: u8 = 8;
-
-/// What is known of each file of a selection, by slot.
-#[derive(Debug, Default)]
-pub struct Learned {
-    digests: Vec<[u8; 32]>,
-    notes: Vec<u8>,
-    moved: HashMap<u32, Stamp>,
-}
-
-impl Learned {
-    fn new(slots: usize) -> Self {
-        Self {
-            digests: vec![[0; 32]; slots],
-            notes: vec![0; slots],
-            moved: HashMap::new(),
-        }
-    }
-
-    /// What is known of one object.
-    pub fn of(&self, inventory: &Inventory, at: At) -> Option<Learnt> {
-        let slot = inventory.slot(at);
-        let notes = *self.notes.get(slot)?;
-        if notes & KNOWN == 0 {
-            return None;
-        }
-        let moved = (notes & MOVED != 0).then(|| self.moved.get(&(slot as u32)).copied());
-        Some(Learnt {
-            state: moved.flatten().unwrap_or_else(|| inventory.stamp(at)),
-            known: Known {
-                digest: self.digests[slot],
-                has_xattrs: notes & XATTRS != 0,
-            },
-            settled: notes & SETTLED != 0,
-        })
-    }
-
-    fn digest(&self, slot: usize) -> Option<&[u8; 32]> {
-        let notes = self.notes.get(slot).copied().unwrap_or_default();
-        (notes & KNOWN != 0).then(|| &self.digests[slot])
-    }
-
-    fn has_xattrs(&self, slot: usize) -> bool {
-        self.notes
-            .get(slot)
-            .is_some_and(|notes| notes & XATTRS != 0)
-    }
-
-    fn set(&mut self, slot: u32, known: Known, notes: u8) {
-        let xattrs = if known.has_xattrs { XATTRS } else { 0 };
-        self.digests[slot as usize] = known.digest;
-        self.notes[slot as usize] = KNOWN | notes | xattrs;
-    }
-
-    /// Notes what was read of a file that the walk saw as `walked`.
-    fn set_read(&mut self, slot: u32, walked: &Stamp, read: &Reading, is_settled: bool) {
-        let mut notes = if is_settled { SETTLED } else { 0 };
-        if read.state != *walked {
-            notes |= MOVED;
-            self.moved.insert(slot, read.state);
-        }
-        self.set(slot, read.known, notes);
-    }
-
-    /// Takes over for one name of a file what is known of another.
-    fn set_same(&mut self, slot: u32, other: u32) {
-        let known = self.notes[slot as usize] & KNOWN != 0;
-        if !known && self.notes[other as usize] & KNOWN != 0 {
-            self.digests[slot as usize] = self.digests[other as usize];
-            self.notes[slot as usize] = self.notes[other as usize];
-            if let Some(&state) = self.moved.get(&other) {
-                self.moved.insert(slot, state);
-            }
-        }
-    }
-}
-
-/// What was read of one file.
-struct Reading {
-    at: At,
-    state: Stamp,
-    known: Known,
-}
-
-/// One regular file of a selection, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Relative to the root of the tree.
-    pub path: String,
-    /// Length in bytes.
-    pub size: u64,
-    /// Permission, set-id and sticky bits.
-    pub mode: u32,
-    /// `blake3:<hex>` of its content.
-    pub digest: String,
-}
 
 impl Selection {
     /// What `content_digest` learned of the files, with the state of each that it holds for.
@@ -158,26 +44,6 @@ impl Selection {
     pub fn file_xattrs(&self) -> Arc<FileXattrs> {
         let xattrs = self.file_xattrs.lock();
         Arc::clone(&xattrs.unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The regular files with their digests, for people; reads those not digested yet.
-    pub fn listed(&self, cancel: &Cancel) -> Result<Vec<Listed>> {
-        let mut known = self.known();
-        if known.notes.is_empty() {
-            known = Arc::new(self.learn(None, cancel)?);
-        }
-        let mut files = Vec::new();
-        self.each_file(|at, path| {
-            let digest = known.digest(self.inventory.slot(at));
-            let hex = |digest: &[u8; 32]| blake3::Hash::from(*digest).to_hex();
-            files.push(Listed {
-                path: String::from_utf8_lossy(path).into_owned(),
-                size: self.inventory.stamp(at).size,
-                mode: self.look(at).mode & 0o7777,
-                digest: digest.map_or_else(String::new, |digest| format!("blake3:{}", hex(digest))),
-            });
-        });
-        Ok(files)
     }
 
     /// `blake3:<hex>` over destinations, types, modes, owners, link targets, xattrs and contents.
@@ -255,7 +121,7 @@ impl Selection {
     }
 
     /// Digests of all regular files: from the memo, or read on several threads.
-    fn learn(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<Learned> {
+    pub(super) fn learn(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<Learned> {
         let began = now_nanos();
         let inventory = &self.inventory;
         let asked = memo.map(|_| inventory.files_by_inode()).unwrap_or_default();
@@ -347,11 +213,15 @@ impl Selection {
         let attrs = attrs::read_known(file.as_fd(), &stat).at("getxattr", on_disk())?;
         let has_xattrs = attrs.is_some_and(|attrs| !attrs.entry.xattrs.is_empty());
         let mut hasher = blake3::Hasher::new();
+        let mut left = stat.st_size as u64;
         loop {
             let count = file.read(buffer).at("read", on_disk())?;
             hasher.update(&buffer[..count]);
-            // A regular file gives less than there is room for at its end only.
-            if count < buffer.len() {
+            left = left.saturating_sub(count as u64);
+            // Most files end where they are said to, and need not be asked once more for an end;
+            // those of proc are said to be empty.
+            let is_whole = left == 0 && stat.st_size > 0 && count < buffer.len();
+            if count == 0 || is_whole {
                 break;
             }
         }
@@ -365,7 +235,7 @@ impl Selection {
 
     fn read_file_xattrs(&self, known: &Learned) -> Result<FileXattrs> {
         let mut all = HashMap::new();
-        if !known.notes.iter().any(|notes| notes & XATTRS != 0) {
+        if !known.any_xattrs() {
             return Ok(all);
         }
         let mut tour = self.tour();

@@ -27,7 +27,7 @@ use crate::source::SourceRoot;
 const IGNORE: usize = 0;
 const INCLUDE: usize = 2;
 /// Bytes of a folder's listing that the kernel gives at once.
-const LISTING: usize = 32 << 10;
+const LISTING: usize = 16 << 10;
 
 /// How a folder is walked.
 pub struct Walk<'a> {
