@@ -28,6 +28,7 @@ missing_packages() {
     has mmdebstrap || echo mmdebstrap
     has git || echo git
     has strace || echo strace
+    has valgrind || echo valgrind
     has umoci || echo umoci
     has buildah || echo buildah
     has podman || echo podman

@@ -341,6 +341,7 @@ class Build:
             return self._shared.solve(attempt, _layers_of, self._resume)
         finally:
             site.snapshots.close()
+            self._store.records.count_uses()
             if memo is not None:
                 _save(memo, self._progress)
 

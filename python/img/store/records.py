@@ -52,14 +52,28 @@ class RecordStore:
     def __init__(self, database: Database) -> None:
         """Uses the store's database."""
         self._database = database
+        self._found: set[str] = set()
 
     def find(self, key: str) -> CacheRecord | None:
-        """Looks a record up by its key, and counts it as used now."""
+        """Looks a record up by its key, which `count_uses` counts as used."""
         rows = self._database.rows(f"SELECT {_COLUMNS} FROM records WHERE key=?", (key,))
         if not rows:
             return None
-        self._database.change("UPDATE records SET used=? WHERE key=?", (time.time(), key))
+        self._found.add(key)
         return _record(rows[0])
+
+    def count_uses(self) -> None:
+        """Counts what was found since the last call as used now, in one transaction.
+
+        Until then a collection takes a record for one that was used when it was last counted; a layer that
+        was found (`LayerStore.find`) is safe from it at once.
+        """
+        found, self._found = self._found, set()
+        now = time.time()
+        if found:
+            with self._database.transaction():
+                for key in found:
+                    self._database.change("UPDATE records SET used=? WHERE key=?", (now, key))
 
     def put(self, record: CacheRecord) -> None:
         """Remembers a step; an earlier record under the same key is replaced."""

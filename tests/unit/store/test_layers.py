@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +171,14 @@ def test_garbage_that_a_lease_takes_goes_when_it_ends(root: Path) -> None:
         (kept,) = store.lease().path.iterdir()
         assert (kept / "file").stat().st_size == 5
     assert not kept.exists()
+
+
+def test_what_was_found_is_used_since_it_was_counted_and_not_before(store: Store) -> None:
+    for key in ("found", "other"):
+        store.records.put(CacheRecord(key=key, inputs="{}"))
+    assert store.records.find("found") is not None
+    since = time.time()
+    store.records.count_uses()
+    store.records.count_uses()  # nothing is left to be counted
+    assert store.records.drop(unused_since=since) == 1
+    assert (store.records.has("found"), store.records.has("other")) == (True, False)
