@@ -258,7 +258,7 @@ def pack_blob(
     level: int | None = None,
     clamp_mtime: int | None = None,
     index: str | None = None,
-    earlier: Sequence[tuple[str, str]] = (),
+    earlier: Sequence[tuple[str, str]] = ...,
     growth: BlobGrowth | None = None,
 ) -> PackedBlob:
     """Makes the blob of a layer: its tar, compressed, on several threads.

@@ -414,6 +414,8 @@ class Engine:
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError.
         """
+        from img.engine.packing import plain_layer
+
         reference = Reference.parse(name)
         self.enter()
         puller = self._puller(NO_PULLING if policy == "never" else "")
@@ -425,7 +427,7 @@ class Engine:
             text = f"{reference.familiar} is for {image.platform}, not for {wanted}"
             self._progress(Note(level="warning", text=text))
         records = puller.layers(image)
-        puller.blobs(image, [layer.descriptor for layer in image.layers if layer.digest != layer.diff_id])
+        puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
         puller.name(located, reference)
         return PullResult(
             reference=str(reference),

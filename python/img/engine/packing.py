@@ -13,7 +13,7 @@ from pathlib import Path
 
 from img import _core
 from img.engine.requests import Compression
-from img.errors import DigestMismatch, ImgError, UsageError
+from img.errors import DigestMismatch, UsageError
 from img.oci import Descriptor, Layer
 from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from img.progress import Progress, Transfer
@@ -214,16 +214,16 @@ class Packer:
     def _work(self, key: tuple[str, Compression, int | None], packing: Packing, source: Source) -> None:
         """Thread: one blob."""
         _, compression, level = key
-        made, failed = None, None
+        made: Descriptor | None = None
+        failed: BaseException | None = None
         try:
             with self._slots:
                 made = self._pack(packing, source, compression, level)
-        except (ImgError, OSError, KeyboardInterrupt) as error:
+        except BaseException as error:  # noqa: BLE001 - raised again by `Packing.result`, wherever it is awaited
             failed = error
-        finally:
-            with self._lock:
-                del self._under_way[key]
-            packing.end(made, failed or RuntimeError("packing failed"))
+        with self._lock:
+            del self._under_way[key]
+        packing.end(made, failed)
 
     def _pack(
         self, packing: Packing, source: Source, compression: Compression, level: int | None
