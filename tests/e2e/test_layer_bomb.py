@@ -1,4 +1,4 @@
-"""A layer of a few kilobytes that unpacks to more than there is room for: no memory, a clear end, nothing left."""
+"""A layer of a few kilobytes that unpacks to more than there is room for: a clear end, and nothing left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def test_a_layer_that_unpacks_to_more_than_the_disk_holds_is_refused_and_leaves_
         mount -t tmpfs -o size=40m,mode=755 tmpfs {state}
         img() {{ {sys.executable} -m img --state {state} "$@"; }}
         img pull {bomb}; echo "bomb: $?"
-        echo "left: $(find {state}/layers {state}/work -mindepth 1 | wc -l) $(ls {state}/oci/blobs/sha256 | grep -c partial)"
+        folders=$(find {state}/layers {state}/work -mindepth 1 | wc -l)
+        echo "left: $folders $(ls {state}/oci/blobs/sha256 | grep -c partial)"
         img pull {busybox_image}; echo "next: $?"
         img images
     """
