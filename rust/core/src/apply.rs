@@ -8,7 +8,7 @@
 //! Source: OCI image-spec v1.1, layer.md, "Applying Changesets".
 
 use std::collections::hash_map::RandomState;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::hash::BuildHasher;
@@ -88,32 +88,44 @@ pub fn extract<R: BufRead>(
     })
 }
 
-/// Bits of [`Seen`], a power of two: 8 MiB, of which a small layer touches a few pages.
+/// Paths of which [`Seen`] keeps every hash: most layers have fewer.
+const SEEN_FEW: usize = 1 << 17;
+/// Bits of [`Seen`] beyond that, a power of two: 8 MiB.
 const SEEN_BITS: u64 = 1 << 26;
 /// Bits for each path: one path in 100,000 is taken for a duplicate among a million, and then
 /// looked at closely, which does no harm.
 const SEEN_PROBES: u64 = 4;
 
-/// Paths that were made: certain of what is new, and of constant size (a Bloom filter).
+/// Paths that were made: certain of what is new, and of bounded size (hashes, then a Bloom filter).
+#[derive(Default)]
 struct Seen {
+    few: HashSet<u64>,
+    /// Empty while there are few.
     words: Vec<u64>,
     keys: RandomState,
 }
 
 impl Seen {
-    fn new() -> Self {
-        Self {
-            words: vec![0; (SEEN_BITS / 64) as usize],
-            keys: RandomState::new(),
-        }
-    }
-
     fn hash(&self, path: &[u8]) -> u64 {
         self.keys.hash_one(path)
     }
 
     /// Adds a path by its hash; false where it may have been there.
     fn insert(&mut self, hash: u64) -> bool {
+        if !self.words.is_empty() {
+            return self.set(hash);
+        }
+        let new = self.few.insert(hash);
+        if self.few.len() > SEEN_FEW {
+            self.words = vec![0; (SEEN_BITS / 64) as usize];
+            for hash in std::mem::take(&mut self.few) {
+                self.set(hash);
+            }
+        }
+        new
+    }
+
+    fn set(&mut self, hash: u64) -> bool {
         let step = (hash >> 32) | 1;
         let mut new = false;
         for probe in 0..SEEN_PROBES {
@@ -165,7 +177,7 @@ impl<'a> Extraction<'a> {
             workers,
             fresh: names.next().is_none(),
             top,
-            seen: Seen::new(),
+            seen: Seen::default(),
             folders: BTreeMap::new(),
             links: BTreeMap::new(),
             counts: Counts::default(),
