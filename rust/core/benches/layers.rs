@@ -17,14 +17,15 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::Bencher;
 use img_core::blob::apply;
 use img_core::cancel::Cancel;
-use img_core::compress::Compression;
+use img_core::compress::{Compression, Options};
 use img_core::copy::{copy_layer, Request as CopyRequest};
 use img_core::ignore::Ignore;
 use img_core::inflate::sniff;
 use img_core::memo::DigestMemo;
 use img_core::pack::{pack_layer, Request as PackRequest};
+use img_core::remove::remove_tree;
 use img_core::select::{Request as Selecting, Selection};
-use img_core::tree::remove_tree;
+
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
@@ -113,7 +114,13 @@ fn select(folder: &Path, ignore: &[Vec<u8>]) -> Selection {
 
 fn pack(folder: &Path, blob: Option<(PathBuf, Compression)>) {
     let request = PackRequest {
-        blob,
+        blob: blob.map(|(path, compression)| {
+            let options = Options {
+                compression,
+                ..Options::default()
+            };
+            (path, options)
+        }),
         ..PackRequest::default()
     };
     black_box(pack_layer(folder, &request, &Cancel::default()).unwrap());
