@@ -255,13 +255,14 @@ def pack_blob(
     earlier: Sequence[tuple[str, str]] = (),
     growth: BlobGrowth | None = None,
 ) -> PackedBlob:
-    """Makes the blob of a layer directory: its tar, compressed, on several threads.
+    """Makes the blob of a layer: its tar, compressed, on several threads.
 
     The same directory, form and level give the same bytes: at any degree of parallelism, and whatever
     earlier blobs are given.
 
     Args:
-        source: Layer directory (an overlay upper).
+        source: Layer directory (an overlay upper); or another blob of the layer, whatever its compression:
+            the tar of a layer that was made elsewhere is in its blob alone.
         blob: File to write; written beside it and renamed.
         level: Of the compression; None for its usual one.
         clamp_mtime: Times later than this (seconds since the epoch) become this.

@@ -7,12 +7,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from img.oci import Platform
 
 from tests.conftest import Context
 from tests.e2e.test_library import _run
 from tests.support.command import Img, Outcome
 from tests.support.registry import Registry, copy
+from tests.support.trees import read_image
 
 BOTH = ("--platform", "linux/amd64,linux/arm64")
 PER_PLATFORM = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n"
@@ -139,6 +141,27 @@ def test_another_name_and_a_later_push_keep_all_platforms(
     img.ok("rm", name)
     img.ok("prune", "--all")
     assert json.loads(img.ok("du", "--json").stdout)["layers"] == []
+
+
+@pytest.mark.parametrize("form", ["oci", "docker"])
+def test_an_archive_holds_all_platforms_of_a_name(
+    make_img: Any, make_context: Context, tmp_path: Path, form: str
+) -> None:
+    img, other = make_img(), make_img()
+    result = img.ok("build", *BOTH, "-t", "t", "--json", make_context({"Dockerfile": PER_PLATFORM, **FILES}))
+    archive = tmp_path / "t.tar"
+    img.ok("save", "--format", form, "-o", archive, "t")
+    assert other.ok("load", "-i", archive).stdout == "Loaded image: docker.io/library/t:latest\n"
+    (row,) = json.loads(other.ok("images", "--json").stdout)
+    assert row["platforms"] == "linux/amd64,linux/arm64"
+    built = [each["id"] for each in result.json()["images"]]
+    for architecture, wanted in zip(("amd64", "arm64"), built, strict=True):
+        layout = tmp_path / architecture
+        copy(f"oci-archive:{archive}", f"oci:{layout}:t", "--override-arch", architecture)
+        assert read_image(layout).manifest["config"]["digest"] == wanted
+    again = tmp_path / "again.tar"
+    other.ok("save", "--format", form, "-o", again, "t")
+    assert again.read_bytes() == archive.read_bytes()
 
 
 def test_a_base_of_several_platforms_gives_each_its_own(

@@ -21,17 +21,20 @@ class Fault:
 
     Attributes:
         method, path: Which ones: those of this method whose path and query have this part; empty for any.
+        bodiless: Only those that have no body.
         times: How many of them.
         status: Answers with this status, and asks nobody.
         headers, body: Of that answer.
         cut: Bytes of the real answer's body after which the connection breaks.
         flip: Changes the first byte of the real answer's body.
         hang: Answers nothing until the proxy is closed.
+        hang_up: Breaks the connection in the middle of the request's body.
         drip: Sends the real answer's head and nothing more until the proxy is closed.
     """
 
     method: str = ""
     path: str = ""
+    bodiless: bool = False
     times: int = 1
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +42,7 @@ class Fault:
     cut: int | None = None
     flip: bool = False
     hang: bool = False
+    hang_up: bool = False
     drip: bool = False
 
 
@@ -59,6 +63,7 @@ class Between:
     Attributes:
         faults: What goes wrong; the first that fits is taken.
         seen: What came by, in order.
+        target: The real server's port.
         waiting: Set once a request hangs or drips.
     """
 
@@ -67,7 +72,7 @@ class Between:
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self.waiting = threading.Event()
-        self._target = port
+        self.target = port
         self._closing = threading.Event()
         self._lock = threading.Condition()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -123,8 +128,13 @@ class Between:
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answers one request."""
-        body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         fault = self._fault(request)
+        length = int(request.headers.get("Content-Length", 0))
+        body = request.rfile.read(length // 2 if fault.hang_up else length)
+        if fault.hang_up:
+            self._note(request, body, 0)
+            request.close_connection = True
+            return
         if fault.hang:
             self._note(request, body, 0)
             request.close_connection = True
@@ -143,7 +153,10 @@ class Between:
     def _fault(self, request: BaseHTTPRequestHandler) -> Fault:
         with self._lock:
             for fault in self.faults:
-                if fault.times and fault.method in ("", request.command) and fault.path in request.path:
+                fits = fault.method in ("", request.command) and fault.path in request.path
+                if fault.bodiless and request.headers.get("Content-Length", "0") != "0":
+                    fits = False
+                if fault.times and fits:
                     fault.times -= 1
                     return fault
         return Fault()
@@ -166,7 +179,7 @@ class Between:
         self._closing.wait(60)
 
     def _ask(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self._target, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=60)
         try:
             headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP}
             connection.request(request.command, request.path, body=body or None, headers=headers)

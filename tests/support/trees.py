@@ -97,7 +97,8 @@ def read_image(layout: Path, *, tag: str = "") -> ReadImage:
     """Reads an image out of an OCI layout: a folder, or a tar of one.
 
     Args:
-        tag: Which image, by `org.opencontainers.image.ref.name`; the first one if empty.
+        tag: Which image, by `org.opencontainers.image.ref.name`; the first one if empty. Of several
+            platforms, this machine's; where there is none, the first.
     """
     if layout.is_dir():
         return _read(lambda name: (layout / name).read_bytes(), tag)
@@ -125,7 +126,9 @@ def _read(blob: Callable[[str], bytes], tag: str) -> ReadImage:
     )
     manifest = json.loads(by_digest(entry["digest"]))
     if "manifests" in manifest:
-        entry = manifest["manifests"][0]
+        here = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, "")
+        listed = manifest["manifests"]
+        entry = next((e for e in listed if e.get("platform", {}).get("architecture") == here), listed[0])
         manifest = json.loads(by_digest(entry["digest"]))
     document = json.loads(by_digest(manifest["config"]["digest"]))
     tars = [inflate(by_digest(layer["digest"])) for layer in manifest["layers"]]

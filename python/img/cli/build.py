@@ -200,6 +200,15 @@ if TYPE_CHECKING:
     help="Show what would be built, as text (default), json or dot; build nothing.",
 )
 @click.option("-push", "--push", is_flag=True, help="Push every tag once the image is built.")
+@click.option(
+    "-o",
+    "-output",
+    "--output",
+    "outputs",
+    multiple=True,
+    metavar="type=image|registry[,NAME=VALUE…]",
+    help="Where the image goes: name=, push=, compression=, compression-level=, force-compression=.",
+)
 @compression
 @compression_level
 @force_compression
@@ -246,7 +255,7 @@ def build_command(**flags: Any) -> None:
                 raise click.exceptions.Exit(answer(call, engine, request))
             result = engine.build(request)
             write_files(result, flags, engine.store)
-    show(result, flags, mode)
+    show(result, {**flags, "tags": request.tags}, mode)
 
 
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:
@@ -265,7 +274,8 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
 
     from_stdin = "-" in (flags["path"], flags["dockerfile"])
     pull = {"true": "always", "false": "missing"}.get(flags["pull"], flags["pull"])
-    for tag in flags["tags"]:
+    left = _left(flags)
+    for tag in left["tags"]:
         registry_of(tag.rpartition("=")[2])
     build_args = pairs(flags["build_args"], "--build-arg", bare=True)
     return BuildRequest(
@@ -273,7 +283,7 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         dockerfile=flags["dockerfile"],
         cwd=os.getcwd(),
         stdin=spool_stdin(folder) if from_stdin else "",
-        tags=flags["tags"],
+        **left,
         build_args=build_args,
         labels=pairs(flags["labels"], "--label", bare=False),
         targets=flags["targets"],
@@ -290,10 +300,21 @@ def _request(flags: dict[str, Any], folder: str) -> BuildRequest:
         offline=flags["offline"],
         lock_file=flags["lock_file"],
         locked=flags["locked"],
-        push=flags["push"],
-        compression=flags["compression"] or "",
-        compression_level=flags["level"],
-        force_compression=flags["force"],
         **outside(flags),
         epoch=epoch_of(build_args.get("SOURCE_DATE_EPOCH", os.environ.get("SOURCE_DATE_EPOCH", ""))),
     )
+
+
+def _left(flags: dict[str, Any]) -> dict[str, Any]:
+    """Names, and how the image leaves."""
+    if flags["outputs"]:
+        from img.cli.outputs import outputs  # most builds have none
+
+        return outputs(flags)
+    return {
+        "tags": flags["tags"],
+        "push": flags["push"],
+        "compression": flags["compression"] or "",
+        "compression_level": flags["level"],
+        "force_compression": flags["force"],
+    }

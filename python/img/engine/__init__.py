@@ -43,7 +43,7 @@ from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
 from img.progress import Note, Progress, silent
 from img.remote import Reach
-from img.store import LayerRecord, Pruned, Store
+from img.store import LayerRecord, Pruned, Store, main_of
 
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
@@ -521,10 +521,15 @@ class Engine:
         found: dict[str, Named] = {}
         for text in names:
             row = self.store.names.row(text)
-            image = forms.packed(self.store.names.load(row.manifest))
-            names_so_far = found[image.digest].names if image.digest in found else ()
+            images = tuple(forms.packed(image) for image in self.store.names.images_of(row))
+            key = ",".join(image.digest for image in images)
+            names_so_far = found[key].names if key in found else ()
             own = (Reference.parse(row.name),) if row.named else ()
-            found[image.digest] = Named(image=image, names=(*names_so_far, *own))
+            found[key] = Named(
+                image=main_of(images),
+                names=(*names_so_far, *own),
+                platforms=images if len(images) > 1 else (),
+            )
         write_archive(self.store, list(found.values()), out, form)
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
@@ -556,10 +561,13 @@ class Engine:
         loaded = []
         with self.store.work.begin() as work:
             for named in read_archive(self.store, path, work.folder("archive")):
-                for layer in named.image.layers:
+                for layer in (layer for image in named.images for layer in image.layers):
                     self.store.layers.remember_blob(layer.diff_id, layer.descriptor, source="")
                 for name in named.names or (None,):
-                    self.store.names.put(named.image, name)
+                    if named.platforms:
+                        self.store.names.put_index(named.platforms, name)
+                    else:
+                        self.store.names.put(named.image, name)
                     loaded.append(str(name) if name else named.image.id)
         return loaded
 

@@ -16,7 +16,7 @@ from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
 from img.engine.background import Background
 from img.engine.imports import Imports
-from img.engine.packing import MEDIA_TYPES, Packer, how_made
+from img.engine.packing import MEDIA_TYPES, Packer, Source, how_made
 from img.errors import CacheError, ImgError
 from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
@@ -185,7 +185,7 @@ class Exports:
             layer = self._store.layers.find(diff_id)
             if layer is None:
                 return None
-            return self._packer.pack(layer, spec.compression, level=spec.level)
+            return self._packer.pack(Source.of(layer), spec.compression, level=spec.level)
 
     # ---- cache mounts ------------------------------------------------------------------------
 

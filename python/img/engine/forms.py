@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from img.engine.packing import USUAL, Packer, Packing, Wish
+from img.engine.packing import USUAL, Packer, Packing, Source, Wish, plain_layer
 from img.engine.pulling import Puller
 from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest
@@ -47,19 +47,26 @@ class Forms:
         """The blob of a layer: its descriptor, or one that is being made.
 
         Raises:
-            DigestMismatch: the layer is no longer in the store. As `Puller.layers`: it cannot be had.
+            DigestMismatch: the layer is no longer in the store. As `Puller.blobs`: it cannot be had.
         """
         layer = image.layers[position]
         if self._packer.keeps(layer, self._wish):
             return layer.descriptor
-        below = image.config.diff_ids[:position]
-        made = self.built(layer.diff_id, below)
-        if made is None and self._wish.force:
-            self._puller.layers(image)
-            made = self.built(layer.diff_id, below)
+        if not plain_layer(layer) and not self._store.layers.built_here(layer.diff_id):
+            return self._anew(image, layer)
+        made = self.built(layer.diff_id, image.config.diff_ids[:position])
         if made is None:
             raise DigestMismatch("layer", layer.diff_id, "nothing: it is no longer in the store")
         return made
+
+    def _anew(self, image: Image, layer: Layer) -> Descriptor | Packing:
+        """The blob of a layer that came as another one, which is fetched if need be."""
+        known = self._packer.known(layer.diff_id, self._wish)
+        if known is not None:
+            return known
+        self._puller.blobs(image, [layer.descriptor])
+        source = Source(diff_id=layer.diff_id, path=self._store.blobs.path(layer.digest))
+        return self._packer.begin(source, self._wish.form, level=self._wish.level)
 
     def built(self, diff_id: str, below: Sequence[str] = ()) -> Descriptor | Packing | None:
         """The blob of a layer that was built here; None where the layer is not in the store."""
@@ -69,7 +76,7 @@ class Forms:
         record = self._store.layers.find(diff_id, below)
         if record is None:
             return None
-        return self._packer.begin(record, self._wish.form, level=self._wish.level)
+        return self._packer.begin(Source.of(record), self._wish.form, level=self._wish.level)
 
     def packed(self, image: Image) -> Image:
         """Gives the same image with every layer's blob in the store; what lacks there is fetched or made.

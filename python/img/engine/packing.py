@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 from img import _core
 from img.engine.requests import Compression
@@ -80,6 +81,26 @@ class Wish:
 
 
 USUAL = Wish()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a blob is made of.
+
+    Attributes:
+        path: The layer's folder; or another blob of it, for a layer that was made elsewhere: its folder does
+            not give its tar back.
+        clamp: As `LayerRecord` has it.
+    """
+
+    diff_id: str
+    path: Path
+    clamp: int | None = None
+
+    @classmethod
+    def of(cls, record: LayerRecord) -> Source:
+        """The folder of a layer."""
+        return cls(diff_id=record.diff_id, path=record.path, clamp=record.clamp)
 
 
 class Packing:
@@ -166,37 +187,37 @@ class Packer:
 
     # ---- what is made ------------------------------------------------------------------------
 
-    def pack(self, record: LayerRecord, compression: Compression, *, level: int | None = None) -> Descriptor:
+    def pack(self, source: Source, compression: Compression, *, level: int | None = None) -> Descriptor:
         """Makes the blob of a layer, and waits for it.
 
         Raises:
             As `Packing.result`.
         """
-        return self.begin(record, compression, level=level).result()
+        return self.begin(source, compression, level=level).result()
 
-    def begin(self, record: LayerRecord, compression: Compression, *, level: int | None = None) -> Packing:
+    def begin(self, source: Source, compression: Compression, *, level: int | None = None) -> Packing:
         """Begins to make the blob of a layer, unless somebody did; it is remembered as that layer's.
 
         Args:
             level: Of the compression; None for its usual one.
         """
-        key = (record.diff_id, compression, level)
+        key = (source.diff_id, compression, level)
         with self._lock:
             packing = self._under_way.get(key)
             if packing is not None:
                 return packing
-            packing = self._under_way[key] = Packing(record.diff_id)
-        work = threading.Thread(target=self._work, args=(key, packing, record), daemon=True)
+            packing = self._under_way[key] = Packing(source.diff_id)
+        work = threading.Thread(target=self._work, args=(key, packing, source), daemon=True)
         work.start()
         return packing
 
-    def _work(self, key: tuple[str, Compression, int | None], packing: Packing, record: LayerRecord) -> None:
+    def _work(self, key: tuple[str, Compression, int | None], packing: Packing, source: Source) -> None:
         """Thread: one blob."""
         _, compression, level = key
         made, failed = None, None
         try:
             with self._slots:
-                made = self._pack(packing, record, compression, level)
+                made = self._pack(packing, source, compression, level)
         except (ImgError, OSError, KeyboardInterrupt) as error:
             failed = error
         finally:
@@ -205,29 +226,29 @@ class Packer:
             packing.end(made, failed or RuntimeError("packing failed"))
 
     def _pack(
-        self, packing: Packing, record: LayerRecord, compression: Compression, level: int | None
+        self, packing: Packing, source: Source, compression: Compression, level: int | None
     ) -> Descriptor:
         store = self._store
         with store.work.begin() as work:
             blob, index = work.path / "blob", work.path / "blocks"
             packed = _core.pack_blob(
-                str(record.path),
+                str(source.path),
                 str(blob),
                 compression=compression,
                 level=level,
-                clamp_mtime=record.clamp,
+                clamp_mtime=source.clamp,
                 index=str(index),
                 earlier=store.blocks.earlier(),
                 growth=packing.growth,
             )
-            if packed.diff_id != record.diff_id:
-                raise DigestMismatch("diff ID", record.diff_id, packed.diff_id)
+            if packed.diff_id != source.diff_id:
+                raise DigestMismatch("diff ID", source.diff_id, packed.diff_id)
             blob.rename(store.blobs.path(packed.digest))
             if index.exists():
                 index.rename(store.blocks.path(packed.digest))
         descriptor = Descriptor(media_type=MEDIA_TYPES[compression], digest=packed.digest, size=packed.size)
         how = how_made(compression, _core.compression_level(compression, level))
-        store.layers.remember_blob(record.diff_id, descriptor, source="", made=how)
+        store.layers.remember_blob(source.diff_id, descriptor, source="", made=how)
         self._progress(
             Transfer(action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size)
         )

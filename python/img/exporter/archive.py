@@ -18,12 +18,13 @@ from typing import BinaryIO, Literal
 
 from img import _core
 from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
-from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
+from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Reference, parse
 from img.oci.descriptor import (
     DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
     DOCKER_MANIFEST,
+    INDEXES,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
@@ -32,7 +33,7 @@ from img.oci.descriptor import (
     OCI_MANIFEST,
 )
 from img.oci.manifest import dump
-from img.store import Store
+from img.store import Store, index_of, main_of
 from img.values import dataclass, replace
 
 Form = Literal["docker-archive", "oci-archive"]
@@ -43,10 +44,25 @@ _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """An image and the names that it has in an archive."""
+    """An image and the names that it has in an archive.
+
+    Attributes:
+        platforms: Where the names stand for several platforms: all their images, in the index's order.
+    """
 
     image: Image
     names: tuple[Reference, ...]
+    platforms: tuple[Image, ...] = ()
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All of them."""
+        return self.platforms or (self.image,)
+
+    @property
+    def index(self) -> Index | None:
+        """What names the images together; None where there is one."""
+        return index_of(self.platforms) if self.platforms else None
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -60,10 +76,13 @@ def write_archive(store: Store, images: Sequence[Named], out: BinaryIO, form: Fo
         archive.copybufsize = 1 << 20  # type: ignore[attr-defined]  # 16 KiB by default
         _folders(archive, "blobs", "blobs/sha256")
         for named in images:
-            _document(archive, written, named.image.manifest.raw, named.image.digest)
-            _document(archive, written, named.image.config_raw, named.image.id)
-            for layer in named.image.layers:
-                _layer(archive, written, store, layer.descriptor)
+            for image in named.images:
+                _document(archive, written, image.manifest.raw, image.digest)
+                _document(archive, written, image.config_raw, image.id)
+                for layer in image.layers:
+                    _layer(archive, written, store, layer.descriptor)
+            if named.index is not None:
+                _document(archive, written, named.index.raw, named.index.digest)
         entries = [entry for named in images for entry in _index_entries(named)]
         index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
         _file(archive, "index.json", dump(index))
@@ -106,7 +125,8 @@ def _blob_name(digest: str) -> str:
 
 
 def _index_entries(named: Named) -> list[dict[str, object]]:
-    descriptor = named.image.manifest.descriptor.to_json()
+    document = named.index or named.image.manifest
+    descriptor = document.descriptor.to_json()
     if not named.names:
         return [descriptor]
     return [
@@ -144,36 +164,56 @@ def read_archive(store: Store, archive: Path, work: Path) -> list[Named]:
     """
     if _core.unpack_archive(str(archive), str(work)) is None:
         raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
-    if (work / "manifest.json").is_file():
+    layout = (work / "index.json").is_file()
+    # What docker's own list names is one image of a platform; an index that stands beside it has them all.
+    if (work / "manifest.json").is_file() and not (layout and _has_index(work)):
         return _read_docker(store, work, archive.name)
-    if (work / "index.json").is_file():
+    if layout:
         return _read_layout(store, work)
     raise InvalidDocument(archive.name, "it has neither index.json nor manifest.json")
 
 
-def _read_layout(store: Store, root: Path) -> list[Named]:
+def _entries(root: Path) -> tuple[Descriptor, ...]:
+    """What the archive's layout lists."""
     index = parse(_inside(root, "index.json").read_bytes(), OCI_INDEX, where="index.json")
     if not isinstance(index, Index):
         raise InvalidDocument("index.json", "it is not an index")
+    return index.manifests
+
+
+def _has_index(root: Path) -> bool:
+    return any(entry.media_type in INDEXES for entry in _entries(root))
+
+
+def _read_layout(store: Store, root: Path) -> list[Named]:
     found: dict[str, Named] = {}
-    for descriptor in index.manifests:
-        image = _layout_image(store, root, descriptor)
-        if image is None:
+    for descriptor in _entries(root):
+        images = _layout_images(store, root, descriptor)
+        if not images:
             continue
-        names = found[image.digest].names if image.digest in found else ()
-        found[image.digest] = Named(image=image, names=(*names, *_reference(descriptor)))
+        names = found[descriptor.digest].names if descriptor.digest in found else ()
+        found[descriptor.digest] = Named(
+            image=main_of(images),
+            names=(*names, *_reference(descriptor)),
+            platforms=tuple(images) if len(images) > 1 else (),
+        )
     return list(found.values())
 
 
-def _layout_image(store: Store, root: Path, descriptor: Descriptor) -> Image | None:
+def _layout_images(store: Store, root: Path, descriptor: Descriptor) -> list[Image]:
+    """The images of one entry: of an index, those that are there, one for each platform."""
     document = parse(_take(store, root, descriptor), descriptor.media_type, where=descriptor.digest)
     if isinstance(document, Index):
-        chosen = document.choose(Platform.host())
-        return _layout_image(store, root, chosen) if chosen else None
+        images: dict[str, Image] = {}
+        for platform in document.platforms:
+            chosen = document.choose(platform)
+            if chosen is not None and (root / _blob_name(chosen.digest)).is_file():
+                images.update((str(i.platform), i) for i in _layout_images(store, root, chosen))
+        return list(images.values())
     raw = _take(store, root, document.config)
     for layer in document.layers:
         _take_file(store, _inside(root, _blob_name(layer.digest)), layer)
-    return _image(document, raw)
+    return [_image(document, raw)]
 
 
 def _reference(descriptor: Descriptor) -> tuple[Reference, ...]:

@@ -9,22 +9,28 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::{BufReader, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, RawDir};
+use sha2::{Digest as _, Sha256};
 
 use crate::attrs::{self, Attrs, Mark};
 use crate::cancel::Cancel;
-use crate::compress::{BlobWriter, Options};
+use crate::compress::{hex, BlobWriter, Options};
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
 use crate::error::{IoContext, Result};
 use crate::explore::{explore, thread_count, Found};
+use crate::inflate::sniff;
 use crate::pipeline::{digest, Contents, Opened, Packed};
 use crate::source::join;
 use crate::Error;
+
+/// Bytes of a tar that are read at once.
+const PIECE: usize = 256 << 10;
 
 /// What to make of a layer directory.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +78,54 @@ pub fn pack_layer(source: &Path, request: &Request, cancel: &Cancel) -> Result<P
         packed.content_digest.clear();
     }
     Ok(packed)
+}
+
+/// Compresses the tar of a blob anew: a layer that was made elsewhere has a tar that its folder does
+/// not give back. Gives what [`pack_layer`] does, but for the entries, which nobody looks at.
+pub fn repack_blob(source: &Path, request: &Request, cancel: &Cancel) -> Result<Packed> {
+    let file = File::open(source).at("open", source)?;
+    let (codec, stream) = sniff(BufReader::with_capacity(PIECE, file)).at("read", source)?;
+    let mut tar = codec.reader(stream).at("read", source)?;
+    let mut blob = match &request.blob {
+        Some((path, options)) => {
+            let threads = request.threads.unwrap_or_else(thread_count);
+            let options = Options {
+                threads,
+                ..options.clone()
+            };
+            Some(BlobWriter::create(path, options)?)
+        }
+        None => None,
+    };
+    let mut sum = Sha256::new();
+    let mut length = 0;
+    let mut piece = vec![0; PIECE];
+    loop {
+        cancel.check()?;
+        let count = tar.read(&mut piece).at("decompress", source)?;
+        if count == 0 {
+            break;
+        }
+        sum.update(&piece[..count]);
+        length += count as u64;
+        if let Some(blob) = &mut blob {
+            blob.write(&piece[..count])?;
+        }
+    }
+    let diff_id = format!("sha256:{}", hex(&sum.finalize()));
+    let written = blob.map(BlobWriter::finish).transpose()?;
+    Ok(Packed {
+        uncompressed_size: length,
+        content_digest: String::new(),
+        entries: 0,
+        digest: written
+            .as_ref()
+            .map(|written| written.digest.clone().unwrap_or_else(|| diff_id.clone())),
+        size: written.as_ref().map(|written| written.size),
+        reused: written.as_ref().map(|written| written.reused),
+        drifted: None,
+        diff_id,
+    })
 }
 
 struct Layer {

@@ -93,7 +93,7 @@ impl PackedBlob {
     }
 }
 
-/// Makes the blob of a layer directory.
+/// Makes the blob of a layer, out of its directory or another blob of it.
 #[pyfunction]
 #[pyo3(signature = (source, blob, *, compression, level = None, clamp_mtime = None, index = None,
                     earlier = Vec::new(), growth = None))]
@@ -131,7 +131,11 @@ fn pack_blob(
         threads: None,
     };
     let packed = interruptible(py, move |cancel| {
-        pack::pack_layer(&source, &request, cancel)
+        if source.is_dir() {
+            pack::pack_layer(&source, &request, cancel)
+        } else {
+            pack::repack_blob(&source, &request, cancel)
+        }
     });
     if let (Err(_), Some(growth)) = (&packed, growth) {
         // It may have failed before the blob began.

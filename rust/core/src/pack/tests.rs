@@ -220,3 +220,24 @@ proptest! {
         prop_assert_eq!(listing(&blob).len() as u64, one.entries);
     }
 }
+
+#[test]
+fn a_blob_is_compressed_anew_with_the_tar_that_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("upper");
+    fs::create_dir(&root).unwrap();
+    sample(&root);
+    let [gzip, zstd] = ["gzip", "zstd"].map(|name| dir.path().join(name));
+    let first = pack(&root, &with_blob(&gzip, Compression::Gzip(3), 2));
+    let wanted = pack(
+        &root,
+        &with_blob(&dir.path().join("wanted"), Compression::Zstd(3), 2),
+    );
+    let request = with_blob(&zstd, Compression::Zstd(3), 2);
+    let again = repack_blob(&gzip, &request, &Cancel::default()).unwrap();
+    assert_eq!(again.diff_id, first.diff_id);
+    assert_eq!(again.uncompressed_size, first.uncompressed_size);
+    assert_eq!(again.digest, wanted.digest);
+    fs::write(&gzip, &fs::read(&gzip).unwrap()[..100]).unwrap();
+    assert!(repack_blob(&gzip, &request, &Cancel::default()).is_err());
+}
