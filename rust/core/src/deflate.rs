@@ -7,6 +7,9 @@
 //! the machine. The slowest levels are zlib's. It never writes a last block, nor gzip's frame.
 //! Source: RFC 1951.
 
+// What runs for each byte must become one loop, whose state stays in registers.
+#![allow(clippy::inline_always)]
+
 mod bits;
 mod block;
 mod collect;

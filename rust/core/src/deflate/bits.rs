@@ -81,7 +81,7 @@ impl Sink<'_> {
             *place = self.held.to_le_bytes();
         }
         self.at += (self.count >> 3) as usize;
-        self.held >>= self.count & 56;
+        self.held >>= self.count & !7;
         self.count &= 7;
     }
 }

@@ -84,7 +84,7 @@ fn estimate(counts: &[u32]) -> u64 {
 /// n log2 n in 256ths, to about one in a thousand. In integers, as what is made of it decides
 /// where blocks end, and must be the same on every machine.
 fn n_log_n(n: u32) -> u64 {
-    let whole = 31 - (n | 1).leading_zeros();
+    let whole = (n | 1).ilog2();
     let mantissa = ((u64::from(n) << 8 >> whole) & 255) as usize;
     u64::from(n) * u64::from(whole << 8 | u32::from(LOG[mantissa]))
 }
