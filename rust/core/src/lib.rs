@@ -19,6 +19,7 @@ pub mod compress;
 pub mod copy;
 pub mod copy_object;
 pub mod cut;
+pub mod deflate;
 pub mod entry;
 pub mod error;
 pub mod explore;
