@@ -75,7 +75,8 @@ __all__ = [
 ]
 
 _FOLDERS = (
-    "oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings", "fingerprints", "remote", "claims", "logs",
+    "oci", "blocks", "layers", "work", "memo", "cache-mounts", "listings", "fingerprints", "remote", "claims",
+    "logs",
 )  # fmt: skip
 
 

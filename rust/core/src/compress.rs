@@ -35,8 +35,7 @@ const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// An empty last deflate block.
 const DEFLATE_END: [u8; 2] = [3, 0];
 /// The fastest level that is nowhere more than 5 % over `gzip -6` in size: 2.9 % on a Debian root,
-/// 4.9 % on Rust's sources (level 3: 3.0 and 6.2 %), 0.5 % where most is noise; at 4 to 30 times
-/// its speed for each core.
+/// 4.9 % on Rust's sources (level 3: 3.0 and 6.2 %), 0.5 % where most is noise.
 const GZIP_LEVEL: i32 = 4;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;

@@ -299,21 +299,6 @@ fn the_blob_does_not_depend_on_the_threads() {
 }
 
 #[test]
-fn noise_is_stored_and_text_is_not() {
-    let mut noise = vec![0; SEGMENT];
-    blake3::Hasher::new().finalize_xof().fill(&mut noise);
-    assert!(incompressible(&noise));
-    assert!(!incompressible(&noise[..1000]));
-    let text = "some words that repeat, ".repeat(4000);
-    assert!(!incompressible(&text.as_bytes()[..SEGMENT]));
-    let mut doubled = noise[..SEGMENT / 2].to_vec();
-    doubled.extend_from_within(..);
-    assert!(incompressible(&doubled) || repeats(&doubled));
-    let nearly: Vec<u8> = noise.iter().map(|byte| byte % 200).collect();
-    assert!(!incompressible(&nearly));
-}
-
-#[test]
 fn a_dropped_writer_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("blob");
