@@ -5,7 +5,10 @@
 use std::fs;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 
+use rustix::fs::{FileType, Mode};
+
 use super::*;
+use crate::pack;
 use crate::select;
 use crate::Error;
 
