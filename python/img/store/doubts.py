@@ -13,7 +13,6 @@ they outlive the process and the next boot, and of several processes one looks.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -222,6 +221,8 @@ def _layer_name(diff_id: str, parents: str) -> str:
 
 def _digest_of(path: Path) -> str:
     """The digest of a file; empty where there is none."""
+    import hashlib  # brings OpenSSL along, and is hardly ever needed here
+
     found = hashlib.sha256()
     try:
         with path.open("rb") as file:
