@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{bounded, Receiver, Sender};
@@ -400,8 +400,7 @@ struct Turn<'a>(&'a Turns);
 
 impl Turns {
     fn take(&self) -> Turn<'_> {
-        static MOST: OnceLock<usize> = OnceLock::new();
-        let most = *MOST.get_or_init(thread_count);
+        let most = thread_count();
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.freed.wait_while(taken, |taken| *taken >= most);
         *free.unwrap_or_else(PoisonError::into_inner) += 1;
