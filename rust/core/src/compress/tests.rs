@@ -333,6 +333,7 @@ fn a_full_disk_is_reported_with_its_path() {
 fn levels_are_checked() {
     assert_eq!(Compression::parse("gzip", None), Some(Compression::Gzip(4)));
     assert_eq!(Compression::parse("gzip", Some(10)), None);
+    assert_eq!(Compression::parse("zstd", None), Some(Compression::Zstd(2)));
     assert_eq!(Compression::parse("zstd", Some(0)), None);
     assert_eq!(Compression::parse("none", None), Some(Compression::None));
     assert_eq!(Compression::parse("xz", None), None);
