@@ -291,9 +291,7 @@ impl Walk<'_> {
         let Some(first) = first.flatten() else {
             return false;
         };
-        entry.kind = Kind::Hardlink(first);
-        entry.size = 0;
-        entry.xattrs.clear();
+        entry.become_link(first);
         true
     }
 
