@@ -27,7 +27,7 @@ compression = click.option(
 )  # fmt: skip
 compression_level = click.option(
     "--compression-level", "-compression-level", "level", type=int, default=None, metavar="N",
-    help="Level: 1 to 9 for gzip (default 4), 1 to 22 for zstd (default 3).",
+    help="Level: 1 to 9 for gzip (default 4), 1 to 22 for zstd (default 2).",
 )  # fmt: skip
 force_compression = click.option(
     "--force-compression", "-force-compression", "force", is_flag=True,

@@ -19,6 +19,7 @@ use img_core::blob::apply;
 use img_core::cancel::Cancel;
 use img_core::compress::{Compression, Options};
 use img_core::copy::{copy_layer, Request as CopyRequest};
+use img_core::cut::Cutter;
 use img_core::ignore::Ignore;
 use img_core::inflate::sniff;
 use img_core::memo::DigestMemo;
@@ -198,6 +199,20 @@ fn hash_blake3(bencher: Bencher) {
     bencher
         .counter(BytesCount::new(LARGE))
         .bench(|| blake3::hash(&bytes));
+}
+
+/// Where a tar ends its blocks.
+#[divan::bench]
+fn cut(bencher: Bencher) {
+    let bytes = read(inputs().path("large/file")).unwrap();
+    bencher.counter(BytesCount::new(LARGE)).bench(|| {
+        let (mut cutter, mut rest, mut cuts) = (Cutter::default(), &bytes[..], 0);
+        while let Some(end) = cutter.take(rest) {
+            rest = &rest[end..];
+            cuts += 1;
+        }
+        cuts
+    });
 }
 
 /// A folder's content digest with nothing remembered: what a first build asks of a context.

@@ -9,6 +9,7 @@
 
 mod folder;
 mod join;
+mod links;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};

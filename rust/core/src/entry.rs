@@ -58,6 +58,15 @@ pub struct Entry {
     pub xattrs: Vec<Xattr>,
 }
 
+impl Entry {
+    /// Makes of a file's entry one of a further name, `target` being its first one in the layer.
+    pub fn become_link(&mut self, target: Vec<u8>) {
+        self.kind = Kind::Hardlink(target);
+        self.size = 0;
+        self.xattrs.clear();
+    }
+}
+
 /// Prefix of an OCI whiteout: `.wh.<name>` hides `<name>` of the layers below.
 pub const WHITEOUT_PREFIX: &[u8] = b".wh.";
 /// The OCI opaque marker: hides every child of the layers below.

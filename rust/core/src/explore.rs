@@ -4,14 +4,19 @@
 //! at the first error, and gives the results back in an order that does not depend on the threads.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::{Error, Result};
 
 /// Number of threads for work that is bound by the processor: the cores at hand, within reason.
+/// They are counted once: that reads the control groups' limits.
 pub fn thread_count() -> usize {
-    std::thread::available_parallelism().map_or(2, |count| count.get().clamp(2, 6))
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        let cores = std::thread::available_parallelism();
+        cores.map_or(2, |cores| cores.get().clamp(2, 6))
+    })
 }
 
 /// Hands out the folders below the one being visited.

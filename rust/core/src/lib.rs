@@ -23,6 +23,7 @@ pub mod deflate;
 pub mod entry;
 pub mod error;
 pub mod explore;
+mod first_names;
 pub mod flatten;
 pub mod glob;
 pub mod growth;

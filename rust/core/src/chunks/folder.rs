@@ -5,7 +5,7 @@
 //! vanish, grow or shrink meanwhile does, and the tar is whole all the same. Every step goes from an
 //! open folder to a name in it and follows no link: who writes there is not trusted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::{fstat, openat, statat, AtFlags, FileType, Mode, OFlags, Stat, CWD};
 use rustix::io::Errno;
 
+use super::links::Links;
 use crate::attrs::{read, read_known};
 use crate::entry::{Entry, Kind};
 use crate::error::{Error, IoContext, Result};
@@ -68,7 +69,7 @@ pub fn write_tar(
         without,
         sink,
         stop,
-        links: HashMap::new(),
+        links: Links::default(),
         header: Vec::new(),
         buffer: Vec::new(),
         written: Written::default(),
@@ -122,8 +123,7 @@ struct Walk<'a> {
     without: &'a HashSet<Vec<u8>>,
     sink: &'a mut dyn Sink,
     stop: &'a AtomicBool,
-    /// First path in the tar of each file that has several.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
     header: Vec<u8>,
     buffer: Vec<u8>,
     written: Written,
@@ -287,23 +287,17 @@ impl Walk<'_> {
 
     /// Makes an entry a link to the file's first path, where the tar has it already.
     fn is_link(&self, entry: &mut Entry, (dev, ino, nlink): (u64, u64, u64)) -> bool {
-        let first = if nlink > 1 {
-            self.links.get(&(dev, ino))
-        } else {
-            None
-        };
-        let Some(first) = first else {
+        let first = (nlink > 1).then(|| self.links.path((dev, ino)));
+        let Some(first) = first.flatten() else {
             return false;
         };
-        entry.kind = Kind::Hardlink(first.clone());
-        entry.size = 0;
-        entry.xattrs.clear();
+        entry.become_link(first);
         true
     }
 
     fn note_link(&mut self, path: &[u8], (dev, ino, nlink): (u64, u64, u64)) {
         if nlink > 1 {
-            self.links.insert((dev, ino), path.to_vec());
+            self.links.note((dev, ino), path);
         }
     }
 

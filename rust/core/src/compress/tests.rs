@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::growth::Grown;
+use crate::tar_write::BLOCK;
 
 /// Text, noise and repeated noise, over a few blocks and a bit.
 fn content() -> Vec<u8> {
@@ -108,7 +109,8 @@ const FORMS: [Compression; 2] = [Compression::Gzip(3), Compression::Zstd(3)];
 fn a_change_spoils_the_blocks_near_it_and_no_others() {
     let before = stretch(1, 12 << 20);
     let mut after = before.clone();
-    after.splice(5_000_000..5_000_010, *b"another length of text");
+    // A file more, of three sectors with its header.
+    after.splice(9000 * BLOCK..9000 * BLOCK, stretch(7, 3 * BLOCK));
     for compression in FORMS {
         let mut shelf = Shelf::new(compression);
         assert_eq!(shelf.add(&before, 2).1.reused, 0);
@@ -210,6 +212,7 @@ proptest! {
     fn what_was_known_does_not_show(
         gzip in any::<bool>(),
         edits in prop::collection::vec((0_usize..5 << 20, 0_usize..3000, 0_usize..3000), 0..4),
+        unit in prop::sample::select(vec![1, BLOCK]),
         threads in prop::sample::select(vec![1_usize, 2, 8]),
         rotten in prop::option::of(0_usize..1 << 20),
         cut_index in any::<bool>(),
@@ -218,6 +221,8 @@ proptest! {
         let before = stretch(6, 5 << 20);
         let mut after = before.clone();
         for (seed, (place, removed, added)) in edits.into_iter().enumerate() {
+            let whole = |length: usize| length / unit * unit;
+            let (place, removed, added) = (whole(place), whole(removed), whole(added));
             let place = place.min(after.len());
             let end = (place + removed).min(after.len());
             after.splice(place..end, stretch(seed as u32 + 100, added));
@@ -328,6 +333,7 @@ fn a_full_disk_is_reported_with_its_path() {
 fn levels_are_checked() {
     assert_eq!(Compression::parse("gzip", None), Some(Compression::Gzip(4)));
     assert_eq!(Compression::parse("gzip", Some(10)), None);
+    assert_eq!(Compression::parse("zstd", None), Some(Compression::Zstd(2)));
     assert_eq!(Compression::parse("zstd", Some(0)), None);
     assert_eq!(Compression::parse("none", None), Some(Compression::None));
     assert_eq!(Compression::parse("xz", None), None);

@@ -12,6 +12,7 @@ use super::Request;
 use crate::chmod::ModeChange;
 use crate::entry::{Entry, Kind};
 use crate::error::Result;
+use crate::first_names::FirstNames;
 use crate::inventory::At;
 use crate::pack::settle_time;
 use crate::pipeline::{self, Entries};
@@ -53,8 +54,7 @@ pub struct Plan<'a> {
     pub(super) given: Vec<Entry>,
     /// Where what is in a folder of an archive goes, where that is not the folder's own path.
     pub(super) moved: HashMap<(u32, At), Vec<u8>>,
-    /// Further names of files: index, and that of the first name; by index.
-    pub(super) links: Vec<(u32, u32)>,
+    pub(super) links: FirstNames,
 }
 
 impl Plan<'_> {
@@ -103,16 +103,10 @@ impl Plan<'_> {
         for (index, item) in self.items.iter().enumerate() {
             let source = self.sources.get(item.source as usize);
             if let Some(file) = source.and_then(|source| source.hard_link(item.at)) {
-                linked.push((item.source, file, index as u32));
+                linked.push(((item.source, file), index as u32));
             }
         }
-        linked.sort_unstable();
-        for names in linked.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-            let (_, _, first) = names[0];
-            let others = names[1..].iter().map(|&(_, _, index)| (index, first));
-            self.links.extend(others);
-        }
-        self.links.sort_unstable();
+        self.links = FirstNames::find(linked);
     }
 
     /// The indices of all that is no regular file: folders, links, devices.
@@ -126,7 +120,7 @@ impl Plan<'_> {
 
     /// The indices of further names of files.
     pub fn links(&self) -> impl Iterator<Item = usize> + '_ {
-        self.links.iter().map(|&(index, _)| index as usize)
+        self.links.further()
     }
 
     /// Paths of the files that have further names in the layer.
@@ -145,17 +139,8 @@ impl Plan<'_> {
     /// name of a file.
     pub fn origin(&self, index: usize) -> Option<(usize, At)> {
         let item = self.items[index];
-        let is_own = item.source != GIVEN && self.first_name(index).is_none();
+        let is_own = item.source != GIVEN && self.links.of(index).is_none();
         is_own.then_some((item.source as usize, item.at))
-    }
-
-    fn first_name(&self, index: usize) -> Option<usize> {
-        if self.links.is_empty() {
-            return None;
-        }
-        let index = index as u32;
-        let found = self.links.binary_search_by_key(&index, |&(index, _)| index);
-        found.ok().map(|place| self.links[place].1 as usize)
     }
 
     /// Is there an object of this path?
@@ -206,37 +191,21 @@ impl Plan<'_> {
     /// Makes of an object what the image will have of it, but for its path.
     fn describe(&self, item: Item, entry: &mut Entry) {
         let source = self.sources[item.source as usize];
-        let (inventory, at) = (source.inventory(), item.at);
-        let look = inventory.look(at);
-        let (major, minor) = look.device;
-        entry.kind = match look.file_type() {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink(inventory.target(at).to_vec()),
-            FileType::CharacterDevice => Kind::CharDevice { major, minor },
-            FileType::BlockDevice => Kind::BlockDevice { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            _ => Kind::File,
-        };
-        let kept = if self.request.keep_owner {
-            (look.uid, look.gid)
-        } else {
-            (0, 0)
-        };
-        (entry.uid, entry.gid) = self.request.owner.unwrap_or(kept);
+        let at = item.at;
+        source.inventory().describe(at, entry);
+        let look = source.look(at);
+        if let Some(owner) = self.request.owner {
+            (entry.uid, entry.gid) = owner;
+        } else if !self.request.keep_owner {
+            (entry.uid, entry.gid) = (0, 0);
+        }
         let is_folder = entry.kind == Kind::Directory;
         entry.mode = match (&self.mode, &entry.kind) {
             (_, Kind::Symlink(_)) => 0o777,
             (Some(change), _) if !source.unpacked() => change.apply(look.mode, is_folder),
             _ => look.mode & 0o7777,
         };
-        entry.size = match entry.kind {
-            Kind::File => inventory.stamp(at).size,
-            _ => 0,
-        };
-        entry.mtime = inventory.seconds(at);
         settle_time(entry, self.request.clamp_mtime);
-        entry.xattrs.clear();
-        entry.xattrs.extend_from_slice(inventory.xattrs(at));
         if is_folder && source.unpacked() && source.implied(&source.path(at)) {
             (entry.uid, entry.gid) = (0, 0);
         }
@@ -308,7 +277,7 @@ impl Entries for Maker<'_> {
             return &self.entry;
         }
         self.set_path(item);
-        let Some(first) = self.plan.first_name(index) else {
+        let Some(first) = self.plan.links.of(index) else {
             self.plan.describe(item, &mut self.entry);
             return &self.entry;
         };
@@ -316,9 +285,7 @@ impl Entries for Maker<'_> {
         self.plan.describe(first, &mut self.entry);
         let mut target = Vec::new();
         self.plan.append_path(first, &mut target);
-        self.entry.kind = Kind::Hardlink(target);
-        self.entry.size = 0;
-        self.entry.xattrs.clear();
+        self.entry.become_link(target);
         &self.entry
     }
 }

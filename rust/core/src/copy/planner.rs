@@ -12,6 +12,7 @@ use super::Request;
 use crate::chmod::ModeChange;
 use crate::entry::Entry;
 use crate::error::Result;
+use crate::first_names::FirstNames;
 use crate::pack::{is_whiteout_name, settle_time};
 use crate::place::{refuse, Place};
 use crate::select::Selection;
@@ -44,7 +45,7 @@ impl<'a> Planner<'a> {
                 items: Vec::new(),
                 given: Vec::new(),
                 moved: HashMap::new(),
-                links: Vec::new(),
+                links: FirstNames::default(),
             },
         }
     }

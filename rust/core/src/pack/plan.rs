@@ -1,9 +1,8 @@
 //! [`Plan`]: the entries of a layer directory in the tar's order, each made when its turn comes.
 
-use rustix::fs::FileType;
-
 use super::settle_time;
 use crate::entry::{Entry, Kind, WHITEOUT_OPAQUE, WHITEOUT_PREFIX};
+use crate::first_names::FirstNames;
 use crate::inventory::{self, At, Inventory};
 use crate::pipeline::{self, Entries};
 
@@ -11,8 +10,7 @@ use crate::pipeline::{self, Entries};
 pub struct Plan {
     inventory: Inventory,
     items: Vec<Item>,
-    /// Further names of files: index, and that of the first name; by index.
-    links: Vec<(u32, u32)>,
+    links: FirstNames,
     clamp_mtime: Option<i64>,
 }
 
@@ -47,7 +45,8 @@ impl Plan {
                 What::Object
             };
             if inventory.has(at, inventory::LINKED) && !is_whiteout {
-                linked.push((inventory.stamp(at).ino, items.len() as u32));
+                let file = (inventory.look(at).dev, inventory.stamp(at).ino);
+                linked.push((file, items.len() as u32));
             }
             items.push(Item { at, what });
             if inventory.is_opaque(at) {
@@ -55,38 +54,13 @@ impl Plan {
                 items.push(Item { at, what });
             }
         }
-        let links = links(&inventory, &items, linked);
         Self {
             inventory,
             items,
-            links,
+            links: FirstNames::find(linked),
             clamp_mtime,
         }
     }
-
-    fn first_name(&self, index: usize) -> Option<usize> {
-        if self.links.is_empty() {
-            return None;
-        }
-        let index = index as u32;
-        let found = self.links.binary_search_by_key(&index, |&(index, _)| index);
-        found.ok().map(|place| self.links[place].1 as usize)
-    }
-}
-
-/// The further names among `linked`, inodes and indices of what has several names.
-fn links(inventory: &Inventory, items: &[Item], mut linked: Vec<(u64, u32)>) -> Vec<(u32, u32)> {
-    let dev = |index: u32| inventory.look(items[index as usize].at).dev;
-    linked.sort_unstable();
-    let mut links = Vec::new();
-    for names in linked.chunk_by(|a, b| a.0 == b.0) {
-        for (place, &(_, index)) in names.iter().enumerate().skip(1) {
-            let first = names[..place].iter().find(|one| dev(one.1) == dev(index));
-            links.extend(first.map(|&(_, first)| (index, first)));
-        }
-    }
-    links.sort_unstable();
-    links
 }
 
 impl pipeline::Plan for Plan {
@@ -96,7 +70,7 @@ impl pipeline::Plan for Plan {
 
     fn size(&self, index: usize) -> u64 {
         let Item { at, what } = self.items[index];
-        if what != What::Object || self.first_name(index).is_some() {
+        if what != What::Object || self.links.of(index).is_some() {
             return 0;
         }
         self.inventory.stamp(at).size
@@ -144,27 +118,6 @@ impl Maker<'_> {
             path.extend_from_slice(WHITEOUT_OPAQUE);
         }
     }
-
-    /// Makes of an object what the layer has of it, but for its path.
-    fn describe(&mut self, at: At) {
-        let (inventory, entry) = (&self.plan.inventory, &mut self.entry);
-        let look = inventory.look(at);
-        let (major, minor) = look.device;
-        entry.kind = match look.file_type() {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink(inventory.target(at).to_vec()),
-            FileType::CharacterDevice => Kind::CharDevice { major, minor },
-            FileType::BlockDevice => Kind::BlockDevice { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            _ => Kind::File,
-        };
-        (entry.mode, entry.uid, entry.gid) = (look.mode & 0o7777, look.uid, look.gid);
-        entry.size = inventory.stamp(at).size;
-        entry.mtime = inventory.seconds(at);
-        entry.xattrs.clear();
-        entry.xattrs.extend_from_slice(inventory.xattrs(at));
-        settle_time(entry, self.plan.clamp_mtime);
-    }
 }
 
 impl Entries for Maker<'_> {
@@ -175,14 +128,13 @@ impl Entries for Maker<'_> {
             self.entry = whiteout(std::mem::take(&mut self.entry.path));
             return &self.entry;
         }
-        self.describe(item.at);
-        if let Some(first) = self.plan.first_name(index) {
+        self.plan.inventory.describe(item.at, &mut self.entry);
+        settle_time(&mut self.entry, self.plan.clamp_mtime);
+        if let Some(first) = self.plan.links.of(index) {
             let mut target = Vec::new();
             let first = self.plan.items[first].at;
             self.plan.inventory.append_path(first, &mut target);
-            self.entry.kind = Kind::Hardlink(target);
-            self.entry.size = 0;
-            self.entry.xattrs.clear();
+            self.entry.become_link(target);
         }
         &self.entry
     }
