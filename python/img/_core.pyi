@@ -610,10 +610,15 @@ def mount_memory(target: str) -> None:
 def unmount(target: str) -> None:
     """Detaches a mount and all below it. Not being a mount is no error."""
 
-def wait_for_lock(file: int, *, shared: bool = False) -> None:
+def wait_for_lock(file: int, *, shared: bool = False, at_most_seconds: float | None = None) -> bool:
     """Waits until this open file has its lock (flock(2)), for itself or with other sharers.
 
     `stop_everything` ends the wait. The lock goes when the descriptor is closed, or with the process.
+
+    Args:
+        at_most_seconds: When to give up; None for never.
+    Returns:
+        Whether it has the lock.
     """
 
 @final

@@ -327,22 +327,14 @@ class SandboxExecutor:
     It belongs to one build: once `kill_all` was called, whatever it starts is ended at once.
     """
 
-    def __init__(
-        self, scratch: str | os.PathLike[str] | None = None, *, emulate_owners: bool = False
-    ) -> None:
+    def __init__(self, scratch: str | os.PathLike[str], *, emulate_owners: bool = False) -> None:
         """Makes an executor.
 
         Args:
             scratch: Existing folder for small files that containers see (`/etc/hosts`), which the
-                caller removes after the build; two executors never share one. None makes a
-                temporary one, gone with the executor.
+                caller removes after the build; two executors never share one.
             emulate_owners: True where the namespace's kind is `single`.
         """
-        if scratch is None:
-            import tempfile  # a build names a folder of its own
-
-            self._temporary = tempfile.TemporaryDirectory(prefix="img-run-")
-            scratch = self._temporary.name
         self._scratch = os.path.abspath(scratch)
         self._emulate_owners = emulate_owners
         self._lock = threading.Lock()
@@ -369,11 +361,6 @@ class SandboxExecutor:
         finally:
             with self._lock:
                 self._running.discard(container)
-
-    def run(self, spec: RunSpec, *, output: int) -> int:
-        """Runs one container to its end; gives its exit code (`Running.wait`)."""
-        with self.start(spec, output=output) as container:
-            return container.wait()
 
     def kill_all(self) -> None:
         """See `Executor.kill_all`."""

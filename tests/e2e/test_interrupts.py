@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from tests.conftest import Context
 from tests.support import hosts
 from tests.support.command import Img
+from tests.support.rooms import in_little_room
 
 DEADLINE = 60
 
@@ -154,32 +154,18 @@ def test_prune_beside_a_build_takes_nothing_that_the_build_needs(
 def test_a_full_disk_is_said_and_the_store_is_sound_when_there_is_room_again(
     img: Img, make_context: Context, busybox_image: str, tmp_path: Path
 ) -> None:
-    """The store on a small tmpfs, in a namespace of its own: no privilege is needed to have one."""
     state = tmp_path / "small"
     state.mkdir()
     too_much = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN head -c 90000000 /dev/zero > /z\n"})
     too_many = make_context({"Dockerfile": "FROM scratch\nCOPY z /z\n", "z": os.urandom(60_000_000)})
     fits = make_context({"Dockerfile": f"FROM {busybox_image}\nRUN echo fits > /f\n"})
     script = f"""
-        set -u
-        mount -t tmpfs -o size=40m,mode=755 tmpfs {state}
-        img() {{ {sys.executable} -m img --state {state} "$@"; }}
         img build -t a {too_much}; echo "first: $?"
         img build -t b {too_many}; echo "second: $?"
         img build -t c {fits}; echo "third: $?"
         img images; echo "fourth: $?"
     """
-    done = subprocess.run(
-        [*hosts.inside("unshare", "--mount", "sh", "-c", script)],
-        env=img.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    text = done.stdout
+    text = in_little_room(img, state, script)
     assert "first: 1" in text or "first: 5" in text, text
     assert "second: 5" in text, text
     assert "no space left" in text.lower(), text

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
-from tests.support import hosts
 from tests.support.command import Img
 from tests.support.layout import write_layout
 from tests.support.registry import Registry
+from tests.support.rooms import in_little_room
 
 
 def _bomb() -> bytes:
@@ -32,26 +30,13 @@ def test_a_layer_that_unpacks_to_more_than_the_disk_holds_is_refused_and_leaves_
     write_layout(layout, [_bomb()], {})
     bomb = registry.push_layout(layout, "bomb")
     script = f"""
-        set -u
-        mount -t tmpfs -o size=40m,mode=755 tmpfs {state}
-        img() {{ {sys.executable} -m img --state {state} "$@"; }}
         img pull {bomb}; echo "bomb: $?"
         folders=$(find {state}/layers {state}/work -mindepth 1 | wc -l)
         echo "left: $folders $(ls {state}/oci/blobs/sha256 | grep -c partial)"
         img pull {busybox_image}; echo "next: $?"
         img images
     """
-    done = subprocess.run(
-        [*hosts.inside("unshare", "--mount", "sh", "-c", script)],
-        env=img.environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    text = done.stdout
+    text = in_little_room(img, state, script)
     assert "bomb: 5" in text and "no space left" in text.lower(), text
     assert "next: 0" in text, text
     assert "Traceback" not in text

@@ -50,7 +50,8 @@ def spec(*args, **fields):
     return RunSpec(root=fields.pop("root", root), args=args, **fields)
 def run(*args, **fields):
     with tempfile.TemporaryFile() as output:
-        code = executor.run(spec(*args, **fields), output=output.fileno())
+        with executor.start(spec(*args, **fields), output=output.fileno()) as container:
+            code = container.wait()
         output.seek(0)
         return code, output.read().decode()
 def sh(text, **fields):

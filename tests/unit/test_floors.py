@@ -10,7 +10,10 @@ import img
 HOME = Path(img.__file__).parent
 PURE = (
     *("errors.py", "progress.py", "client.py", "oci/*.py", "dockerfile/*.py", "registry/*.py", "cli/**/*.py"),
-    *(f"builder/{name}.py" for name in ("plan", "configure", "scope", "graph", "key", "users", "assemble")),
+    *(
+        f"builder/{name}.py"
+        for name in ("plan/__init__", "configure", "draft", "scope", "graph", "key", "users", "assemble")
+    ),
 )
 
 

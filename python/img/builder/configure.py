@@ -1,6 +1,6 @@
-"""`configure`: what an instruction does to the image config alone. Pure.
+"""`configure`: what an instruction does to the image config alone. Pure, but for the draft that it changes.
 
-Called by `plan` for every instruction that touches no file.
+Called by `plan` for every instruction that touches no file and no variable.
 Source: Dockerfile reference, one section for each instruction; OCI image-spec v1.1, config.md.
 """
 
@@ -8,22 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from img.builder.draft import ConfigDraft
 from img.dockerfile import instructions as ins
 from img.dockerfile.faults import fault
 from img.dockerfile.near import did_you_mean
 from img.dockerfile.ports import PROTOCOLS, exposed_ports
 from img.dockerfile.signals import NAMES, is_signal
 from img.errors import DockerfileError
-from img.oci import ImageConfig
-from img.values import replace
 
 Expand = Callable[[str], str]
 
 
 def configure(
-    config: ImageConfig, instruction: ins.Instruction, expand: Expand, *, command_set: bool
-) -> ImageConfig:
-    """Gives the config after an instruction.
+    config: ConfigDraft, instruction: ins.Instruction, expand: Expand, *, command_set: bool
+) -> None:
+    """Carries out an instruction on the config. After an error it is of no use any more.
 
     Args:
         expand: Expands one word with the stage's variables.
@@ -31,23 +30,12 @@ def configure(
     """
     handler = _HANDLERS[type(instruction)]
     if isinstance(instruction, ins.Entrypoint) and not command_set:
-        config = config.with_run(Cmd=None)
-    return handler(config, instruction, expand)
+        config.set(Cmd=None)
+    handler(config, instruction, expand)
 
 
-def _env(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
-    assert isinstance(instruction, ins.Env)
-    # All values are expanded with the environment as it was before the instruction.
-    env = {**config.env, **_pairs(instruction, expand)}
-    return config.with_run(Env=[f"{name}={value}" for name, value in env.items()])
-
-
-def _label(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
-    assert isinstance(instruction, ins.Label)
-    return config.with_run(Labels={**config.labels, **_pairs(instruction, expand)})
-
-
-def _pairs(instruction: ins.Env | ins.Label, expand: Expand) -> dict[str, str]:
+def pairs_of(instruction: ins.Env | ins.Label, expand: Expand) -> dict[str, str]:
+    """What an ENV or a LABEL sets: all of it expanded with the variables as they were before."""
     values = {}
     for name, value in instruction.pairs:
         expanded = expand(name)
@@ -58,17 +46,22 @@ def _pairs(instruction: ins.Env | ins.Label, expand: Expand) -> dict[str, str]:
     return values
 
 
-def _expose(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _label(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
+    assert isinstance(instruction, ins.Label)
+    config.add("Labels", pairs_of(instruction, expand))
+
+
+def _expose(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Expose)
     # A variable may hold several ports: it is parted where `expand` alone would leave one word.
-    ports = dict(config.run.get("ExposedPorts") or {})
+    ports: dict[str, None] = {}
     for word in instruction.ports:
         for port in expand(word).split():
             try:
-                ports.update({name: {} for name in exposed_ports(port)})
+                ports.update(dict.fromkeys(exposed_ports(port)))
             except ValueError as error:
                 raise _no_port(instruction, word, port, str(error)) from error
-    return config.with_run(ExposedPorts={name: {} for name in sorted(ports)})
+    config.add("ExposedPorts", ports)
 
 
 def _no_port(instruction: ins.Expose, word: str, port: str, reason: str) -> DockerfileError:
@@ -78,45 +71,45 @@ def _no_port(instruction: ins.Expose, word: str, port: str, reason: str) -> Dock
     return fault(instruction.span, f"{port!r} is no port: {reason}", at=word, hint=hint)
 
 
-def _volume(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _volume(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Volume)
-    volumes = dict(config.run.get("Volumes") or {})
+    volumes: dict[str, None] = {}
     for word in instruction.paths:
         path = expand(word).strip()
         if not path:
             raise fault(instruction.span, "VOLUME names an empty path", at=word)
-        volumes[path] = {}
-    return config.with_run(Volumes={name: {} for name in sorted(volumes)})
+        volumes[path] = None
+    config.add("Volumes", volumes)
 
 
-def _user(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _user(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.User)
-    return config.with_run(User=expand(instruction.user))
+    config.set(User=expand(instruction.user))
 
 
-def _cmd(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _cmd(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Cmd)
-    return config.with_run(Cmd=_words(config, instruction) or None)
+    config.set(Cmd=_words(config, instruction) or None)
 
 
-def _entrypoint(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _entrypoint(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Entrypoint)
-    return config.with_run(Entrypoint=_words(config, instruction) or None)
+    config.set(Entrypoint=_words(config, instruction) or None)
 
 
-def _words(config: ImageConfig, instruction: ins.Cmd | ins.Entrypoint) -> list[str]:
+def _words(config: ConfigDraft, instruction: ins.Cmd | ins.Entrypoint) -> list[str]:
     """Exec form as it is; shell form behind the stage's shell."""
     if instruction.exec_form:
         return list(instruction.words)
-    return [*(config.words("Shell") or ("/bin/sh", "-c")), *instruction.words]
+    return [*(config.shell or ("/bin/sh", "-c")), *instruction.words]
 
 
-def _shell(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _shell(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Shell)
-    return config.with_run(Shell=list(instruction.words))
+    config.set(Shell=list(instruction.words))
 
 
-def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _stop_signal(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.StopSignal)
     signal = expand(instruction.signal)
     if not is_signal(signal):
@@ -124,10 +117,10 @@ def _stop_signal(config: ImageConfig, instruction: ins.Instruction, expand: Expa
         hint = did_you_mean(name, NAMES) if signal and not signal.isdecimal() else ""
         hint = hint or "a number from 1, or a name: SIGTERM, HUP, RTMIN+3"
         raise fault(instruction.span, f"there is no signal {signal!r}", at=instruction.signal, hint=hint)
-    return config.with_run(StopSignal=signal)
+    config.set(StopSignal=signal)
 
 
-def _healthcheck(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _healthcheck(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Healthcheck)
     check: dict[str, object] = {"Test": list(instruction.test)}
     for field, value in (
@@ -139,21 +132,20 @@ def _healthcheck(config: ImageConfig, instruction: ins.Instruction, expand: Expa
     ):
         if value:
             check[field] = value
-    return config.with_run(Healthcheck=check)
+    config.set(Healthcheck=check)
 
 
-def _onbuild(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _onbuild(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Onbuild)
-    return config.with_run(OnBuild=[*(config.words("OnBuild") or ()), instruction.trigger])
+    config.add_trigger(instruction.trigger)
 
 
-def _maintainer(config: ImageConfig, instruction: ins.Instruction, expand: Expand) -> ImageConfig:
+def _maintainer(config: ConfigDraft, instruction: ins.Instruction, expand: Expand) -> None:
     assert isinstance(instruction, ins.Maintainer)
-    return replace(config, author=instruction.name)
+    config.set_author(instruction.name)
 
 
-_HANDLERS: dict[type[ins.Instruction], Callable[[ImageConfig, ins.Instruction, Expand], ImageConfig]] = {
-    ins.Env: _env,
+_HANDLERS: dict[type[ins.Instruction], Callable[[ConfigDraft, ins.Instruction, Expand], None]] = {
     ins.Label: _label,
     ins.Expose: _expose,
     ins.Volume: _volume,

@@ -148,7 +148,7 @@ class _Outlining:
                 self._arg(scope, instruction)
             elif isinstance(instruction, ins.Env):
                 env = {name: self._value(value, scope) for name, value in instruction.pairs}
-                scope.set_env({**scope.env, **env}, env)
+                scope.set_env(env)
             elif isinstance(instruction, ins.Run):
                 self._run(stage, scope, instruction)
             elif isinstance(instruction, ins.Copy) and instruction.from_:

@@ -8,7 +8,7 @@ Source: Dockerfile reference, "ARG", "Scope" and "Using ARG variables"; "Automat
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from img.oci import Platform
 from img.oci.config import DEFAULT_PATH
@@ -70,10 +70,10 @@ class Scope:
         """What expansion sees, as it is at any time: of ENV and ARG, the one declared last."""
         return ChainMap(self.late, self.env, self.args)
 
-    def set_env(self, env: Mapping[str, str], names: Iterable[str]) -> None:
-        """Takes the environment over that the config has after an ENV of these names."""
-        self.env = dict(env)
-        for name in names:
+    def set_env(self, added: Mapping[str, str]) -> None:
+        """Carries out an ENV."""
+        self.env.update(added)
+        for name in added:
             self.late.pop(name, None)
 
     def declare(self, name: str, default: Callable[[], str] | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
@@ -242,19 +242,21 @@ def build_command(**flags: Any) -> None:
         call = read_call(
             flags["call"], check=flags["check"], as_json=flags["as_json"], graph=flags["print_graph"] or ""
         )
-    with _spool_folder(flags) as folder:
-        request = _request(flags, folder)
+    with ExitStack() as held:
+        request = _request(flags, held.enter_context(_spool_folder(flags)))
         options = find_globals()
         settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
         mode = "quiet" if flags["quiet"] else flags["progress"]
         if call is None:
             check_files(flags)
-        with renderer(mode, debug=options.debug) as progress, Engine(settings, progress) as engine:
+        with renderer(mode, debug=options.debug) as progress:
+            engine = held.enter_context(Engine(settings, progress))
             if call is not None:
                 raise click.exceptions.Exit(answer(call, engine, request))
             result = engine.build(request)
             write_files(result, flags, engine.store)
-    show(result, {**flags, "tags": request.tags}, mode)
+        # The engine removes what the build left over when it closes, for which nobody shall have to wait.
+        show(result, {**flags, "tags": request.tags}, mode)
 
 
 def _spool_folder(flags: dict[str, Any]) -> AbstractContextManager[str]:

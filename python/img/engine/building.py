@@ -141,6 +141,8 @@ class Build:
                 except (ImgError, OSError) as error:  # the build's own error is the one to be raised
                     self._progress(Note(level="warning", text=f"the cache mounts go nowhere: {error}"))
                 raise
+            # A context that came as an archive may be as large as a layer: it goes when the image is done.
+            self._store.lease().take(work.path)
         self._offer_mounts(graph)
         images = solved.images
         if self._shared is not None:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
-from hashlib import sha256
 from typing import Literal
 from urllib.parse import urlsplit
 
 from img import regex
 from img.errors import InvalidReference, LockError
 from img.oci import Reference, is_digest
+from img.oci.hashing import sha256
 from img.remote import shown
 from img.values import dataclass, field, replace
 

@@ -7,7 +7,6 @@ Source: OCI image-spec v1.1, image-layout.md; Docker image specification v1.2, "
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -32,6 +31,7 @@ from img.oci.descriptor import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
+from img.oci.hashing import digest_of
 from img.oci.manifest import dump
 from img.store import Store, index_of, main_of
 from img.values import dataclass, replace
@@ -257,9 +257,9 @@ def _docker_layer(store: Store, path: Path) -> Descriptor:
     media_type = DOCKER_LAYER_GZIP if magic.startswith(b"\x1f\x8b") else DOCKER_LAYER
     if magic == b"\x28\xb5\x2f\xfd":  # zstd, for which docker's schema 2 has no type
         media_type = OCI_LAYER_ZSTD
-    digest, size = _digest_of(path)
+    digest = digest_of(path)
     _publish(store, path, digest)
-    return Descriptor(media_type=media_type, digest=digest, size=size)
+    return Descriptor(media_type=media_type, digest=digest, size=path.stat().st_size)
 
 
 def _image(manifest: Manifest, config_raw: bytes) -> Image:
@@ -293,7 +293,7 @@ def _take(store: Store, root: Path, descriptor: Descriptor) -> bytes:
 def _take_file(store: Store, path: Path, layer: Descriptor) -> None:
     """Takes a layer in, once its bytes are known to be right."""
     _check_size(path, layer)
-    digest, _ = _digest_of(path)
+    digest = digest_of(path)
     if digest != layer.digest:
         raise DigestMismatch("blob", layer.digest, digest)
     _publish(store, path, digest)
@@ -313,12 +313,3 @@ def _publish(store: Store, path: Path, digest: str) -> None:
             os.link(path, store.blobs.path(digest))  # an archive may name one file twice
         except FileExistsError:
             pass
-
-
-def _digest_of(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-            size += len(piece)
-    return f"sha256:{digest.hexdigest()}", size

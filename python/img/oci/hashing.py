@@ -1,12 +1,13 @@
-"""`sha256`: for the short texts that cache keys and names are made of.
+"""`sha256`: for the short texts that cache keys and names are made of. `digest_of`: for files that are here.
 
-`hashlib` would bring OpenSSL along, whose start takes longer than all that a cached build has to hash. What
-is large is hashed in Rust.
+`hashlib` would bring OpenSSL along, whose start takes longer than all that a cached build has to hash; only
+`digest_of` takes it. What is large and passes by is hashed in Rust.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,4 +23,21 @@ else:
         except ImportError:  # an interpreter without hashes of its own
             from hashlib import sha256
 
-__all__ = ["sha256"]
+__all__ = ["digest_of", "sha256"]
+
+_PIECE_BYTES = 1 << 20
+
+
+def digest_of(path: Path) -> str:
+    """Gives the digest of a whole file, `sha256:<64 hex>`, in a memory that does not grow with it.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    import hashlib
+
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_PIECE_BYTES):
+            found.update(piece)
+    return f"sha256:{found.hexdigest()}"

@@ -9,7 +9,6 @@ Source: RFC 9110, sections 13 and 14.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import random
@@ -21,6 +20,7 @@ from typing import IO, Any
 
 from img import regex
 from img.errors import DiskFull, FetchError
+from img.oci.hashing import digest_of
 from img.progress import Progress, Transfer, silent
 from img.remote.giturl import shown
 from img.remote.kept import KeptFile, WebFile, handed_out, read_kept
@@ -142,7 +142,7 @@ class _Transfer:
                 self._pour(answer, "wb", 0)
             else:
                 raise _refused(answer, self._url)
-        digest = _digest_of(self._path)
+        digest = digest_of(self._path)
         self._web.moved(self._url, self.size, self.size)
         return KeptFile(digest=digest, size=self.size, etag=self._so_far.etag, modified=self._so_far.modified)
 
@@ -216,11 +216,3 @@ def _seconds(modified: str) -> float:
         return max(0.0, parsedate_to_datetime(modified).timestamp())
     except (TypeError, ValueError, OverflowError):
         return 0.0
-
-
-def _digest_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(PIECE_BYTES):
-            digest.update(piece)
-    return f"sha256:{digest.hexdigest()}"

@@ -10,7 +10,6 @@ whoever holds blobs waits for blobs of higher digests alone: nobody waits in a c
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,8 +17,8 @@ from pathlib import Path
 from img import _core
 from img.store.work import same_file, try_lock
 
-_TRY_SECONDS = 0.05
-"""A thread that waits in flock(2) could not be told that nobody needs what it waits for."""
+_CHECK_SECONDS = 0.05
+"""How often whoever waits is asked whether the wait is still wanted."""
 
 
 class Claim:
@@ -57,12 +56,15 @@ class Claims:
         """Uses `root`, which exists."""
         self.root = root
 
-    def hold(self, key: str, *, waiting: Callable[[], None]) -> Claim:
+    def hold(
+        self, key: str, *, waiting: Callable[[], None], check: Callable[[], object] = lambda: None
+    ) -> Claim:
         """Claims a key.
 
         Args:
             key: Hexadecimal.
             waiting: Called once where another has it, whose end is then waited for.
+            check: Called now and then meanwhile; raises where nobody waits any more.
         Raises:
             KeyboardInterrupt: `_core.stop_everything` ended the wait.
         """
@@ -75,7 +77,8 @@ class Claims:
                     if not waited:
                         waiting()
                     waited = True
-                    _core.wait_for_lock(lock)
+                    while not _core.wait_for_lock(lock, at_most_seconds=_CHECK_SECONDS):
+                        check()
                 if same_file(path, lock):
                     return Claim(path, lock, waited=waited)
             except BaseException:
@@ -92,28 +95,20 @@ class Claims:
         Args:
             keys: Hexadecimal digests.
             waiting: Called once where one has to be waited for.
-            check: Called now and then meanwhile; raises where nobody waits any more.
+            check: As for `hold`.
         """
         waited = False
+
+        def wait() -> None:
+            nonlocal waited
+            if not waited:
+                waiting()
+            waited = True
+
         with ExitStack() as held:
             for key in sorted(set(keys)):
-                while (claim := self._try(key)) is None:
-                    if not waited:
-                        waiting()
-                    waited = True
-                    check()
-                    time.sleep(_TRY_SECONDS)
-                held.enter_context(claim)
+                held.enter_context(self.hold(key, waiting=wait, check=check))
             yield waited
-
-    def _try(self, key: str) -> Claim | None:
-        """Claims a key, unless another has it."""
-        path = self.root / key
-        lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        if try_lock(lock) and same_file(path, lock):
-            return Claim(path, lock, waited=False)
-        os.close(lock)
-        return None
 
     def sweep(self) -> None:
         """Removes the files that killed processes left."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from img import _core
 from img.errors import DiskFull, ImgError
+from img.oci.hashing import digest_of
 from img.progress import Note, Progress
 from img.store.database import Database
 
@@ -42,7 +43,6 @@ SELECT max(at) FROM (
     UNION ALL SELECT max(started + seconds) FROM builds
 )
 """
-_CHUNK = 1 << 20
 
 
 class Doubts:
@@ -126,7 +126,7 @@ class Doubts:
         if digest not in self._names:
             return
         with self._looking(digest) as open_question:
-            if open_question and _digest_of(path) not in (digest, ""):
+            if open_question and not _is_whole(path, digest):
                 path.unlink(missing_ok=True)
                 with self._database.transaction():
                     self._forget_images(digest)
@@ -219,18 +219,12 @@ def _layer_name(diff_id: str, parents: str) -> str:
     return f"layer {diff_id} {parents}"
 
 
-def _digest_of(path: Path) -> str:
-    """The digest of a file; empty where there is none."""
-    import hashlib  # brings OpenSSL along, and is hardly ever needed here
-
-    found = hashlib.sha256()
+def _is_whole(path: Path, digest: str) -> bool:
+    """Tells whether a blob is what its name says; one that is not there says nothing wrong."""
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
+        return digest_of(path) == digest
     except FileNotFoundError:
-        return ""
-    return f"sha256:{found.hexdigest()}"
+        return True
 
 
 def _is_sound(record: LayerRecord, pulled: bool) -> bool:

@@ -4,7 +4,7 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use img_core::{idmap, lock, mounts, sandbox, seccomp};
 use pyo3::exceptions::PyValueError;
@@ -66,20 +66,33 @@ fn mount_memory(py: Python<'_>, target: PathBuf) -> PyResult<()> {
 
 /// Waits for a file lock that another holds; a signal's handler that raises ends the wait.
 #[pyfunction]
-#[pyo3(signature = (file, *, shared=false))]
-fn wait_for_lock(py: Python<'_>, file: i32, shared: bool) -> PyResult<()> {
+#[pyo3(signature = (file, *, shared=false, at_most_seconds=None))]
+fn wait_for_lock(
+    py: Python<'_>,
+    file: i32,
+    shared: bool,
+    at_most_seconds: Option<f64>,
+) -> PyResult<bool> {
     if file < 0 {
         return Err(PyValueError::new_err("file is not a file descriptor"));
     }
+    let end = match at_most_seconds.map(Duration::try_from_secs_f64) {
+        None => None,
+        Some(Ok(length)) => Instant::now().checked_add(length),
+        Some(Err(error)) => return Err(PyValueError::new_err(error.to_string())),
+    };
     // SAFETY: the caller's descriptor, which it keeps open for the length of this call; a closed one
     // is answered with EBADF.
     let file = unsafe { BorrowedFd::borrow_raw(file) };
     loop {
         // A wait inside the kernel could not be ended from another thread, so it is asked again.
         if py.detach(|| lock::attempt(file, shared))? {
-            return Ok(());
+            return Ok(true);
         }
         signals(py)?;
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Ok(false);
+        }
         py.detach(|| std::thread::sleep(lock::PAUSE));
     }
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+from img import _core
 from img.store import Store
 
 from tests.unit.store.conftest import Start, hear, say, succeed
@@ -79,3 +81,59 @@ def test_many_threads_hold_it_one_after_the_other(store: Store) -> None:
         thread.join()
     assert most == 1
     assert list(store.claims.root.iterdir()) == []
+
+
+TOGETHER = (
+    "store = Store(root)\n"
+    "with store.claims.together(['cd', 'ab', 'ab'], waiting=lambda: print('waiting', flush=True),\n"
+    "                           check=lambda: None) as waited:\n"
+    "    print('held', waited, flush=True); sys.stdin.readline()\n"
+    "print('over', flush=True)\n"
+)
+
+
+def test_several_are_waited_for_and_said_once(store: Store, start: Start) -> None:
+    first = start(TOGETHER)
+    assert hear(first) == "held False"
+    second = start(TOGETHER)
+    assert hear(second) == "waiting"
+    say(first)
+    assert hear(first) == "over"
+    assert hear(second) == "held True"
+    say(second)
+    assert succeed(second) == "over\n"
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_who_waits_no_more_has_nothing_and_what_it_had_is_free(store: Store) -> None:
+    class Over(Exception):
+        pass
+
+    def over() -> None:
+        raise Over
+
+    with store.claims.hold("cd", waiting=_never):
+        said: list[str] = []
+        with (
+            pytest.raises(Over),
+            store.claims.together(["ab", "cd"], waiting=lambda: said.append("waiting"), check=over),
+        ):
+            pytest.fail("another holds one of them")
+        assert said == ["waiting"]
+        with store.claims.hold("ab", waiting=_never):
+            pass
+    assert list(store.claims.root.iterdir()) == []
+
+
+def test_an_interrupt_ends_the_wait_for_several(store: Store) -> None:
+    with store.claims.hold("ab", waiting=_never):
+        try:
+            with (
+                pytest.raises(KeyboardInterrupt),
+                store.claims.together(
+                    ["ab"], waiting=lambda: _core.stop_everything(True), check=lambda: None
+                ),
+            ):
+                pytest.fail("another holds it")
+        finally:
+            _core.stop_everything(False)

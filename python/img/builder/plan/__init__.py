@@ -12,7 +12,8 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
-from img.builder.configure import configure
+from img.builder.configure import configure, pairs_of
+from img.builder.draft import ConfigDraft
 from img.builder.graph import (
     BuildGraph,
     ConfigOp,
@@ -56,7 +57,7 @@ class StageState:
     """A stage as far as it is planned; `node` is what it stands on now."""
 
     scope: Scope
-    config: ImageConfig
+    config: ConfigDraft
     node: int
     platform: Platform
     history: list[HistoryLine] = field(default_factory=list)
@@ -66,7 +67,7 @@ class StageState:
         """The state of a stage that is built on this one."""
         return StageState(
             scope=self.scope.inherit(),
-            config=self.config,
+            config=self.config.copy(),
             node=self.node,
             platform=self.platform,
             history=list(self.history),
@@ -190,7 +191,7 @@ class Planner:
         for stage in in_order((names.target,), names.uses):
             self.stage(stage)
         state = self.states[names.target.index]
-        config = state.config
+        config = state.config.finished()
         if self.options.labels:
             config = config.with_run(Labels={**config.labels, **self.options.labels})
         if self.options.platform_given:
@@ -227,9 +228,8 @@ class Planner:
                 self.planning.remove(stage.index)
                 return self.states[stage.index]
             state = self._begin(stage)
-            for trigger in state.config.words("OnBuild") or ():
+            for trigger in state.config.take_triggers():
                 self._step(stage, state, parse_trigger(trigger, where=stage.from_.span))
-            state.config = state.config.with_run(OnBuild=None)
             for instruction in stage.instructions:
                 self._step(stage, state, instruction)
             self.names.used |= state.scope.used
@@ -258,7 +258,7 @@ class Planner:
         if config.run.get("WorkingDir"):  # of a base it may be relative
             config = config.with_run(WorkingDir=absolute("/", config.working_dir))
         scope = Scope(outer=self.names.outer, build_args=self.options.build_args, env=dict(config.env))
-        return StageState(scope=scope, config=config, node=node, platform=platform)
+        return StageState(scope=scope, config=ConfigDraft(config), node=node, platform=platform)
 
     def _begin_named(
         self, stage: ins.Stage, name: str, named: NamedContext, platform: Platform
@@ -379,7 +379,7 @@ class Planner:
         elif isinstance(instruction, ins.Workdir):
             path = self.absolute(state, self.expand(instruction, instruction.path, state.scope.variables))
             op = WorkdirOp(path=path, user=state.config.user)
-            state.config = state.config.with_run(WorkingDir=path)
+            state.config.set(WorkingDir=path)
         elif isinstance(instruction, ins.Arg):
             self._arg(state, instruction)
         else:
@@ -390,17 +390,17 @@ class Planner:
 
     def _configure(self, state: StageState, instruction: ins.Instruction) -> None:
         expand = partial(self._expand_in, state, instruction)
-        names: tuple[str, ...] = ()
         if isinstance(instruction, ins.Env):
-            names = tuple(expand(name) for name, _ in instruction.pairs)
-        state.config = configure(state.config, instruction, expand, command_set=state.command_set)
+            added = pairs_of(instruction, expand)
+            state.config.add("Env", added)
+            state.scope.set_env(added)
+            return
+        configure(state.config, instruction, expand, command_set=state.command_set)
         if isinstance(instruction, ins.Cmd):
             state.command_set = True
         if isinstance(instruction, ins.Onbuild) and instruction.instruction is None:
             text = f"no build can carry out the trigger {instruction.trigger!r}: it is no valid instruction"
             self.warn(instruction.span, text)
-        if isinstance(instruction, ins.Env):
-            state.scope.set_env(state.config.env, names)
 
     def _arg(self, state: StageState, instruction: ins.Arg) -> None:
         # Each default sees the ARGs before it, in the same instruction too, as docker has it.

@@ -27,6 +27,7 @@ from img.oci import Image, ImageConfig, Platform, Reference
 from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from img.builder.draft import ConfigDraft
     from img.builder.plan import Planner, StageState
 
 UNKNOWN_BASE = "img.unknown-base"
@@ -384,10 +385,10 @@ def _once(facts: _StageFacts, instruction: ins.Instruction) -> Iterator[Finding]
     facts.once[kind] = instruction
 
 
-def _exec_form(config: ImageConfig, instruction: ins.Cmd | ins.Entrypoint) -> Iterator[Finding]:
+def _exec_form(config: ConfigDraft, instruction: ins.Cmd | ins.Entrypoint) -> Iterator[Finding]:
     """JSONArgsRecommended: a shell that somebody chose is meant."""
     unknown = UNKNOWN_BASE in config.extra
-    if instruction.exec_form or config.words("Shell") or unknown:
+    if instruction.exec_form or config.shell or unknown:
         return
     keyword = keyword_of(instruction).upper()
     text = f"{keyword} in shell form: a shell gets the signals that are meant for the program"

@@ -36,7 +36,7 @@ def plan_run(
     elif run.exec_form:
         args = run.words
     else:
-        args = (*(state.config.words("Shell") or ("/bin/sh", "-c")), _script(run))
+        args = (*(state.config.shell or ("/bin/sh", "-c")), _script(run))
     mounts, inputs = plan_mounts(planner, stage, state, run)
     op = RunOp(
         args=args,
