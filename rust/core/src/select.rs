@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::attrs;
@@ -279,8 +279,9 @@ impl Selection {
     }
 
     /// What an image keeps of an open file's extended attributes.
-    pub fn xattrs_of(&self, file: impl AsFd, path: &[u8]) -> Result<Vec<Xattr>> {
-        let attrs = attrs::read_open(file.as_fd()).at("getxattr", self.root.on_disk(path))?;
+    pub fn xattrs_of(&self, file: impl AsFd, stat: &Stat, path: &[u8]) -> Result<Vec<Xattr>> {
+        let attrs =
+            attrs::read_known(file.as_fd(), stat).at("getxattr", self.root.on_disk(path))?;
         Ok(attrs.map_or_else(Vec::new, |attrs| attrs.entry.xattrs))
     }
 

@@ -292,7 +292,7 @@ impl Contents for Copier<'_> {
             .map(|learnt| learnt.known);
         let xattrs = match known {
             Some(known) if !known.has_xattrs => Vec::new(),
-            _ => source.xattrs_of(&file, path)?,
+            _ => source.xattrs_of(&file, &stat, path)?,
         };
         let mode = if xattrs.is_empty() {
             Writer::birth_mode(entry)

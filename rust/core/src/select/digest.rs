@@ -242,7 +242,8 @@ impl Selection {
             let slot = self.inventory.slot(at);
             if known.has_xattrs(slot) {
                 let file = self.root.open_beneath(tour.path(), OFlags::RDONLY)?;
-                all.insert(slot as u32, self.xattrs_of(file, tour.path())?);
+                let stat = rustix::fs::fstat(&file).at("stat", self.root.on_disk(tour.path()))?;
+                all.insert(slot as u32, self.xattrs_of(file, &stat, tour.path())?);
             }
         }
         Ok(all)
