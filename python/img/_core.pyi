@@ -420,8 +420,16 @@ class Selection:
     def ignored(self) -> bool:
         """True where `.dockerignore` took away something that a pattern named."""
 
+    def recall(self, memo: DigestMemo | None = None) -> None:
+        """Takes what the memo knows of the files; none is read. Before a `copy_layer` that goes before
+        `content_digest`, which then reads nothing that was copied."""
+
     def content_digest(self, memo: DigestMemo | None = None) -> str:
-        """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times."""
+        """`blake3:<hex>` over paths, types, modes, owners, link targets, xattrs and contents; no times.
+
+        Args:
+            memo: Is asked for files first, and told of those that were read.
+        """
 
     def file_paths(self) -> list[str]:
         """The paths of the regular files, relative to the root; reads none of them."""

@@ -8,7 +8,9 @@ figures move only for what is worth it, and down wherever they can.
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -140,6 +142,20 @@ def test_a_file_of_the_context_is_looked_at_once(counting: Counting, builds: Bui
     few, many = (counting.calls(*builds.of_twenty_steps(files=files)) for files in (1000, 5000))
     assert (many.steady - few.steady) / 4000 <= CALLS_OF_A_FILE * 1.05, many.counts - few.counts
     assert many.of("openat", "openat2", "open") - few.of("openat", "openat2", "open") <= 10
+
+
+def test_a_copy_on_a_fresh_machine_reads_each_file_once(counting: Counting, make_context: Context) -> None:
+    data = {f"data/{n % 10}/{n}": str(n) for n in range(200)}
+    context = make_context({"Dockerfile": "FROM scratch\nCOPY data /data\n", **data})
+    calls = counting.calls("build", "-t", "t", str(context))
+    opened = [
+        re.search(r"[/\"](\d+)\", ", line)
+        for name in ("openat", "openat2")
+        for line in calls.having(name, r"data/\d/\d+\"|\"\d+\"")
+        if "O_CREAT" not in line
+    ]
+    numbers = Counter(int(found[1]) for found in opened if found)
+    assert numbers == Counter(range(200))
 
 
 def test_a_run(builds: Builds) -> None:

@@ -9,7 +9,7 @@ It decides nothing: a failure here costs the explanation.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from img import _core
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 FILES = 50
 """Files that an explanation names; the rest is counted."""
+
+NEW = "first build of this step"
+"""Why the cache has nothing for a step of which there is no like."""
 
 _CLAUSES = 2
 """Differences that one clause names."""
@@ -87,7 +90,7 @@ class Explainer:
         elif any(self.site.store.records.has(known.digest) for known in keys):
             clause, cause = "its layer is no longer in the store", ""
         elif nearest is None:
-            clause, cause = "first build of this step", ""
+            clause, cause = NEW, ""
         else:
             differences, clause, cause, total = self._compare(step, before, key, nearest, listing)
         missed = _Missed(clause=clause, listing=listing, nearest=nearest, cause=cause)
@@ -133,14 +136,20 @@ class Explainer:
 
     # ---- what it is compared with -----------------------------------------------------------------
 
+    def has_like(self, node: Node) -> bool:
+        """Is there any record that a step could be compared with, or found by?"""
+        return any(self._alike(node))
+
+    def _alike(self, node: Node) -> Iterator[list[CacheRecord]]:
+        """The records of the same title, and those of the same place."""
+        yield self.site.store.records.titled(node.title)
+        yield self.site.store.records.placed(self.place(node))
+
     def _nearest(self, node: Node, key: CacheKey) -> CacheRecord | None:
         """The record that is most like a key: of the same title, else of the same place."""
         from img.builder.differences import equal_fields
 
-        for candidates in (
-            self.site.store.records.titled(node.title),
-            self.site.store.records.placed(self.place(node)),
-        ):
+        for candidates in self._alike(node):
             best, nearest = (-1, False), None
             for record in candidates:  # newest first
                 inputs = _inputs(record)

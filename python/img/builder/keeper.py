@@ -8,11 +8,11 @@ published, or the earlier, equal one kept (DESIGN D6). Nothing here carries an o
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from img import _core
-from img.builder.explain import Explainer
+from img.builder.explain import NEW, Explainer
 from img.builder.graph import Node
 from img.builder.key import CacheKey, stacked
 from img.builder.perform import Made, Step
@@ -46,15 +46,39 @@ class Keeper:
         """Says that a step begins, since none of its keys was known, and why; gives the time for `keep`.
 
         Args:
+            keys: What it was asked for by; none where it `is_new`.
             selections: The files that it reads, digested.
         """
         node = step.node
-        forced = self._fresh.get(step.node.number, "")
-        why = self._explainer.missed(step, keys, forced=forced, selections=selections)
+        forced = self._fresh.get(node.number, "")
+        if keys:
+            why = self._explainer.missed(step, keys, forced=forced, selections=selections)
+        else:
+            why = forced or NEW
         self._site.progress(
             StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage, why=why)
         )
         return time.monotonic()
+
+    def is_new(self, step: Step) -> bool:
+        """Can no cache know a step, whatever it reads? So it is where none is to be asked, or where the
+        store has seen none like it, and no shared cache is there."""
+        if step.node.number in self._fresh:
+            return True
+        return self._site.shared is None and not self._explainer.has_like(step.node)
+
+    def claim_place(self, step: Step) -> AbstractContextManager[object]:
+        """Holds the right to run what stands at a step's place, where no key is known yet."""
+        if step.node.number in self._fresh:
+            return nullcontext()
+        return self._site.store.claims.hold(self._explainer.place(step.node), waiting=self._waiting(step))
+
+    def explain_new(
+        self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection]
+    ) -> None:
+        """Notes what a step that `is_new` read, once that is known: before `keep`."""
+        why = self._fresh.get(step.node.number, "") or NEW
+        self._explainer.missed(step, keys, forced=why, selections=selections)
 
     def at_hand(self, step: Step, key: CacheKey) -> Result | None:
         """What the store itself knows under a key, at once: no shared cache is asked."""
@@ -98,13 +122,16 @@ class Keeper:
             yield None
             return
 
-        def waiting() -> None:
+        with self._site.store.claims.hold(keys[-1].digest, waiting=self._waiting(step)):
+            # Asked again in any case: another build may have ended between our question and our claim.
+            yield self.look(step, list(keys[:-1]), keys[-1])
+
+    def _waiting(self, step: Step) -> Callable[[], None]:
+        def say() -> None:
             text = f"{step.node.where or step.node.title}: the same step is running already: waiting for it"
             self._site.progress(Note(level="info", text=text))
 
-        with self._site.store.claims.hold(keys[-1].digest, waiting=waiting):
-            # Asked again in any case: another build may have ended between our question and our claim.
-            yield self.look(step, list(keys[:-1]), keys[-1])
+        return say
 
     def _known(self, key: CacheKey) -> tuple[CacheRecord | None, str]:
         """What the store has under a key, if its layer is still here; and that layer's identity."""

@@ -231,7 +231,7 @@ class Solver:
             return perform.fetch(step, node.op)
 
     def _begin(
-        self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection] = ()
+        self, step: Step, keys: Sequence[CacheKey] = (), selections: Sequence[_core.Selection] = ()
     ) -> float:
         """The work of a node begins, unless another one has failed; gives the time for `Keeper.keep`."""
         if self._failure is not None:
@@ -278,6 +278,11 @@ class Solver:
             return hit
         sources = perform.open_sources(step, op)
         try:
+            if perform.copies_as_selected(op) and self._keeper.is_new(step):
+                with self._keeper.claim_place(step):
+                    # Asked again: who held the claim may have made it.
+                    if self._keeper.is_new(step):
+                        return self._copy_at_once(step, op, sources, keys)
             key = perform.copy_key(step, op, content=sources.digests(self.memo))
             if (hit := self._keeper.look(step, keys, key)) is not None:
                 return hit
@@ -289,6 +294,19 @@ class Solver:
                 return self._keeper.keep(step, keys, made, started)
         finally:
             sources.close()
+
+    def _copy_at_once(self, step: Step, op: CopyOp, sources: perform.Sources, keys: list[CacheKey]) -> Result:
+        """A COPY that no cache can know is not asked for: its files are read once, and that makes its key."""
+        started = self._begin(step)
+        sources.recall(self.memo)
+        made = perform.copy(step, op, sources)
+        try:
+            keys.append(perform.copy_key(step, op, content=sources.digests(self.memo)))
+            self._keeper.explain_new(step, keys, sources.selections)
+        except BaseException:
+            made.discard()
+            raise
+        return self._keeper.keep(step, keys, made, started)
 
 
 def source_result(op: SourceOp) -> Result:

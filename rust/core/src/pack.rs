@@ -288,6 +288,7 @@ impl Contents for Layer {
             copy_to: None,
             cloned: false,
             known: self.content,
+            state: None,
             xattrs: Vec::new(),
         }))
     }

@@ -18,6 +18,7 @@ use crate::cancel::Cancel;
 use crate::compress::{hex, BlobWriter};
 use crate::entry::{Entry, Kind, Xattr};
 use crate::error::{IoContext, Result};
+use crate::memo::Stamp;
 use crate::tar_write::{append_header, padding, END};
 use crate::Error;
 
@@ -65,6 +66,8 @@ pub struct Opened {
     pub cloned: bool,
     /// Its BLAKE3, where that is known for this very state of the file.
     pub known: Option<[u8; 32]>,
+    /// Its state when it was opened, where that is asked for afterwards.
+    pub state: Option<Stamp>,
     /// Extended attributes to add to what the plan says, where they show on the open file only.
     pub xattrs: Vec<Xattr>,
 }

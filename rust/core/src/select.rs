@@ -8,6 +8,7 @@
 mod digest;
 mod learned;
 mod listed;
+mod notes;
 mod walk;
 
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::attrs;
@@ -32,7 +33,9 @@ use crate::source::{in_pattern, join, missing, Named, SourceRoot, IGNORED};
 pub use digest::FileXattrs;
 pub use learned::{Learned, Learnt};
 pub use listed::Listed;
+pub use notes::Noting;
 
+use notes::Notes;
 use walk::{is_foreign, look, Walk};
 
 /// What a selection is made of.
@@ -79,6 +82,8 @@ pub struct Selection {
     named: Vec<Named>,
     /// What `content_digest` learned of each file.
     known: Mutex<Arc<Learned>>,
+    /// What a copy reads, where it goes before `content_digest`.
+    notes: Mutex<Option<Arc<Notes>>>,
     /// The extended attributes of files that have some, by slot; as `content_digest` read them.
     file_xattrs: Mutex<Arc<FileXattrs>>,
 }
@@ -105,6 +110,7 @@ impl Selection {
             altered: false,
             named: Vec::new(),
             known: Mutex::default(),
+            notes: Mutex::default(),
             file_xattrs: Mutex::default(),
         };
         let ignore = Ignore::new(request.ignore)?;
@@ -273,8 +279,9 @@ impl Selection {
     }
 
     /// What an image keeps of an open file's extended attributes.
-    pub fn xattrs_of(&self, file: impl AsFd, path: &[u8]) -> Result<Vec<Xattr>> {
-        let attrs = attrs::read_open(file.as_fd()).at("getxattr", self.root.on_disk(path))?;
+    pub fn xattrs_of(&self, file: impl AsFd, stat: &Stat, path: &[u8]) -> Result<Vec<Xattr>> {
+        let attrs =
+            attrs::read_known(file.as_fd(), stat).at("getxattr", self.root.on_disk(path))?;
         Ok(attrs.map_or_else(Vec::new, |attrs| attrs.entry.xattrs))
     }
 

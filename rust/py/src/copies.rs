@@ -218,6 +218,13 @@ impl Selection {
     }
 
     #[pyo3(signature = (memo = None))]
+    fn recall(&self, py: Python<'_>, memo: Option<&DigestMemo>) -> PyResult<()> {
+        let memo = memo.map(|memo| Arc::clone(&memo.0));
+        py.detach(|| self.0.recall(memo.as_deref()))
+            .map_err(|error| to_python(py, error))
+    }
+
+    #[pyo3(signature = (memo = None))]
     fn content_digest(&self, py: Python<'_>, memo: Option<&DigestMemo>) -> PyResult<String> {
         let memo = memo.map(|memo| Arc::clone(&memo.0));
         let selection = Arc::clone(&self.0);

@@ -9,7 +9,7 @@ from __future__ import annotations
 from img.builder.graph import CopyOp, RunOp, WorkdirOp
 from img.builder.key import CacheKey
 from img.builder.perform.binds import Binds
-from img.builder.perform.copy import Sources, copy, copy_key, open_sources, quick_key
+from img.builder.perform.copy import Sources, copies_as_selected, copy, copy_key, open_sources, quick_key
 from img.builder.perform.fetch import fetch
 from img.builder.perform.run import quick_run_key, run, run_key
 from img.builder.perform.step import Made, Step, folders_of
@@ -31,6 +31,7 @@ __all__ = [
     "Made",
     "Sources",
     "Step",
+    "copies_as_selected",
     "copy",
     "copy_key",
     "fetch",

@@ -36,6 +36,11 @@ class Sources:
         while self.release:
             self.release.pop()()
 
+    def recall(self, memo: _core.DigestMemo | None) -> None:
+        """Before a copy that goes before `digests`: what the copy reads is not read again."""
+        for selection, tree in zip(self.selections, self.trees, strict=True):
+            selection.recall(memo if tree is not None and tree.lasting else None)
+
     def digests(self, memo: _core.DigestMemo | None) -> list[str]:
         """The content digest of each selection. Only files that stay where they are are remembered."""
         return [
@@ -123,6 +128,11 @@ def copy_key(step: Step, op: CopyOp, **source: object) -> CacheKey:
         epoch=step.site.epoch,
         **source,
     )
+
+
+def copies_as_selected(op: CopyOp) -> bool:
+    """Does the copy read what the key is made of? Not where an archive is unpacked on the way."""
+    return not any(part.unpack for part in op.parts)
 
 
 def _apart(op: CopyOp) -> bool:

@@ -8,6 +8,7 @@ use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use rustix::fs::{FileType, Mode};
 
 use super::*;
+use crate::memo::DigestMemo;
 use crate::pack;
 use crate::select;
 use crate::Error;
@@ -479,4 +480,81 @@ fn a_file_that_changed_after_its_digest_is_told_and_digested_anew() {
     assert_eq!(fresh.drifted, None);
     assert_eq!(stale.content_digest, fresh.content_digest);
     assert_eq!(stale.diff_id, fresh.diff_id);
+}
+
+#[test]
+fn what_a_copy_notes_is_what_reading_it_before_would_have_told() {
+    let fixture = Fixture::new();
+    for name in ["a", "d/b", "d/empty"] {
+        fixture.file(
+            &format!("context/{name}"),
+            name.strip_suffix("d/empty").unwrap_or(name),
+        );
+    }
+    fs::hard_link(
+        fixture.dir.path().join("context/a"),
+        fixture.dir.path().join("context/d/c"),
+    )
+    .unwrap();
+    let cancel = Cancel::default();
+    let copied = |selection: &Selection| {
+        let upper = tempfile::tempdir_in(fixture.dir.path()).unwrap();
+        copy_layer(&[selection], &[], upper.path(), &to("/d/"), &cancel).unwrap()
+    };
+    let (before, after) = (fixture.select(&["."]), fixture.select(&["."]));
+    let digest = before.content_digest(None, &cancel).unwrap();
+    let packed = copied(&before);
+    after.recall(None).unwrap();
+    assert_eq!(copied(&after), packed);
+    // What was copied is not read again: nothing of it is there any more.
+    fs::rename(
+        fixture.dir.path().join("context"),
+        fixture.dir.path().join("gone"),
+    )
+    .unwrap();
+    assert_eq!(after.content_digest(None, &cancel).unwrap(), digest);
+}
+
+#[test]
+fn a_file_that_a_later_source_covers_is_read_for_the_digest_all_the_same() {
+    let fixture = Fixture::new();
+    fixture.file("context/s/a", "covered");
+    fixture.file("context/t/a", "stands");
+    let cancel = Cancel::default();
+    let digests = |recalled: bool| {
+        let sources = [fixture.select(&["s"]), fixture.select(&["t"])];
+        if recalled {
+            let upper = tempfile::tempdir_in(fixture.dir.path()).unwrap();
+            for source in &sources {
+                source.recall(None).unwrap();
+            }
+            let sources = [&sources[0], &sources[1]];
+            copy_layer(&sources, &[], upper.path(), &to("/d/"), &cancel).unwrap();
+        }
+        sources.map(|source| source.content_digest(None, &cancel).unwrap())
+    };
+    assert_eq!(digests(true), digests(false));
+}
+
+#[test]
+fn a_file_that_changes_before_it_is_copied_has_the_digest_of_what_was_copied() {
+    let fixture = Fixture::new();
+    fixture.file("context/a", "one");
+    let memo = DigestMemo::open(&fixture.dir.path().join("memo"));
+    let cancel = Cancel::default();
+    fixture
+        .select(&["."])
+        .content_digest(Some(&memo), &cancel)
+        .unwrap();
+    let selection = fixture.select(&["."]);
+    selection.recall(Some(&memo)).unwrap();
+    fixture.file("context/a", "another");
+    let upper = tempfile::tempdir_in(fixture.dir.path()).unwrap();
+    let packed = copy_layer(&[&selection], &[], upper.path(), &to("/d/"), &cancel).unwrap();
+    assert_eq!(packed.drifted, None);
+    let now = fixture
+        .select(&["."])
+        .content_digest(None, &cancel)
+        .unwrap();
+    assert_eq!(selection.content_digest(Some(&memo), &cancel).unwrap(), now);
 }

@@ -22,13 +22,13 @@ use crate::entry::{Entry, Kind};
 use crate::error::{IoContext, Result};
 use crate::explore::thread_count;
 use crate::inventory::At;
-use crate::memo::Stamp;
+use crate::memo::{Known, Stamp};
 use crate::pack;
 use crate::pipeline::{digest, Contents, Opened, Packed, Plan as _};
 use crate::place::{attributes, refuse};
 use crate::relink::{Earlier, Fingerprints};
 use crate::remove::remove_tree;
-use crate::select::{FileXattrs, Learned};
+use crate::select::{FileXattrs, Learned, Noting};
 use crate::stack::Stack;
 
 /// Makes what the plan says in `upper`, digesting it on the way.
@@ -46,6 +46,7 @@ pub fn write(
     let mut copier = Copier {
         plan,
         known: sources.iter().map(|source| source.known()).collect(),
+        noting: sources.iter().map(|source| source.notes()).collect(),
         xattrs: sources.iter().map(|source| source.file_xattrs()).collect(),
         root,
         upper,
@@ -75,6 +76,8 @@ struct Copier<'a> {
     plan: &'a Plan<'a>,
     /// What is known of the files of each source.
     known: Vec<Arc<Learned>>,
+    /// What takes those that were not digested yet.
+    noting: Vec<Option<Noting<'a>>>,
     /// Extended attributes of files that have some, as the sources' digests count them.
     xattrs: Vec<Arc<FileXattrs>>,
     root: OwnedFd,
@@ -178,6 +181,7 @@ impl Copier<'_> {
             copy_to: None,
             cloned: false,
             known: None,
+            state: None,
             xattrs: xattrs.clone(),
         })
     }
@@ -288,7 +292,7 @@ impl Contents for Copier<'_> {
             .map(|learnt| learnt.known);
         let xattrs = match known {
             Some(known) if !known.has_xattrs => Vec::new(),
-            _ => source.xattrs_of(&file, path)?,
+            _ => source.xattrs_of(&file, &stat, path)?,
         };
         let mode = if xattrs.is_empty() {
             Writer::birth_mode(entry)
@@ -306,6 +310,7 @@ impl Contents for Copier<'_> {
             path: on_disk,
             copy_to: Some(copy),
             known: known.map(|known| known.digest),
+            state: Some(stamp),
             xattrs,
             file,
         }))
@@ -319,7 +324,15 @@ impl Contents for Copier<'_> {
             return Ok(());
         };
         let source = self.plan.sources[number];
+        let noting = self.noting[number].as_ref();
+        if let (Some(noting), Some(state)) = (noting, opened.state) {
+            // The digest will be that of what was copied: it cannot differ.
+            let has_xattrs = !opened.xattrs.is_empty();
+            let digest = *digest;
+            noting.note(at, state, Known { digest, has_xattrs });
+        }
         let learnt = self.known[number].of(source.inventory(), at);
+        let learnt = learnt.filter(|_| noting.is_none());
         let differs = learnt.is_some_and(|learnt| learnt.known.digest != *digest);
         let Some(copy) = &opened.copy_to else {
             return self.share(entry, opened, !differs);

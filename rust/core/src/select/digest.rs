@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{FileType, OFlags};
 
-use super::learned::{Learned, Reading, SETTLED};
+use super::learned::{Learned, Reading};
 use super::Selection;
 use crate::attrs;
 use crate::cancel::Cancel;
@@ -47,6 +47,8 @@ impl Selection {
     }
 
     /// `blake3:<hex>` over destinations, types, modes, owners, link targets, xattrs and contents.
+    ///
+    /// What a copy noted since [`Selection::recall`] is not read again.
     pub fn content_digest(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<String> {
         let known = self.learn(memo, cancel)?;
         let file_xattrs = self.read_file_xattrs(&known)?;
@@ -124,13 +126,11 @@ impl Selection {
     pub(super) fn learn(&self, memo: Option<&DigestMemo>, cancel: &Cancel) -> Result<Learned> {
         let began = now_nanos();
         let inventory = &self.inventory;
-        let asked = memo.map(|_| inventory.files_by_inode()).unwrap_or_default();
-        let mut known = Learned::new(inventory.slots());
-        if let Some(memo) = memo {
-            let stamp = |slot| inventory.stamp_in(slot);
-            memo.find(&asked, stamp, |slot, found| known.set(slot, found, SETTLED));
-        }
-        drop(asked);
+        let known = match (self.noted(memo), memo) {
+            (Some(noted), _) => noted,
+            (None, Some(memo)) => self.remembered(memo),
+            (None, None) => Learned::new(inventory.slots()),
+        };
         let mut missing = Vec::new();
         self.each_file(|at, _| {
             let is_known = known.digest(inventory.slot(at)).is_some();
@@ -138,19 +138,18 @@ impl Selection {
                 missing.push(at);
             }
         });
-        if missing.is_empty() {
-            return Ok(known);
-        }
-        let clock = self.root.clock()?;
         let known = Mutex::new(known);
-        self.read_files(&missing, cancel, |read| {
-            if let Some(memo) = memo {
-                let files = read.iter().map(|read| (read.state, read.known));
-                memo.record(began, clock, files);
-            }
-            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-            self.note(read, &mut known, clock, began);
-        })?;
+        if !missing.is_empty() {
+            let clock = self.root.clock()?;
+            self.read_files(&missing, cancel, |read| {
+                if let Some(memo) = memo {
+                    let files = read.iter().map(|read| (read.state, read.known));
+                    memo.record(began, clock, files);
+                }
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                self.take_over(read, &mut known, clock, began);
+            })?;
+        }
         let mut known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
         for &(slot, first) in &self.links {
             known.set_same(slot, inventory.slot(first) as u32);
@@ -158,7 +157,7 @@ impl Selection {
         Ok(known)
     }
 
-    fn note(&self, read: &[Reading], known: &mut Learned, clock: Clock, began: i64) {
+    fn take_over(&self, read: &[Reading], known: &mut Learned, clock: Clock, began: i64) {
         for read in read {
             let slot = self.inventory.slot(read.at) as u32;
             let walked = self.inventory.stamp(read.at);
@@ -243,7 +242,8 @@ impl Selection {
             let slot = self.inventory.slot(at);
             if known.has_xattrs(slot) {
                 let file = self.root.open_beneath(tour.path(), OFlags::RDONLY)?;
-                all.insert(slot as u32, self.xattrs_of(file, tour.path())?);
+                let stat = rustix::fs::fstat(&file).at("stat", self.root.on_disk(tour.path()))?;
+                all.insert(slot as u32, self.xattrs_of(file, &stat, tour.path())?);
             }
         }
         Ok(all)

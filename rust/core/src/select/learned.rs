@@ -97,6 +97,19 @@ impl Learned {
         self.set(slot, read.known, notes);
     }
 
+    /// Takes over what is known elsewhere of files of which nothing is known here.
+    pub(super) fn fill_from(&mut self, other: &Self) {
+        for (slot, &notes) in other.notes.iter().enumerate() {
+            if self.notes[slot] & KNOWN == 0 && notes & KNOWN != 0 {
+                self.digests[slot] = other.digests[slot];
+                self.notes[slot] = notes;
+                if let Some(&state) = other.moved.get(&(slot as u32)) {
+                    self.moved.insert(slot as u32, state);
+                }
+            }
+        }
+    }
+
     /// Takes over for one name of a file what is known of another.
     pub(super) fn set_same(&mut self, slot: u32, other: u32) {
         let known = self.notes[slot as usize] & KNOWN != 0;
