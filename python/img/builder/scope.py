@@ -103,11 +103,14 @@ class Scope:
 
     def proxies(self) -> tuple[tuple[str, str], ...]:
         """Proxy settings that the caller gave, in both cases, where neither ENV nor an ARG has them."""
+        given = sorted(self.build_args.keys() & PROXIES)
+        if not given:
+            return ()
         known = {name.lower() for name in (*self.args, *self.env)}
         found: dict[str, str] = {}
-        for name, value in sorted(self.build_args.items()):
-            if name in PROXIES and name.lower() not in known:
-                found[name.upper()] = found[name.lower()] = value
+        for name in given:
+            if name.lower() not in known:
+                found[name.upper()] = found[name.lower()] = self.build_args[name]
         return tuple(found.items())
 
     def inherit(self) -> Scope:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from img.builder.configure import configure, pairs_of
 from img.builder.draft import ConfigDraft
@@ -432,7 +433,7 @@ def _refuse_stray_bytes(instruction: ins.Instruction, op: Op) -> None:
     words: tuple[str, ...] = ()
     if isinstance(op, RunOp):
         mounts = (text for m in op.mounts for text in (m.target, m.source, m.id, m.env))
-        variables = (text for pair in (*op.env, *op.hidden_env) for text in pair)
+        variables = chain.from_iterable((*op.env, *op.hidden_env))
         words = (*op.args, *variables, op.cwd, op.user, *mounts)
     elif isinstance(op, CopyOp):
         names = (file.name for file in op.inline)
