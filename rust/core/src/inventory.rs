@@ -5,6 +5,7 @@
 //! deep it lies: no path is kept, and nothing is allocated for one alone. What few objects have
 //! (extended attributes, a time out of range) lies in tables beside. Nothing is read here.
 
+mod describe;
 mod inodes;
 mod part;
 mod prune;
@@ -12,10 +13,9 @@ mod tour;
 
 use std::ops::Range;
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use crate::entry::{Entry, Kind, Xattr};
+use crate::entry::Xattr;
 use crate::memo::Stamp;
 
 pub use part::{Found, Look, Own, Part, HIDDEN, LINKED, WHITEOUT};
@@ -246,28 +246,6 @@ impl Inventory {
         }
         let rare = (object.flags & RARE != 0).then(|| part.rare.get(&object.name));
         rare.flatten().map_or(&[], |rare| rare.xattrs.as_slice())
-    }
-
-    /// Makes `entry` say what the object is; its path stays.
-    pub fn describe(&self, at: At, entry: &mut Entry) {
-        let look = self.look(at);
-        let (major, minor) = look.device;
-        entry.kind = match look.file_type() {
-            FileType::Directory => Kind::Directory,
-            FileType::Symlink => Kind::Symlink(self.target(at).to_vec()),
-            FileType::CharacterDevice => Kind::CharDevice { major, minor },
-            FileType::BlockDevice => Kind::BlockDevice { major, minor },
-            FileType::Fifo => Kind::Fifo,
-            _ => Kind::File,
-        };
-        (entry.mode, entry.uid, entry.gid) = (look.mode & 0o7777, look.uid, look.gid);
-        entry.size = match entry.kind {
-            Kind::File => self.stamp(at).size,
-            _ => 0,
-        };
-        (entry.mtime, entry.mtime_nanos) = (self.seconds(at), 0);
-        entry.xattrs.clear();
-        entry.xattrs.extend_from_slice(self.xattrs(at));
     }
 
     /// Its name.
