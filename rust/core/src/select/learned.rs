@@ -47,6 +47,11 @@ impl Learned {
         self.notes.is_empty()
     }
 
+    /// Is anything known?
+    pub(super) fn any(&self) -> bool {
+        self.notes.iter().any(|notes| notes & KNOWN != 0)
+    }
+
     /// Has any file extended attributes?
     pub(super) fn any_xattrs(&self) -> bool {
         self.notes.iter().any(|notes| notes & XATTRS != 0)

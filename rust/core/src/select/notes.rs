@@ -33,8 +33,12 @@ impl Selection {
             read: Mutex::default(),
         };
         if let Some(memo) = memo {
-            let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            *known = Arc::new(self.remembered(memo));
+            let remembered = self.remembered(memo);
+            // Of a tree that it has never seen, nothing is kept beside what will be read.
+            if remembered.any() {
+                let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                *known = Arc::new(remembered);
+            }
         }
         *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(notes));
         Ok(())
