@@ -18,6 +18,8 @@ from tests.conftest import Context
 from tests.support import hosts
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 DEADLINE = 120
 FILES = 1000
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Context, MakeImg
 from tests.support.registry import Broken
+
+pytestmark = pytest.mark.once
 
 
 def _fetched(server: Broken) -> Counter[str]:

@@ -16,6 +16,8 @@ from tests.support.command import Img, Outcome
 from tests.support.registry import Registry, copy
 from tests.support.trees import read_image
 
+pytestmark = pytest.mark.once
+
 BOTH = ("--platform", "linux/amd64,linux/arm64")
 PER_PLATFORM = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n"
 FILES = {"amd64": "amd64\n", "arm64": "arm64\n"}
