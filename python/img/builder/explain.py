@@ -9,7 +9,7 @@ It decides nothing: a failure here costs the explanation.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from img import _core
@@ -138,18 +138,17 @@ class Explainer:
 
     def has_like(self, node: Node) -> bool:
         """Is there any record that a step could be compared with, or found by?"""
-        return any(self._alike(node))
-
-    def _alike(self, node: Node) -> Iterator[list[CacheRecord]]:
-        """The records of the same title, and those of the same place."""
-        yield self.site.store.records.titled(node.title)
-        yield self.site.store.records.placed(self.place(node))
+        records = self.site.store.records
+        return records.any_titled(node.title) or records.any_placed(self.place(node))
 
     def _nearest(self, node: Node, key: CacheKey) -> CacheRecord | None:
         """The record that is most like a key: of the same title, else of the same place."""
         from img.builder.differences import equal_fields
 
-        for candidates in self._alike(node):
+        for candidates in (
+            self.site.store.records.titled(node.title),
+            self.site.store.records.placed(self.place(node)),
+        ):
             best, nearest = (-1, False), None
             for record in candidates:  # newest first
                 inputs = _inputs(record)

@@ -50,11 +50,11 @@ class Keeper:
             selections: The files that it reads, digested.
         """
         node = step.node
-        forced = self._fresh.get(node.number, "")
         if keys:
+            forced = self._fresh.get(node.number, "")
             why = self._explainer.missed(step, keys, forced=forced, selections=selections)
         else:
-            why = forced or NEW
+            why = self._why_new(step)
         self._site.progress(
             StepStarted(step=node.number, title=node.shown, where=node.where, stage=node.stage, why=why)
         )
@@ -77,8 +77,10 @@ class Keeper:
         self, step: Step, keys: Sequence[CacheKey], selections: Sequence[_core.Selection]
     ) -> None:
         """Notes what a step that `is_new` read, once that is known: before `keep`."""
-        why = self._fresh.get(step.node.number, "") or NEW
-        self._explainer.missed(step, keys, forced=why, selections=selections)
+        self._explainer.missed(step, keys, forced=self._why_new(step), selections=selections)
+
+    def _why_new(self, step: Step) -> str:
+        return self._fresh.get(step.node.number, "") or NEW
 
     def at_hand(self, step: Step, key: CacheKey) -> Result | None:
         """What the store itself knows under a key, at once: no shared cache is asked."""

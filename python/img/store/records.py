@@ -105,6 +105,17 @@ class RecordStore:
         """Some records of steps that stood at a place, the last used first."""
         return self._like("place", place)
 
+    def any_titled(self, title: str) -> bool:
+        """Is there a record that `titled` would give?"""
+        return self._any("title", title)
+
+    def any_placed(self, place: str) -> bool:
+        """Is there a record that `placed` would give?"""
+        return self._any("place", place)
+
+    def _any(self, column: str, value: str) -> bool:
+        return bool(self._database.rows(f"SELECT 1 FROM records WHERE {column}=? LIMIT 1", (value,)))
+
     def _like(self, column: str, value: str) -> list[CacheRecord]:
         rows = self._database.rows(
             f"SELECT {_COLUMNS} FROM records WHERE {column}=? ORDER BY used DESC LIMIT {_CANDIDATES}",

@@ -66,7 +66,7 @@ pub struct Opened {
     pub cloned: bool,
     /// Its BLAKE3, where that is known for this very state of the file.
     pub known: Option<[u8; 32]>,
-    /// Its state when it was opened, where that is asked for afterwards.
+    /// Its state when it was opened, where its content was not known for it.
     pub state: Option<Stamp>,
     /// Extended attributes to add to what the plan says, where they show on the open file only.
     pub xattrs: Vec<Xattr>,

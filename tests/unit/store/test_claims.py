@@ -28,17 +28,22 @@ def test_a_claim_that_is_free_is_given_at_once_and_leaves_no_file(store: Store) 
     assert list(store.claims.root.iterdir()) == []
 
 
-def test_another_process_waits_and_then_has_it(store: Store, start: Start) -> None:
-    first, second = start(HOLD), None
-    assert hear(first) == "held"
-    second = start(HOLD)
+def _one_after_the_other(store: Store, start: Start, program: str, *held: str) -> None:
+    """Two processes want the same: the second says that it waits, and has it once the first is over."""
+    first = start(program)
+    assert hear(first) == held[0]
+    second = start(program)
     assert hear(second) == "waiting"
     say(first)
     assert hear(first) == "over"
-    assert hear(second) == "held"
+    assert hear(second) == held[1]
     say(second)
     assert succeed(second) == "over\n"
     assert list(store.claims.root.iterdir()) == []
+
+
+def test_another_process_waits_and_then_has_it(store: Store, start: Start) -> None:
+    _one_after_the_other(store, start, HOLD, "held", "held")
 
 
 def test_what_a_killed_process_held_is_free(store: Store, start: Start) -> None:
@@ -93,16 +98,7 @@ TOGETHER = (
 
 
 def test_several_are_waited_for_and_said_once(store: Store, start: Start) -> None:
-    first = start(TOGETHER)
-    assert hear(first) == "held False"
-    second = start(TOGETHER)
-    assert hear(second) == "waiting"
-    say(first)
-    assert hear(first) == "over"
-    assert hear(second) == "held True"
-    say(second)
-    assert succeed(second) == "over\n"
-    assert list(store.claims.root.iterdir()) == []
+    _one_after_the_other(store, start, TOGETHER, "held False", "held True")
 
 
 def test_who_waits_no_more_has_nothing_and_what_it_had_is_free(store: Store) -> None:

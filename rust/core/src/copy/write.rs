@@ -310,7 +310,7 @@ impl Contents for Copier<'_> {
             path: on_disk,
             copy_to: Some(copy),
             known: known.map(|known| known.digest),
-            state: Some(stamp),
+            state: known.is_none().then_some(stamp),
             xattrs,
             file,
         }))

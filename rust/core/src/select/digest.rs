@@ -147,7 +147,9 @@ impl Selection {
                     memo.record(began, clock, files);
                 }
                 let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                self.take_over(read, &mut known, clock, began);
+                for read in read {
+                    self.take_over(read, &mut known, clock, began);
+                }
             })?;
         }
         let mut known = known.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -157,12 +159,11 @@ impl Selection {
         Ok(known)
     }
 
-    fn take_over(&self, read: &[Reading], known: &mut Learned, clock: Clock, began: i64) {
-        for read in read {
-            let slot = self.inventory.slot(read.at) as u32;
-            let walked = self.inventory.stamp(read.at);
-            known.set_read(slot, &walked, read, clock.settled(&read.state, began));
-        }
+    /// Adds what was read of a file to what is known.
+    pub(super) fn take_over(&self, read: &Reading, known: &mut Learned, clock: Clock, began: i64) {
+        let slot = self.inventory.slot(read.at) as u32;
+        let walked = self.inventory.stamp(read.at);
+        known.set_read(slot, &walked, read, clock.settled(&read.state, began));
     }
 
     /// Reads files on several threads; `done` gets them by the batch, in no order.

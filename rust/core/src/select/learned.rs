@@ -104,26 +104,30 @@ impl Learned {
 
     /// Takes over what is known elsewhere of files of which nothing is known here.
     pub(super) fn fill_from(&mut self, other: &Self) {
-        for (slot, &notes) in other.notes.iter().enumerate() {
-            if self.notes[slot] & KNOWN == 0 && notes & KNOWN != 0 {
-                self.digests[slot] = other.digests[slot];
-                self.notes[slot] = notes;
-                if let Some(&state) = other.moved.get(&(slot as u32)) {
-                    self.moved.insert(slot as u32, state);
-                }
-            }
+        for slot in 0..other.notes.len() as u32 {
+            self.fill(slot, other.whole(slot));
         }
     }
 
     /// Takes over for one name of a file what is known of another.
     pub(super) fn set_same(&mut self, slot: u32, other: u32) {
-        let known = self.notes[slot as usize] & KNOWN != 0;
-        if !known && self.notes[other as usize] & KNOWN != 0 {
-            self.digests[slot as usize] = self.digests[other as usize];
-            self.notes[slot as usize] = self.notes[other as usize];
-            if let Some(&state) = self.moved.get(&other) {
-                self.moved.insert(slot, state);
-            }
+        self.fill(slot, self.whole(other));
+    }
+
+    /// All that is kept of one object.
+    fn whole(&self, slot: u32) -> ([u8; 32], u8, Option<Stamp>) {
+        let place = slot as usize;
+        let state = self.moved.get(&slot).copied();
+        (self.digests[place], self.notes[place], state)
+    }
+
+    /// Takes that over, where something is known there and nothing here.
+    fn fill(&mut self, slot: u32, (digest, notes, state): ([u8; 32], u8, Option<Stamp>)) {
+        let place = slot as usize;
+        if self.notes[place] & KNOWN == 0 && notes & KNOWN != 0 {
+            self.digests[place] = digest;
+            self.notes[place] = notes;
+            self.moved.extend(state.map(|state| (slot, state)));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! [`Notes`]: what a copy reads of files that nobody had digested before it.
 //!
 //! Where no cache could know a COPY, its files are copied first, and the key is made of what was
-//! read on the way: [`Selection::recall`] before the copy, [`Selection::note`] for each file,
+//! read on the way: [`Selection::recall`] before the copy, [`Noting::note`] for each file,
 //! [`Selection::content_digest`] after it.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,18 +100,12 @@ pub struct Noting<'a> {
 impl Noting<'_> {
     /// Notes a file that was read whole, in the state that it had when it was opened.
     pub fn note(&self, at: At, state: Stamp, known: Known) {
-        let (inventory, notes) = (&self.selection.inventory, &self.notes);
-        let settled = notes.clock.settled(&state, notes.began);
+        let (selection, notes) = (self.selection, &self.notes);
         let mut read = notes.read.lock().unwrap_or_else(PoisonError::into_inner);
         if read.is_empty() {
-            *read = Learned::new(inventory.slots());
+            *read = Learned::new(selection.inventory.slots());
         }
-        let slot = inventory.slot(at) as u32;
-        read.set_read(
-            slot,
-            &inventory.stamp(at),
-            &Reading { at, state, known },
-            settled,
-        );
+        let reading = Reading { at, state, known };
+        selection.take_over(&reading, &mut read, notes.clock, notes.began);
     }
 }
