@@ -47,6 +47,9 @@ YAML
     die "docker-registry did not start"
 }
 
+# skopeo looks for credentials in this folder; where none is named, in one that root may have for itself.
+export XDG_RUNTIME_DIR=$work
+
 echo "# A base image of one static busybox goes into a registry on loopback."
 start_registry
 python -m tests.support.layout "$work/busybox" >/dev/null
