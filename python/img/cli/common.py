@@ -39,6 +39,7 @@ class Globals:
     single_id: bool = False
     backend: str = ""
     insecure: tuple[str, ...] = field(default=())
+    ca_file: str = ""
 
     def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
         """Makes the engine's settings out of flags and environment. Only the CLI reads the latter."""
@@ -50,7 +51,7 @@ class Globals:
             plain_http=(*self.insecure, *insecure),
             proxies=_proxies(),
             no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
-            ca_file=os.environ.get("SSL_CERT_FILE", ""),
+            ca_file=self.ca_file or os.environ.get("SSL_CERT_FILE", ""),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
@@ -90,8 +91,8 @@ def _docker_config() -> str:
     return os.path.join(folder, "config.json")
 
 
-def _global(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that stores a flag given after the verb."""
+def kept_globally(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback that stores a flag given after the verb in `Globals`."""
 
     def store(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
         if value:
@@ -159,18 +160,18 @@ def _global_options() -> list[click.Parameter]:
     return [
         click.LineOption(
             ["-d", "-debug", "--debug"], is_flag=True, help="Show debug logging.",
-            callback=_global("debug"), **shared,
+            callback=kept_globally("debug"), **shared,
         ),
         click.LineOption(
             ["-s", "-state", "--state"], metavar="DIR", help="Folder of the store.",
-            callback=_global("state"), **shared,
+            callback=kept_globally("state"), **shared,
         ),
         click.LineOption(
             ["-b", "-backend", "--backend"], type=click.Choice(list(BACKENDS)), help=BACKEND_HELP,
-            callback=_global("backend"), **shared,
+            callback=kept_globally("backend"), **shared,
         ),
         click.LineOption(
-            ["--single-id"], is_flag=True, hidden=True, callback=_global("single_id"), **shared
+            ["--single-id"], is_flag=True, hidden=True, callback=kept_globally("single_id"), **shared
         ),
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from img.cli import clicks as click
 from img.cli.build_inputs import secrets_and_agents
 from img.cli.common import build_args_option, find_globals, insecure_option, pairs, print_json, verb, words
+from img.cli.reaching import registry_options
 from img.cli.render import renderer
 from img.cli.transfer import progress
 
@@ -94,6 +95,7 @@ _ALL = "*"
 @click.option("--offline", is_flag=True, help="Open no socket: pin to what the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
 @insecure_option
+@registry_options
 @progress
 def lock_command(**flags: Any) -> None:
     """Pin every image, repository and URL that the Dockerfile in PATH names to what it means now. Builds

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, print_json, verb
+from img.cli.reaching import registry_options
 from img.cli.render import renderer
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def registry_of(name: str) -> str:
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @insecure
+@registry_options
 @progress
 def pull_command(
     name: str, platform: str, policy: PullPolicy, as_json: bool, insecure: bool, progress: str
@@ -88,6 +90,7 @@ def pull_command(
 @force_compression
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
 @insecure
+@registry_options
 @progress
 def push_command(
     names: tuple[str, ...],
