@@ -11,7 +11,7 @@ import enum
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from img import regex
 from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
@@ -453,7 +453,8 @@ class Registry:
 
 
 def _url(ref: Reference, path: str) -> str:
-    return f"/v2/{quote(ref.repository)}/{path}"
+    """A path below the repository; the wire knows under which name and where that is asked for."""
+    return path
 
 
 def _blob(ref: Reference, digest: str) -> str:

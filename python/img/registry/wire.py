@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from img.errors import RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
@@ -91,7 +91,7 @@ class Wire:
         """Sends one request, with what authorises it, and follows its redirects.
 
         Args:
-            url: Absolute, or from `/v2/` on.
+            url: A path below the repository (`manifests/v1`), one from `/v2/` on, or a whole address.
             what: What is asked for, for errors.
             ok: The statuses that are an answer.
             scopes: What it needs to be allowed; by default to pull from the reference's repository.
@@ -107,7 +107,8 @@ class Wire:
 
         def once() -> tuple[Reply, str]:
             """Sends with the Authorization that is known, and once more with what a 401 asks for."""
-            target = replace(request, url=urljoin(endpoint.base + "/", url))
+            whole = url if url.startswith("/") or "://" in url else f"/v2/{quote(ref.repository)}/{url}"
+            target = replace(request, url=urljoin(endpoint.base + "/", whole))
             own = endpoint.owns(target.url)
             authorization = authorizer.header(ref.repository, wanted) if own else ""
             reply = self.follow(target, authorization)
