@@ -13,7 +13,8 @@
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized
     │   ├── NotFound
-    │   └── TooManyRequests
+    │   ├── TooManyRequests
+    │   └── RegistryBlocked(reference, prefix, source)
     ├── StoreError(message)
     │   ├── BlobNotFound(digest)
     │   ├── ImageNotFound(reference, near)
@@ -46,6 +47,7 @@ __all__ = [
     "LayerError",
     "LockError",
     "NotFound",
+    "RegistryBlocked",
     "RegistryError",
     "SandboxError",
     "SizeMismatch",
@@ -269,7 +271,7 @@ class RegistryError(ImgError):
     """
 
     exit_code = 3
-    fields = ("message", "method", "url", "status", "codes", "hint")
+    fields: tuple[str, ...] = ("message", "method", "url", "status", "codes", "hint")
 
     def __init__(
         self,
@@ -307,6 +309,21 @@ class NotFound(RegistryError):
 
 class TooManyRequests(RegistryError):
     """The registry's rate limit is reached (429)."""
+
+
+class RegistryBlocked(RegistryError):
+    """A rule forbids to ask for this at all. `source`: the file that has the rule, and the line."""
+
+    fields = ("reference", "prefix", "source")
+
+    def __init__(self, reference: str, prefix: str, source: str) -> None:
+        super().__init__(
+            f"{reference} is not asked for: {source} blocks {prefix}",
+            hint="take the rule out of the file, or use another name",
+        )
+        self.reference = reference
+        self.prefix = prefix
+        self.source = source
 
 
 class StoreError(ImgError):

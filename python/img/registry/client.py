@@ -109,7 +109,7 @@ class Registry:
                     raise DigestMismatch(f"manifest of {name}", expected, sha256(raw))
                 return parse(raw, reply.headers.get("Content-Type", ""), where=f"manifest of {name}")
 
-        return self._believed(attempt)
+        return self._believed(ref, attempt)
 
     def head(self, ref: Reference) -> Descriptor | None:
         """Asks what a reference stands for, without its document; None where there is nothing.
@@ -178,7 +178,7 @@ class Registry:
                 raise DigestMismatch("blob", descriptor.digest, sha256(raw))
             return raw
 
-        return self._believed(attempt)
+        return self._believed(ref, attempt)
 
     def blob(
         self,
@@ -212,6 +212,10 @@ class Registry:
             return self._wire.exchange("GET", ref, url, what=what, ok=ok, headers=headers)
 
         Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+
+    def doubt(self, ref: Reference) -> None:
+        """Leaves the reference's mirrors out for a while: what came from one was wrong."""
+        self._wire.doubt(ref)
 
     def tags(self, ref: Reference) -> list[str]:
         """Lists the tags of the reference's repository, all pages, in the registry's order.
@@ -373,12 +377,19 @@ class Registry:
     def _get(self, ref: Reference, path: str, what: str, *, accept: str = "*/*") -> Reply:
         return self._wire.exchange("GET", ref, _url(ref, path), what=what, headers={"Accept": accept})
 
-    def _believed(self, attempt: Callable[[], T]) -> T:
-        """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal."""
+    def _believed(self, ref: Reference, attempt: Callable[[], T]) -> T:
+        """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal.
+
+        So is what is no document, where a mirror may have given it: the registry itself decides then.
+        """
         try:
             return self._wire.run(attempt)
         except (DigestMismatch, SizeMismatch):
-            return self._wire.run(attempt)
+            self._wire.doubt(ref)
+        except InvalidDocument:
+            if not self._wire.doubt(ref):
+                raise
+        return self._wire.run(attempt)
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""
@@ -409,6 +420,7 @@ class Registry:
 
         None: the registry does not let us near the other repository, which is no failure of the push.
         """
+        repository = self._wire.beside(ref, repository)
         scopes = _pushing(ref) | scopes_for(repository, "pull")
         query = {"mount": descriptor.digest, "from": repository}
         what = _blob(ref, descriptor.digest)

@@ -1,7 +1,7 @@
-"""`Endpoint`: where the registry of a reference answers, and whether TLS is spoken there.
+"""`Endpoint`: where a registry answers, and whether TLS is spoken there.
 
-Called by the wire. Pure apart from the one thing that an endpoint learns: a loopback address is tried
-without TLS first, and its first answer decides.
+Called by the wire. Pure apart from the one thing that an endpoint learns: where both TLS and plain HTTP are
+allowed, the first answer decides.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from img.errors import InvalidReference
 from img.oci.reference import DEFAULT_REGISTRY
+from img.registry.hosts import among
 from img.registry.options import Options
 
 _DEFAULT_HOST = "registry-1.docker.io"
@@ -21,44 +22,47 @@ class Endpoint:
 
     Attributes:
         registry: The name as references have it.
+        insecure: Its certificate is not verified.
         scheme: `http` or `https`.
         settled: False until an answer has shown that the scheme is the right one.
     """
 
-    def __init__(self, registry: str, options: Options) -> None:
+    def __init__(self, registry: str, options: Options, *, insecure: bool = False) -> None:
         """Works the address out; nothing is asked.
 
+        Args:
+            insecure: It is, whatever the options say.
         Raises:
             InvalidReference: the registry's name is none that can be connected to.
         """
         self.registry = registry
         self.host = _DEFAULT_HOST if registry == DEFAULT_REGISTRY else registry
         try:
-            origin(f"https://{self.host}")
+            self.insecure = insecure or is_insecure(f"https://{self.host}", options)
         except ValueError as error:
             raise InvalidReference(registry, str(error)) from error
+        # What is near or was told to be plain is tried so first; what is merely not verified, with TLS.
         plain = may_be_plain(f"//{self.host}", options)
         self.scheme = "http" if plain else "https"
-        self.settled = not plain
+        self.settled = not (plain or self.insecure)
 
     @property
     def base(self) -> str:
         """`scheme://host[:port]`."""
         return f"{self.scheme}://{self.host}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What its folder of certificates may be called."""
+        return tuple(dict.fromkeys((self.registry, self.host)))
+
     def owns(self, url: str) -> bool:
         """Tells whether a URL leads here: same scheme, host and port. Only then may it see credentials."""
         return origin(url) == origin(self.base)
 
-    def switch_to_tls(self) -> None:
-        """Notes that this address speaks TLS after all."""
-        self.scheme = "https"
-        self.settled = True
-
-    def switch_back(self) -> None:
-        """Notes that it does not, or not just now."""
-        self.scheme = "http"
-        self.settled = False
+    def switch(self) -> None:
+        """Tries the other scheme; not for good yet."""
+        self.scheme = "http" if self.scheme == "https" else "https"
 
 
 def origin(url: str) -> tuple[str, str, int | None]:
@@ -88,6 +92,12 @@ def named(url: str, registries: frozenset[str]) -> bool:
     parts = urlsplit(url)
     netloc = parts.netloc.rpartition("@")[2].lower()
     return bool(registries) and (netloc in registries or (parts.hostname or "") in registries)
+
+
+def is_insecure(url: str, options: Options) -> bool:
+    """Tells whether a URL's host is one whose certificate is not verified."""
+    _, host, port = origin(url)
+    return bool(options.insecure) and among(host, port, options.insecure)
 
 
 def may_be_plain(url: str, options: Options) -> bool:
