@@ -63,6 +63,10 @@ class Client:
         proxies: Mapping[str, str] | None = None,
         no_proxy: Sequence[str] = (),
         ca_file: str | os.PathLike[str] = "",
+        insecure: Sequence[str] = (),
+        cert_dirs: Sequence[str | os.PathLike[str]] = (),
+        mirrors: Sequence[str] = (),
+        registries_conf: Sequence[str | os.PathLike[str]] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Prepares; opens nothing.
@@ -77,6 +81,12 @@ class Client:
             proxies: Proxy URL by scheme (`http`, `https`); by default there are none.
             no_proxy: Hosts and domain suffixes that are reached directly. Loopback always is.
             ca_file: PEM file of further certificate authorities.
+            insecure: Registries (`host[:port]`, a network such as `10.0.0.0/8`, or `*`) whose certificate is
+                not verified, and which may be spoken to without TLS.
+            cert_dirs: Folders laid out as `certs.d`: `HOST[:PORT]/*.crt`, `*.cert` with `*.key`.
+            mirrors: `HOST=MIRROR` each: a mirror that is asked before the registry.
+            registries_conf: Files and folders in the format of containers' `registries.conf`; a later
+                one wins.
             variables: What shared caches look for in an environment (`AWS_ACCESS_KEY_ID`,
                 `ACTIONS_RUNTIME_TOKEN`, …), by name; by default nothing.
         """
@@ -90,6 +100,10 @@ class Client:
             proxies=dict(proxies or {}),
             no_proxy=tuple(no_proxy),
             ca_file=str(ca_file),
+            insecure=tuple(insecure),
+            cert_dirs=tuple(map(str, cert_dirs)),
+            mirrors=tuple(mirrors),
+            registries_conf=tuple(map(str, registries_conf)),
             variables=dict(variables or {}),
         )
         self._progress = progress
@@ -743,6 +757,10 @@ def _client_options(options: dict[str, Any]) -> dict[str, Any]:
         "proxies",
         "no_proxy",
         "ca_file",
+        "insecure",
+        "cert_dirs",
+        "mirrors",
+        "registries_conf",
         "variables",
     )
     return {name: options.pop(name) for name in names if name in options}

@@ -40,18 +40,26 @@ class Globals:
     backend: str = ""
     insecure: tuple[str, ...] = field(default=())
     ca_file: str = ""
+    cert_dir: str = ""
+    mirrors: tuple[str, ...] = field(default=())
+    registries_conf: str = ""
 
     def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
         """Makes the engine's settings out of flags and environment. Only the CLI reads the latter."""
+        from img.cli import network
         from img.engine import Settings
 
         return Settings(
             state=self.state or default_state(),
             docker_config=_docker_config(),
-            plain_http=(*self.insecure, *insecure),
-            proxies=_proxies(),
-            no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
+            insecure=(*self.insecure, *insecure),
+            proxies=network.proxies(),
+            no_proxy=network.no_proxy(),
             ca_file=self.ca_file or os.environ.get("SSL_CERT_FILE", ""),
+            cert_dirs=network.cert_dirs(),
+            cert_dir=self.cert_dir,
+            mirrors=self.mirrors,
+            registries_conf=network.registries_conf(self.registries_conf),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
@@ -74,16 +82,6 @@ def _for_caches() -> dict[str, str]:
         for name, value in os.environ.items()
         if value and (name.startswith(_CACHE_PREFIXES) or name in _CACHE_NAMES)
     }
-
-
-def _variable(name: str) -> str:
-    """A variable that the world writes in small letters or in capitals."""
-    return os.environ.get(name) or os.environ.get(name.upper(), "")
-
-
-def _proxies() -> dict[str, str]:
-    found = {scheme: _variable(f"{scheme}_proxy") or _variable("all_proxy") for scheme in ("http", "https")}
-    return {scheme: url for scheme, url in found.items() if url}
 
 
 def _docker_config() -> str:
@@ -268,10 +266,6 @@ def format_option(function: F) -> F:
 build_args_option = click.option(
     "-build-arg", "--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]",
     help="Set a build-time variable.",
-)  # fmt: skip
-insecure_option = click.option(
-    "--insecure-registry", "insecure", multiple=True, metavar="HOST[:PORT]",
-    help="Speak plain HTTP to this registry.",
 )  # fmt: skip
 
 

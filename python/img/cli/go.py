@@ -108,6 +108,11 @@ def _is_choice(option: click.Option, word: str) -> bool:
     return isinstance(option.type, click.Choice) and word in option.type.choices
 
 
+def truth(word: str) -> bool | None:
+    """What a word means to Go's flag package; None where it is no truth value."""
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
 def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[str]:
     """A flag without a value, or Go's `=true` and `=false`."""
     if not equals or value in _TRUE:

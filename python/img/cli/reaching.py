@@ -9,20 +9,88 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from img.cli import clicks as click
-from img.cli.common import kept_globally
+from img.cli.common import Globals, kept_globally, words
+from img.cli.go import truth
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+EVERY = "*"
+"""What `--insecure-registry` means without a value."""
+
+
+def _keep_insecure(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    """Notes registries as insecure: those that are named, or all where the flag has no value, or `true`."""
+    kept = ctx.ensure_object(Globals)
+    for value in words(values):
+        said = truth(value)
+        kept.insecure += (EVERY,) if said else (value,) if said is None else ()
+
+
+def _keep_verify(ctx: click.Context, parameter: click.Parameter, value: str) -> None:
+    said = truth(value)
+    if said is None:
+        raise click.UsageError(f"--tls-verify takes true or false, not {value!r}.", ctx=ctx)
+    if not said:
+        ctx.ensure_object(Globals).insecure += (EVERY,)
+
+
+def _keep_mirrors(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    """Notes mirrors: `HOST=MIRROR`, or docker's and kaniko's `MIRROR` alone, which is one of Docker Hub."""
+    pairs = (value if "=" in value else f"docker.io={value}" for value in words(values))
+    ctx.ensure_object(Globals).mirrors += tuple(pairs)
+
+
+def _insecure(**form: Any) -> Callable[[F], F]:
+    return click.option(
+        "--insecure-registry", "-insecure-registry", multiple=True, expose_value=False,
+        callback=_keep_insecure, **form,
+    )  # fmt: skip
+
+
+_OF_NAMES = _insecure(
+    is_flag=False, flag_value=EVERY, metavar="[=HOST[:PORT]]",
+    help="Do not verify the registry's certificate, and take plain HTTP where it has no TLS.",
+)  # fmt: skip
+_OF_BUILDS = _insecure(
+    metavar="HOST[:PORT]",
+    help="Do not verify this registry's certificate, and take plain HTTP where it has no TLS.",
+)
 _OPTIONS = (
     click.option(
         "--tls-ca", "-tls-ca", metavar="FILE", expose_value=False, callback=kept_globally("ca_file"),
         help="Trust the certificate authorities in this PEM file as well.",
     ),
+    click.option(
+        "--tls-verify", "-tls-verify", is_flag=False, flag_value="true", default="true", metavar="[=false]",
+        expose_value=False, callback=_keep_verify, show_default=False,
+        help="Verify the certificates of registries (default); false is --insecure-registry for all.",
+    ),
+    click.option(
+        "--cert-dir", "-cert-dir", metavar="DIR", expose_value=False, callback=kept_globally("cert_dir"),
+        help="Take authorities (*.crt) and a client's certificate (*.cert, *.key) from this folder.",
+    ),
+    click.option(
+        "--registry-mirror", "-registry-mirror", multiple=True, metavar="[HOST=]MIRROR", expose_value=False,
+        callback=_keep_mirrors, help="Ask this mirror before the registry HOST (docker.io).",
+    ),
+    click.option(
+        "--registries-conf", "-registries-conf", metavar="FILE", expose_value=False,
+        callback=kept_globally("registries_conf"), help="Read mirrors and rewrites from this file alone.",
+    ),
 )  # fmt: skip
 
 
 def registry_options(function: F) -> F:
-    """Adds them to a verb."""
+    """Adds them to a verb whose words are names of images."""
+    return _added(function, _OF_NAMES)
+
+
+def build_registry_options(function: F) -> F:
+    """Adds them to a verb whose word is a folder: here `--insecure-registry` always takes its registry."""
+    return _added(function, _OF_BUILDS)
+
+
+def _added(function: F, insecure: Callable[[F], F]) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
-    return function
+    return insecure(function)

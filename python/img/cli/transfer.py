@@ -12,10 +12,6 @@ from img.cli.render import renderer
 if TYPE_CHECKING:
     from img.engine import Compression, PullPolicy
 
-insecure = click.option(
-    "--insecure-registry", "-insecure-registry", "insecure", is_flag=True,
-    help="Speak plain HTTP to the registry (loopback always may).",
-)  # fmt: skip
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
@@ -55,12 +51,9 @@ def registry_of(name: str) -> str:
     help="When to ask the registry: always (default), missing, newer, never.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@insecure
 @registry_options
 @progress
-def pull_command(
-    name: str, platform: str, policy: PullPolicy, as_json: bool, insecure: bool, progress: str
-) -> None:
+def pull_command(name: str, platform: str, policy: PullPolicy, as_json: bool, progress: str) -> None:
     """Pull an image and extract its layers."""
     from img.engine import Engine
     from img.oci import Reference
@@ -68,7 +61,7 @@ def pull_command(
 
     reference = Reference.parse(name)
     options = find_globals()
-    settings = options.settings(insecure=[reference.registry] if insecure else [])
+    settings = options.settings()
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
         click.echo(f"Pulling {reference.familiar}...", err=True)
         result = engine.pull(name, platform=platform, policy=policy)
@@ -89,7 +82,6 @@ def pull_command(
 @compression_level
 @force_compression
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
-@insecure
 @registry_options
 @progress
 def push_command(
@@ -98,14 +90,13 @@ def push_command(
     level: int | None,
     force: bool,
     as_json: bool,
-    insecure: bool,
     progress: str,
 ) -> None:
     """Push images under their own names, all at once; prints the digest of each."""
     from img.engine import Engine
 
     options = find_globals()
-    settings = options.settings(insecure=[registry_of(n) for n in names] if insecure else [])
+    settings = options.settings()
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
         click.echo(f"Pushing {', '.join(names)}...", err=True)
         digests = engine.push_all(names, compression=compression, level=level, force=force)

@@ -140,6 +140,11 @@ class Engine:
             keychain=ConfigFile(config) if config else None,
             options=Options(
                 plain_http=frozenset(self._settings.plain_http),
+                insecure=frozenset(self._settings.insecure),
+                cert_dirs=self._settings.cert_dirs,
+                cert_dir=self._settings.cert_dir,
+                mirrors=self._settings.mirrors,
+                registries_conf=self._settings.registries_conf,
                 proxies=self._settings.proxies,
                 no_proxy=self._settings.no_proxy,
                 ca_file=self._settings.ca_file or None,

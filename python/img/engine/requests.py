@@ -30,10 +30,16 @@ class Settings:
         state: The store's root.
         docker_config: Path of docker's `config.json` for credentials; empty for none.
         plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
+        insecure: Registries (`host[:port]`, a network, or `*`) whose certificate is not verified, and which
+            may be spoken to without TLS.
         proxies: Proxy URL by scheme (`http`, `https`), for registries and what builds fetch. May hold a
             password: never shown.
         no_proxy: Hosts and domain suffixes that are reached directly.
         ca_file: PEM file of further certificate authorities; empty for none.
+        cert_dirs: Folders laid out as `certs.d`; the first one that has a registry's folder counts for it.
+        cert_dir: One folder of certificates for every registry, instead of those; empty for none.
+        mirrors: `HOST=MIRROR` each: asked before the registry, and before what files say.
+        registries_conf: Files and folders in the format of containers' `registries.conf`; a later one wins.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
         backend: How steps get their roots.
@@ -44,9 +50,14 @@ class Settings:
     state: str
     docker_config: str = ""
     plain_http: tuple[str, ...] = ()
+    insecure: tuple[str, ...] = ()
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     no_proxy: tuple[str, ...] = ()
     ca_file: str = ""
+    cert_dirs: tuple[str, ...] = ()
+    cert_dir: str = ""
+    mirrors: tuple[str, ...] = ()
+    registries_conf: tuple[str, ...] = ()
     jobs: int = 0
     single_id: bool = False
     backend: Backend = "auto"

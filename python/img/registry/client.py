@@ -214,7 +214,7 @@ class Registry:
         Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
 
     def doubt(self, ref: Reference) -> None:
-        """Leaves the reference's mirrors out for a while: what came from one was wrong."""
+        """Leaves the reference's mirrors out from now on: what came from one of them was wrong."""
         self._wire.doubt(ref)
 
     def tags(self, ref: Reference) -> list[str]:

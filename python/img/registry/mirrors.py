@@ -15,6 +15,7 @@ from img.oci.reference import Reference
 from img.registry.routes import Route
 
 REST_SECONDS = 300.0
+_FOR_GOOD = float("inf")
 
 _Key = tuple[str, str, str]
 
@@ -35,6 +36,11 @@ class Mirrors:
             if route.mirror and route.serves(ref, path) and not self._reason(ref, route)
         ]
 
+    def lied(self, route: Route) -> None:
+        """Leaves a mirror's repository out for good: what came from it was wrong."""
+        with self._lock:
+            self._resting[route.host, route.repository, ""] = (_FOR_GOOD, "it gave wrong bytes")
+
     def failed(self, ref: Reference, route: Route, error: Exception) -> None:
         """Has a mirror rest: for this reference where it has it not, for all where nobody answers there."""
         suffix = ref.suffix if isinstance(error, NotFound) else ""
@@ -42,13 +48,18 @@ class Mirrors:
         key = (route.host, route.repository if answered else "", suffix)
         text = error.message if isinstance(error, RegistryError) else str(error)
         with self._lock:
-            self._resting[key] = (self._clock() + REST_SECONDS, text)
+            if self._resting.get(key, (0.0, ""))[0] < _FOR_GOOD:
+                self._resting[key] = (self._clock() + REST_SECONDS, text)
 
     def wake(self, routes: Sequence[Route]) -> None:
-        """Lets mirrors be asked again: the registry itself is not there either."""
+        """Lets mirrors that were not there be asked again: the registry itself is not there either."""
         hosts = {route.host for route in routes if route.mirror}
         with self._lock:
-            self._resting = {key: value for key, value in self._resting.items() if key[0] not in hosts}
+            self._resting = {
+                key: value
+                for key, value in self._resting.items()
+                if key[0] not in hosts or key[2] or value[0] == _FOR_GOOD
+            }
 
     def said(self, ref: Reference, routes: Iterable[Route]) -> str:
         """Why mirrors of a reference are not asked, for an error; empty where there are none."""

@@ -20,7 +20,7 @@ class Options:
             that has a host's folder counts for that host.
         cert_dir: A folder with such files for every registry; instead of `cert_dirs`.
         registries_conf: Files and folders in the format of containers' `registries.conf`; a later one wins.
-        mirrors: Pairs of a registry (or the beginning of a name) and a mirror that is asked before it.
+        mirrors: `HOST=MIRROR` each: a registry (or the beginning of a name), and what is asked before it.
         connect_seconds: Time for a connection to stand, whatever addresses a name has.
         read_seconds: Time that a connection may be silent.
         least_bytes_per_second: What must move on average within `read_seconds`; slower is as good as silent.
@@ -38,7 +38,7 @@ class Options:
     cert_dirs: tuple[str, ...] = ()
     cert_dir: str = ""
     registries_conf: tuple[str, ...] = ()
-    mirrors: tuple[tuple[str, str], ...] = ()
+    mirrors: tuple[str, ...] = ()
     connect_seconds: float = 10
     read_seconds: float = 60
     least_bytes_per_second: float = 1024

@@ -137,8 +137,8 @@ class Routes:
         return best
 
 
-def caller_mirrors(pairs: Iterable[tuple[str, str]]) -> list[Rule]:
-    """Makes rules of pairs of a registry (or the beginning of a name) and a mirror of it.
+def caller_mirrors(pairs: Iterable[str]) -> list[Rule]:
+    """Makes rules of `HOST=MIRROR`: a registry (or the beginning of a name), and a mirror of it.
 
     Args:
         pairs: A mirror may begin with `https://`, or `http://` for one that needs no TLS, as docker's do.
@@ -146,13 +146,14 @@ def caller_mirrors(pairs: Iterable[tuple[str, str]]) -> list[Rule]:
         UsageError: one of them names no host.
     """
     rules = []
-    for prefix, location in pairs:
+    for pair in pairs:
+        prefix, _, location = pair.partition("=")
         scheme, split, place = location.partition("://")
         if not split:
             scheme, place = "https", location
         place, prefix = place.strip("/"), prefix.strip("/")
         if not prefix or not place or scheme not in ("http", "https") or "@" in place:
-            raise UsageError(f"{prefix}={location} is no registry and mirror: HOST=MIRROR")
+            raise UsageError(f"{pair} is no registry and mirror: HOST=MIRROR")
         mirror = Mirror(location=place, insecure=scheme == "http")
         rules.append(Rule(prefix=prefix, mirrors=(mirror,)))
     return rules

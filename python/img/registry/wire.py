@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote, urljoin, urlsplit
 
-from img.errors import RegistryError
+from img.errors import InvalidDocument, RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.oci.reference import Reference
 from img.progress import Note, Progress
@@ -24,10 +24,11 @@ from img.registry.endpoint import Endpoint, is_insecure, may_be_plain, named, or
 from img.registry.faults import refusal
 from img.registry.mirrors import Mirrors
 from img.registry.options import Options
+from img.registry.places import Places
 from img.registry.retry import Backoff, Retriable
-from img.registry.routes import Route, Routes, Rule, caller_mirrors
+from img.registry.routes import Route
+from img.registry.schemes import settle
 from img.registry.stop import Stop
-from img.registry.tokens import Authorizer
 from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -88,14 +89,12 @@ class Wire:
     """Every registry of one client, over one set of connections. Safe from several threads."""
 
     def __init__(self, keychain: Keychain | None, options: Options, progress: Progress) -> None:
-        self._keychain = keychain
         self._options = options
         self._progress = progress
         self._lock = threading.Lock()
         self._transport: Transport | None = None
-        self._routes: Routes | None = None
         self._mirrors = Mirrors()
-        self._places: dict[tuple[str, bool], tuple[Endpoint, Authorizer]] = {}
+        self._places = Places(keychain, options, partial(_TokenServer, self))
 
     def close(self) -> None:
         """Closes the connections; the next exchange opens new ones."""
@@ -150,9 +149,9 @@ class Wire:
             headers=headers or {},
             body=body,
         )
-        routes = self._routes_of(ref)
+        routes = self._places.routes(ref)
         if "://" in url:
-            return self._at(self._owner(routes, url), errand)
+            return self._at(self._places.owner(routes, url), errand)
         if len(routes) == 1 or not errand.may_go_to_mirrors:
             return self._at(routes[-1], errand)
         reply = self._from_mirror(routes, errand)
@@ -169,29 +168,27 @@ class Wire:
             raise
 
     def doubt(self, ref: Reference) -> bool:
-        """Leaves a reference's mirrors out for a while: something that came from one was wrong.
+        """Leaves a reference's mirrors out from now on: something that came from one of them was wrong.
 
         Returns:
             False where there is none that could have been it.
         """
-        routes = self._routes_of(ref)
+        routes = self._places.routes(ref)
         known = [route for route in routes if route in self._mirrors.awake(ref, "blobs/", routes)]
         for route in known:
-            self._mirrors.failed(ref, route, ValueError("it gave something wrong"))
+            self._mirrors.lied(route)
         return bool(known)
 
     def beside(self, ref: Reference, repository: str) -> str:
         """What another repository of the reference's registry is called where the reference is."""
-        own = self._routes_of(ref)[-1]
-        other = self._routes_of(replace(ref, repository=repository))[-1]
-        return other.repository if other.host == own.host else repository
+        return self._places.beside(ref, repository)
 
     def _from_mirror(self, routes: tuple[Route, ...], errand: _Errand) -> Reply | None:
         """Asks the mirrors in turn; None where none of them has it."""
         for route in self._mirrors.awake(errand.ref, errand.path, routes):
             try:
                 reply = self._patiently(route, errand)
-            except (Retriable, RegistryError) as fault:
+            except (Retriable, RegistryError, InvalidDocument) as fault:
                 error = fault.error if isinstance(fault, Retriable) else fault
                 self._mirrors.failed(errand.ref, route, error)
                 self._say(f"mirror {route.host} is passed over: {error}")
@@ -216,37 +213,36 @@ class Wire:
 
     def _at(self, route: Route, errand: _Errand) -> Reply:
         """Asks one place, with its own credentials."""
-        endpoint, authorizer = self._known(route)
-        repository = route.repository
+        place, repository = self._places.at(route), route.repository
         scopes = self._translated(errand, repository)
         below = errand.path.startswith("/") or "://" in errand.path
         path = errand.path if below else f"/v2/{quote(repository)}/{errand.path}"
         request = Request(
-            method=errand.method, url=path, headers=errand.headers, body=errand.body, endpoint=endpoint
+            method=errand.method, url=path, headers=errand.headers, body=errand.body, endpoint=place.endpoint
         )
 
         def once() -> tuple[Reply, str]:
             """Sends with the Authorization that is known, and once more with what a 401 asks for."""
-            target = replace(request, url=urljoin(endpoint.base + "/", path))
-            own = endpoint.owns(target.url)
-            authorization = authorizer.header(repository, scopes) if own else ""
+            target = replace(request, url=urljoin(place.endpoint.base + "/", path))
+            own = place.endpoint.owns(target.url)
+            authorization = place.authorizer.header(repository, scopes) if own else ""
             reply = self.follow(target, authorization)
-            if reply.status != 401 or not own or not endpoint.owns(reply.url):
+            if reply.status != 401 or not own or not place.endpoint.owns(reply.url):
                 return reply, authorization
             asked = reply.headers.get("WWW-Authenticate", "")
             with reply:
-                better = authorizer.answer(asked, repository, scopes, refused=authorization)
+                better = place.authorizer.answer(asked, repository, scopes, refused=authorization)
                 if not better:
                     raise refused(reply, authorization)
             return self.follow(target, better), better
 
         def refused(reply: Reply, authorization: str) -> Exception:
-            hint = authorizer.hint(repository) if reply.status in (401, 403) else ""
+            hint = place.authorizer.hint(repository) if reply.status in (401, 403) else ""
             return refusal(
                 reply, errand.method, errand.what, host=route.host, secret=authorization, hint=hint
             )
 
-        reply, authorization = self._settle(endpoint, once)
+        reply, authorization = settle(place.endpoint, once)
         if reply.status in errand.ok:
             return reply
         raise refused(reply, authorization)
@@ -258,40 +254,6 @@ class Wire:
         own = f"repository:{errand.ref.repository}"
         return frozenset((f"repository:{repository}" if r == own else r, a) for r, a in errand.scopes)
 
-    def _owner(self, routes: tuple[Route, ...], url: str) -> Route:
-        """The place that a whole address belongs to: an upload's, or the next page of a list."""
-        return next((route for route in routes if self._known(route)[0].owns(url)), routes[-1])
-
-    def _routes_of(self, ref: Reference) -> tuple[Route, ...]:
-        with self._lock:
-            if self._routes is None:
-                self._routes = self._read_routes()
-            routes = self._routes
-        return routes.of(ref)
-
-    def _read_routes(self) -> Routes:
-        rules: tuple[Rule, ...] = ()
-        if self._options.registries_conf:
-            from img.registry.registries_conf import read_rules
-
-            rules = read_rules(self._options.registries_conf)
-        return Routes(rules, caller_mirrors(self._options.mirrors))
-
-    def _known(self, route: Route) -> tuple[Endpoint, Authorizer]:
-        with self._lock:
-            key = route.host, route.insecure
-            if key not in self._places:
-                endpoint = Endpoint(route.host, self._options, insecure=route.insecure)
-                authorizer = Authorizer(
-                    route.host,
-                    self._keychain,
-                    self._options,
-                    _TokenServer(self, endpoint),
-                    insecure=endpoint.insecure,
-                )
-                self._places[key] = endpoint, authorizer
-            return self._places[key]
-
     def _http(self) -> Transport:
         with self._lock:
             if self._transport is None:
@@ -299,37 +261,6 @@ class Wire:
 
                 self._transport = Transport(self._options)
             return self._transport
-
-    def _settle(self, endpoint: Endpoint, once: Callable[[], tuple[Reply, str]]) -> tuple[Reply, str]:
-        """Asks with the scheme that comes first, and with the other where that turns out to be wanted."""
-        if endpoint.settled:
-            return once()
-        plain = endpoint.scheme == "http"
-        try:
-            reply, authorization = once()
-        except Retriable as fault:
-            if fault.error.status or (plain and not fault.garbled):
-                raise
-            return self._other_scheme(endpoint, once, fault)
-        if plain and (_wants_tls(reply) or (reply.status == 401 and _moved_to_tls(endpoint, reply))):
-            reply.close()
-            endpoint.switch()
-            reply, authorization = once()
-        endpoint.settled = True
-        return reply, authorization
-
-    def _other_scheme(
-        self, endpoint: Endpoint, once: Callable[[], tuple[Reply, str]], fault: Retriable
-    ) -> tuple[Reply, str]:
-        """After no HTTP answer: either the other scheme is spoken here, or the connection merely broke."""
-        endpoint.switch()
-        try:
-            found = once()
-        except Retriable:
-            endpoint.switch()
-            raise fault from fault.cause
-        endpoint.settled = True
-        return found
 
     def follow(self, request: Request, authorization: str) -> Reply:
         """Sends, and follows redirects. Authorization stays with the origin that it was meant for.
@@ -411,21 +342,6 @@ class _TokenServer:
                 raise refusal(reply, method, what, host=self._endpoint.registry, secret=authorization)
 
         return self._wire.run(attempt)
-
-
-def _wants_tls(reply: Reply) -> bool:
-    """Tells whether an answer to plain HTTP is a TLS server's complaint: a 400 that no registry gives."""
-    return (
-        reply.status == 400
-        and "json" not in reply.headers.get("Content-Type", "").lower()
-        and "Docker-Distribution-Api-Version" not in reply.headers
-    )
-
-
-def _moved_to_tls(endpoint: Endpoint, reply: Reply) -> bool:
-    """Tells whether an address without TLS only leads to the one with it."""
-    scheme, host, _ = origin(reply.url)
-    return scheme == "https" and host == origin(endpoint.base)[1]
 
 
 def _add(error: RegistryError, said: str) -> None:
