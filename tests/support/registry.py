@@ -26,17 +26,38 @@ class Registry:
         host: `127.0.0.1:<port>`, the registry part of references into it.
     """
 
-    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        htpasswd: str = "",
+        port: int = 0,
+        tls: tuple[Path, Path] | None = None,
+        client_ca: Path | None = None,
+        proxy: str = "",
+        readonly: bool = False,
+        address: str = "127.0.0.1",
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             htpasswd: Lines of user names and bcrypt hashes, or none.
             port: A free port, for a registry that is to be found again where it was; 0: any.
+            tls: Its certificate and key, PEM files each.
+            client_ca: Authorities of the certificates that it wants to be shown, a PEM file.
+            proxy: URL of the registry whose pull-through mirror it is.
+            readonly: It can only be pulled from.
+            address: The loopback address that it listens on.
         """
         self.folder = folder
         self.host = ""
         self._port = port
         self._htpasswd = htpasswd
+        self._tls = tls
+        self._client_ca = client_ca
+        self._proxy = proxy
+        self._readonly = readonly
+        self._address = address
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Registry:
@@ -75,15 +96,20 @@ class Registry:
         return reference
 
     def _configuration(self) -> dict[str, object]:
-        configuration: dict[str, object] = {
-            "version": 0.1,
-            "log": {"level": "info"},
-            "storage": {
-                "filesystem": {"rootdirectory": str(self.folder / "data")},
-                "delete": {"enabled": True},
-            },
-            "http": {"addr": f"127.0.0.1:{self._port}"},
+        storage: dict[str, object] = {
+            "filesystem": {"rootdirectory": str(self.folder / "data")},
+            "delete": {"enabled": True},
         }
+        http: dict[str, object] = {"addr": f"{self._address}:{self._port}"}
+        configuration = {"version": 0.1, "log": {"level": "info"}, "storage": storage, "http": http}
+        if self._readonly:
+            storage["maintenance"] = {"readonly": {"enabled": True}}
+        if self._proxy:
+            configuration["proxy"] = {"remoteurl": self._proxy}
+        if self._tls:
+            certificate, key = self._tls
+            client = {"clientcas": [str(self._client_ca)]} if self._client_ca else {}
+            http["tls"] = {"certificate": str(certificate), "key": str(key), **client}
         if self._htpasswd:
             path = self.folder / "htpasswd"
             path.write_text(self._htpasswd)

@@ -1,7 +1,7 @@
 """`Places`: the places of references as the wire meets them: with an endpoint, and with what opens it.
 
-It reads the rules of routing with the first reference, and keeps one endpoint and one authorizer for each host,
-so that a mirror never sees what is meant for another. Safe from several threads.
+It reads the rules of routing with the first reference, and keeps one endpoint and one authorizer for each
+host, so that a mirror never sees what is meant for another. Safe from several threads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`settle`: finds out whether TLS is spoken at an endpoint where either would be allowed.
 
-Called by the wire around each exchange. The first answer decides; until there is one, an exchange may try both.
+Called by the wire around each exchange. The first answer decides; until there is one, an exchange may try
+both.
 """
 
 from __future__ import annotations

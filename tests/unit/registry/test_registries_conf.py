@@ -91,8 +91,8 @@ def test_version_one_says_what_is_insecure_and_blocked(tmp_path: Path) -> None:
         ('[[registry]]\nprefix = "x.lan"\n[[registry.mirror]]\n', "a [[registry.mirror]] needs 'location'"),
         ('[[registry]]\nprefix = "x"\nmirror = [{location = "m", pull-from-mirror = "no"}]', "is one of all"),
         (
-            '[[registry]]\nprefix = "x"\nmirror-by-digest-only = true\n'
-            'mirror = [{location = "m", pull-from-mirror = "all"}]',
+            '[[registry]]\nlocation = "x"\nmirror-by-digest-only = true\n[[registry.mirror]]\n'
+            + 'location = "m"\npull-from-mirror = "all"',
             "exclude each other",
         ),
         ('[registries.block]\nregistries = ["a"]\n[[registry]]\nprefix = "x"', "mixes version 1"),
