@@ -77,7 +77,7 @@ class Registry:
         for line in process.stderr:
             log.append(line)
             if "listening on " in line:
-                self.host = line.split("listening on ")[1].split('"')[0].split()[0]
+                self.host = line.split("listening on ")[1].split('"')[0].split()[0].rstrip(",")
                 threading.Thread(target=process.stderr.read, daemon=True).start()
                 return self
         raise RuntimeError("docker-registry did not start:\n" + "".join(log))

@@ -378,7 +378,7 @@ def _reason(chain: list[BaseException], options: Options) -> tuple[str, str]:
         return "connection refused", down
     if isinstance(handshake := first(ssl.SSLError), ssl.SSLError):
         text = (handshake.reason or "handshake failed").replace("_", " ").lower()
-        return f"TLS failed: {text}", "does the registry speak TLS? name it as plain HTTP if it does not"
+        return f"TLS failed: {text}", "does the registry speak TLS? name it as insecure if it does not"
     new = first(urllib3.exceptions.NewConnectionError)
     if not new and first(urllib3.exceptions.ConnectTimeoutError):
         return f"no connection within {options.connect_seconds:g} seconds", down

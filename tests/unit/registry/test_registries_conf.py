@@ -35,6 +35,15 @@ mirror = [{ location = "c.lan" }]
 "app" = "quay.io/me/app"
 """
 
+BOTH = """
+[[registry]]
+location = "x.lan"
+mirror-by-digest-only = true
+[[registry.mirror]]
+location = "m.lan"
+pull-from-mirror = "all"
+"""
+
 
 def test_all_that_it_may_say(tmp_path: Path) -> None:
     file = tmp_path / "registries.conf"
@@ -90,11 +99,7 @@ def test_version_one_says_what_is_insecure_and_blocked(tmp_path: Path) -> None:
         ('[[registry]]\nprefix = "x.lan"\nblocked = "yes"', "'blocked' is true or false"),
         ('[[registry]]\nprefix = "x.lan"\n[[registry.mirror]]\n', "a [[registry.mirror]] needs 'location'"),
         ('[[registry]]\nprefix = "x"\nmirror = [{location = "m", pull-from-mirror = "no"}]', "is one of all"),
-        (
-            '[[registry]]\nlocation = "x"\nmirror-by-digest-only = true\n[[registry.mirror]]\n'
-            + 'location = "m"\npull-from-mirror = "all"',
-            "exclude each other",
-        ),
+        (BOTH, "exclude each other"),
         ('[registries.block]\nregistries = ["a"]\n[[registry]]\nprefix = "x"', "mixes version 1"),
         ("[registries]\ninsecure = 5", "is no list of names"),
         ("\xff", "no TOML"),
