@@ -67,7 +67,8 @@ class _Timed(HTTPConnection):
             raise urllib3.exceptions.LocationParseError(host) from error
         seconds = self.limits.connect_seconds
         try:
-            sock = connect(host, self.port or 0, seconds)
+            found = socket.getaddrinfo(host, self.port or 0, 0, socket.SOCK_STREAM)
+            sock = connect(found, seconds)
         except TimeoutError as error:
             raise urllib3.exceptions.ConnectTimeoutError(self, f"none within {seconds:g} s") from error
         except OSError as error:
@@ -161,15 +162,16 @@ class _Clock(io.RawIOBase):
         super().close()
 
 
-def connect(host: str, port: int, seconds: float) -> socket.socket:
-    """Connects to whichever address of a name answers first; a later one starts when an earlier one lingers.
+def connect(addresses: list[Any], seconds: float) -> socket.socket:
+    """Connects to whichever address answers first; a later one starts when an earlier one lingers.
 
     Args:
+        addresses: As `socket.getaddrinfo` gives them.
         seconds: For all of them together.
     Raises:
         TimeoutError: none answered. OSError: there is none, or all refused; the last one's error.
     """
-    addresses = _alternating(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+    addresses = _alternating(addresses)
     deadline = time.monotonic() + seconds
     fault: OSError = OSError(0, "the name has no address")
     with selectors.DefaultSelector() as waiting:

@@ -6,6 +6,7 @@ import base64
 import datetime
 import json
 import re
+import socket
 import ssl
 import subprocess
 import threading
@@ -71,10 +72,14 @@ class Call:
         self._handler.close_connection = True
 
 
+class _Six(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 class Server:
     """An HTTP server that answers with `serve`, and remembers what it was asked."""
 
-    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
+    def __init__(self, certificate: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         server = self
         self.calls: list[Call] = []
 
@@ -95,14 +100,15 @@ class Server:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        kind = _Six if ":" in address else ThreadingHTTPServer
+        self._httpd = kind((address, 0), Handler)
         self._httpd.daemon_threads = True
         self._httpd.handle_error = lambda *_: None  # type: ignore[method-assign]
         if certificate:
             self._httpd.socket = certificate.wrap_socket(
                 self._httpd.socket, server_side=True, do_handshake_on_connect=False
             )
-        self.host = f"127.0.0.1:{self._httpd.server_port}"
+        self.host = f"{f'[{address}]' if ':' in address else address}:{self._httpd.server_port}"
         self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Any:
@@ -127,8 +133,8 @@ Fault = Callable[["FaultyRegistry", Call], None]
 class FaultyRegistry(Server):
     """A registry that can be read, with faults in store for a path: each is used for one request."""
 
-    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
-        super().__init__(certificate)
+    def __init__(self, certificate: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
+        super().__init__(certificate, address)
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)

@@ -127,9 +127,8 @@ def test_each_host_of_a_redirect_is_decided_upon_anew(
 def test_a_proxy_that_refuses_is_told_without_its_password(
     connect: Connect, far: FaultyRegistry, user: str, closed: int, told: str
 ) -> None:
-    with Tunnel(far.host, closed=closed) as proxy:
-        with pytest.raises(RegistryError) as caught:
-            connect(proxies={"https": f"http://{user}{proxy.host}"}, attempts=1).manifest(REF)
+    with Tunnel(far.host, closed=closed) as proxy, pytest.raises(RegistryError) as caught:
+        connect(proxies={"https": f"http://{user}{proxy.host}"}, attempts=1).manifest(REF)
     text = f"{caught.value}{caught.value.hint}{caught.value.__cause__!r}"
     assert f"the proxy http://{proxy.host} {told}" in text
     assert "guessed-it" not in text and "pass" not in text.replace("password", "")
