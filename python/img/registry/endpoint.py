@@ -49,7 +49,11 @@ class Endpoint:
     @property
     def base(self) -> str:
         """`scheme://host[:port]`."""
-        return f"{self.scheme}://{self.host}"
+        return self.base_of(self.scheme)
+
+    def base_of(self, scheme: str) -> str:
+        """The same with a scheme that may not be the right one."""
+        return f"{scheme}://{self.host}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,9 +64,10 @@ class Endpoint:
         """Tells whether a URL leads here: same scheme, host and port. Only then may it see credentials."""
         return origin(url) == origin(self.base)
 
-    def switch(self) -> None:
-        """Tries the other scheme; not for good yet."""
-        self.scheme = "http" if self.scheme == "https" else "https"
+    def settle_on(self, scheme: str) -> None:
+        """Notes which scheme is the right one."""
+        self.scheme = scheme
+        self.settled = True
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

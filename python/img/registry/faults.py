@@ -78,6 +78,8 @@ def _hint(status: int, credentials: str, asked: float | None) -> str:
         return credentials
     if status == 404:
         return "check the spelling of the repository and of the tag"
+    if status == 405:
+        return "the registry allows no such thing: it may be read-only, or a mirror"
     if status == 429:
         wait = f"wait {asked:.0f} seconds" if asked else "wait a while"
         return f"{wait}, or log in: a registry allows more to those it knows"

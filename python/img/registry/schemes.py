@@ -15,42 +15,36 @@ from img.registry.retry import Retriable
 if TYPE_CHECKING:
     from img.registry.transport import Reply
 
-Exchange = Callable[[], "tuple[Reply, str]"]
-"""Sends with the endpoint's scheme of the moment; gives the answer, and the Authorization that was sent."""
+Exchange = Callable[[str], "tuple[Reply, str]"]
+"""Sends to an endpoint's base; gives the answer, and the Authorization that was sent."""
 
 
-def settle(endpoint: Endpoint, once: Exchange) -> tuple[Reply, str]:
+def settle(endpoint: Endpoint, send: Exchange) -> tuple[Reply, str]:
     """Asks with the scheme that comes first, and with the other where that turns out to be wanted.
 
     Raises:
-        Whatever `once` raises; of two failures the first.
+        Whatever `send` raises; of two failures the first.
     """
     if endpoint.settled:
-        return once()
-    plain = endpoint.scheme == "http"
+        return send(endpoint.base)
+    scheme = endpoint.scheme
+    other = "http" if scheme == "https" else "https"
     try:
-        reply, authorization = once()
+        found = send(endpoint.base_of(scheme))
     except Retriable as fault:
-        if fault.error.status or (plain and not fault.garbled):
+        if fault.error.status or (scheme == "http" and not fault.garbled):
             raise
-        return _other(endpoint, once, fault)
-    if plain and (_wants_tls(reply) or _moved_to_tls(endpoint, reply)):
+        try:  # either the other scheme is spoken here, or the connection merely broke
+            found = send(endpoint.base_of(other))
+        except Retriable:
+            raise fault from fault.cause
+        endpoint.settle_on(other)
+        return found
+    reply, _ = found
+    if scheme == "http" and (_wants_tls(reply) or _moved_to_tls(endpoint, reply)):
         reply.close()
-        endpoint.switch()
-        reply, authorization = once()
-    endpoint.settled = True
-    return reply, authorization
-
-
-def _other(endpoint: Endpoint, once: Exchange, fault: Retriable) -> tuple[Reply, str]:
-    """After no HTTP answer: either the other scheme is spoken here, or the connection merely broke."""
-    endpoint.switch()
-    try:
-        found = once()
-    except Retriable:
-        endpoint.switch()
-        raise fault from fault.cause
-    endpoint.settled = True
+        found, scheme = send(endpoint.base_of(other)), other
+    endpoint.settle_on(scheme)
     return found
 
 

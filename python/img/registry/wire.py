@@ -221,13 +221,13 @@ class Wire:
             method=errand.method, url=path, headers=errand.headers, body=errand.body, endpoint=place.endpoint
         )
 
-        def once() -> tuple[Reply, str]:
+        def send(base: str) -> tuple[Reply, str]:
             """Sends with the Authorization that is known, and once more with what a 401 asks for."""
-            target = replace(request, url=urljoin(place.endpoint.base + "/", path))
-            own = place.endpoint.owns(target.url)
+            target = replace(request, url=urljoin(base + "/", path))
+            own = origin(target.url) == origin(base)
             authorization = place.authorizer.header(repository, scopes) if own else ""
             reply = self.follow(target, authorization)
-            if reply.status != 401 or not own or not place.endpoint.owns(reply.url):
+            if reply.status != 401 or not own or origin(reply.url) != origin(base):
                 return reply, authorization
             asked = reply.headers.get("WWW-Authenticate", "")
             with reply:
@@ -242,7 +242,7 @@ class Wire:
                 reply, errand.method, errand.what, host=route.host, secret=authorization, hint=hint
             )
 
-        reply, authorization = settle(place.endpoint, once)
+        reply, authorization = settle(place.endpoint, send)
         if reply.status in errand.ok:
             return reply
         raise refused(reply, authorization)
