@@ -8,58 +8,12 @@ Source: containers-certs.d(5).
 from __future__ import annotations
 
 import os
-import ssl
 import threading
 from collections.abc import Iterable
 
 from img.errors import UsageError
 from img.registry.options import Options
-from img.values import dataclass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trust:
-    """How one host is met over TLS. Equal ones share their connections.
-
-    Attributes:
-        verified: Whether its certificate is checked at all.
-        authorities: PEM files of further authorities.
-        pairs: PEM files of certificates and keys that this side may show.
-    """
-
-    verified: bool = True
-    authorities: tuple[str, ...] = ()
-    pairs: tuple[tuple[str, str], ...] = ()
-
-    def context(self) -> ssl.SSLContext:
-        """Makes the TLS context.
-
-        Raises:
-            UsageError: a file cannot be used.
-        """
-        context = ssl.create_default_context()
-        if not self.verified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        for path in self.authorities if self.verified else ():
-            try:
-                context.load_verify_locations(cafile=path)
-            except (OSError, ssl.SSLError) as error:
-                raise _unusable("the CA file", path, error, "no certificate in it") from error
-        for certificate, key in self.pairs:
-            try:
-                # Without a password given, OpenSSL would ask the terminal for that of an encrypted key.
-                context.load_cert_chain(certificate, key, password="")
-            except (OSError, ssl.SSLError, ValueError) as error:
-                reason = f"it does not fit the key {os.path.basename(key)}, or the key is encrypted"
-                raise _unusable("the client certificate", certificate, error, reason) from error
-        return context
-
-
-def _unusable(what: str, path: str, error: Exception, reason: str) -> UsageError:
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
-        reason = error.strerror
-    return UsageError(f"cannot use {what} {path}: {reason}")
+from img.web.adapter import Trust
 
 
 class Certificates:

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 from img.errors import InvalidReference
 from img.oci.reference import DEFAULT_REGISTRY
-from img.registry.hosts import among
 from img.registry.options import Options
+from img.web.hosts import among, is_loopback, origin, shown
+
+__all__ = ["Endpoint", "is_insecure", "is_loopback", "may_be_plain", "named", "origin", "shown"]
 
 _DEFAULT_HOST = "registry-1.docker.io"
-_PORTS = {"http": 80, "https": 443}
 
 
 class Endpoint:
@@ -70,28 +71,6 @@ class Endpoint:
         self.settled = True
 
 
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Gives scheme, host and port of a URL, the port that is implied included.
-
-    Raises:
-        ValueError: the URL's port is no number.
-    """
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme)
-
-
-def is_loopback(host: str) -> bool:
-    """Tells whether a host name or address is this machine itself."""
-    import ipaddress
-
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def named(url: str, registries: frozenset[str]) -> bool:
     """Tells whether a URL's `host` or `host:port` is among `registries`."""
     parts = urlsplit(url)
@@ -108,9 +87,3 @@ def is_insecure(url: str, options: Options) -> bool:
 def may_be_plain(url: str, options: Options) -> bool:
     """Tells whether a URL's host may be spoken to without TLS."""
     return is_loopback(urlsplit(url).hostname or "") or named(url, options.plain_http)
-
-
-def shown(url: str) -> str:
-    """A URL as it may be shown: without user, password, query and fragment, where secrets travel."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -14,8 +14,8 @@ import trustme
 from img.errors import RegistryError
 from img.oci import Reference
 from img.registry import Options, fetch
-from img.registry.sockets import _alternating
-from img.registry.sockets import connect as open_connection
+from img.web.sockets import _alternating
+from img.web.sockets import connect as open_connection
 
 from tests.suites.registry.conftest import Connect
 from tests.suites.registry.images import Folder, make_image

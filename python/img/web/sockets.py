@@ -2,7 +2,7 @@
 
 A connection stands within its time whatever addresses a name has; an answer's head ends within its time,
 however slowly it drips; a body, sent or received, that moves more slowly than a modem is given up. What ends
-so is a `TimeoutError` to the library above, and the transport's `Retriable` in the end.
+so is a `TimeoutError` to the library above, and has the words for it from `blame`.
 Source: RFC 8305, sections 4 and 5, for trying addresses side by side.
 """
 
@@ -14,34 +14,43 @@ import os
 import selectors
 import socket
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-
-from img.registry.options import Options
 
 _HEAD_START_SECONDS = 0.25
 _SENT_PIECE_BYTES = 64 << 10
 _IN_PROGRESS = (115, 36, 11)  # EINPROGRESS, its BSD number, EAGAIN
 
 
+class Limits(Protocol):
+    """The clocks. `least_bytes_per_second` is what must move on average within `read_seconds`."""
+
+    @property
+    def connect_seconds(self) -> float: ...
+    @property
+    def read_seconds(self) -> float: ...
+    @property
+    def least_bytes_per_second(self) -> float: ...
+
+
 class TooSlow(TimeoutError):
     """A connection that moves, and too slowly."""
 
 
-def pool_classes(options: Options) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+def pool_classes(given: Limits) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     """Gives the pools of connections for each scheme, as a pool manager takes them."""
 
     class Answer(_Answer):
-        limits = options
+        limits = given
 
     class Plain(_Timed, HTTPConnection):
-        limits = options
+        limits = given
         response_class = Answer
 
     class Secure(_Timed, HTTPSConnection):
-        limits = options
+        limits = given
         response_class = Answer
 
     class PlainPool(urllib3.HTTPConnectionPool):
@@ -56,7 +65,7 @@ def pool_classes(options: Options) -> dict[str, type[urllib3.HTTPConnectionPool]
 class _Timed(HTTPConnection):
     """What both kinds of connection have in common; stands before urllib3's own class."""
 
-    limits: Options
+    limits: Limits
 
     def _new_conn(self) -> socket.socket:
         """Opens the connection, with urllib3's errors."""
@@ -96,7 +105,7 @@ class _Timed(HTTPConnection):
 class _Answer(http.client.HTTPResponse):
     """An answer that is read through a `_Clock`."""
 
-    limits: Options
+    limits: Limits
 
     def __init__(self, sock: socket.socket, *args: Any, **named: Any) -> None:
         self._clock = _Clock(sock, self.limits)
@@ -111,7 +120,7 @@ class _Answer(http.client.HTTPResponse):
 class _Clock(io.RawIOBase):
     """The bytes of one answer as they come; stands in for the socket and for its file."""
 
-    def __init__(self, sock: socket.socket, limits: Options) -> None:
+    def __init__(self, sock: socket.socket, limits: Limits) -> None:
         self._sock = sock
         self._raw = sock.makefile("rb", buffering=0)
         self._silent = limits.read_seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from img.registry.hosts import among
+from img.web.hosts import among
 
 
 @pytest.mark.parametrize(
