@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -26,17 +27,21 @@ class Registry:
         host: `127.0.0.1:<port>`, the registry part of references into it.
     """
 
-    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0) -> None:
+    def __init__(
+        self, folder: Path, *, htpasswd: str = "", port: int = 0, auth: Mapping[str, object] | None = None
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             htpasswd: Lines of user names and bcrypt hashes, or none.
             port: A free port, for a registry that is to be found again where it was; 0: any.
+            auth: Its configuration's `auth`, such as a `TokenServer` has, in place of `htpasswd`.
         """
         self.folder = folder
         self.host = ""
         self._port = port
         self._htpasswd = htpasswd
+        self._auth = auth
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Registry:
@@ -84,7 +89,9 @@ class Registry:
             },
             "http": {"addr": f"127.0.0.1:{self._port}"},
         }
-        if self._htpasswd:
+        if self._auth:
+            configuration["auth"] = self._auth
+        elif self._htpasswd:
             path = self.folder / "htpasswd"
             path.write_text(self._htpasswd)
             configuration["auth"] = {"htpasswd": {"realm": "tests", "path": str(path)}}
