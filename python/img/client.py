@@ -57,6 +57,8 @@ class Client:
         *,
         progress: Progress = silent,
         docker_config: str | os.PathLike[str] = "",
+        auth_files: Sequence[str | os.PathLike[str]] = (),
+        credentials: Mapping[str, tuple[str, str]] | None = None,
         plain_http: Sequence[str] = (),
         jobs: int = 0,
         backend: Backend = "auto",
@@ -71,6 +73,9 @@ class Client:
             state: Root of the store. Default: `~/.local/share/img`.
             progress: Takes events, in the thread that made the call.
             docker_config: Path of docker's `config.json`, for credentials; by default there are none.
+            auth_files: Files of its form, such as podman's `auth.json`, that are asked before it, in order.
+            credentials: User name and password by registry, or by `registry/namespace`, which go before
+                those of any file, and to nobody else.
             plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
             jobs: Steps and transfers at once; 0 means as many as there are processors.
             backend: How steps get their roots: `overlay`, `native` (copies), or what this machine allows.
@@ -84,6 +89,8 @@ class Client:
         self._settings = Settings(
             state=str(root.absolute()),
             docker_config=str(docker_config),
+            auth_files=tuple(os.path.abspath(path) for path in auth_files),
+            credentials=dict(credentials or {}),
             plain_http=tuple(plain_http),
             jobs=jobs,
             backend=backend,
@@ -737,6 +744,8 @@ def _client_options(options: dict[str, Any]) -> dict[str, Any]:
         "state",
         "progress",
         "docker_config",
+        "auth_files",
+        "credentials",
         "plain_http",
         "jobs",
         "backend",

@@ -110,6 +110,10 @@ class Engine:
             SandboxError: this machine refuses, with what to do about it.
         """
         if self._namespace is None:
+            from img.engine.helping import names_helper
+
+            if names_helper(self._settings):
+                _core.start_outside()
             self._namespace = _core.enter_namespace(single=self._settings.single_id)
             if self._store is not None:
                 self._store.close()
@@ -133,11 +137,11 @@ class Engine:
             return self._impatient
 
     def _open_registry(self, **patience: Any) -> Registry:
-        from img.registry import ConfigFile, Options, Registry
+        from img.engine.keychain import keychain
+        from img.registry import Options, Registry
 
-        config = self._settings.docker_config
         return Registry(
-            keychain=ConfigFile(config) if config else None,
+            keychain=keychain(self._settings, self._progress),
             options=Options(
                 plain_http=frozenset(self._settings.plain_http),
                 proxies=self._settings.proxies,
