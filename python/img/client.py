@@ -44,6 +44,7 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
 
@@ -414,6 +415,39 @@ class Client:
         said = {"compression": compression, "level": compression_level, "force": force_compression}
         digests = self._call("push_all", names=list(names), **said)
         return {str(name): str(digest) for name, digest in digests.items()}
+
+    def login(
+        self, server: str, username: str, password: str, *, file: str | os.PathLike[str] = ""
+    ) -> LoginResult:
+        """Logs in to a registry: shows it the credentials, and keeps them where it takes them.
+
+        They are kept by the credential helper that the file names for the registry, else in the file, as
+        docker does it; an identity token that the registry gives is kept in the place of the password.
+        Warnings arrive at `progress` before anything is stored.
+
+        Args:
+            server: `registry[:port]`, or that and the beginning of a repository; empty for docker.io.
+            file: The file that keeps them. Default: `docker_config`, else the first of `auth_files`.
+        Raises:
+            Unauthorized: the registry does not take them; nothing is stored.
+            RegistryError: it cannot be reached, or the credential helper failed.
+            UsageError: no file is named, or it is broken, or cannot be written. InvalidReference.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().login(server, username, password, file=path)
+
+    def logout(self, server: str = "", *, file: str | os.PathLike[str] = "") -> bool:
+        """Forgets what is kept for a registry, in the file and in its helper; False where that was nothing.
+
+        Args:
+            server: As `login` takes it; `file` likewise.
+        Raises:
+            UsageError, RegistryError, InvalidReference: as `login`.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().logout(server, file=path).removed
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.

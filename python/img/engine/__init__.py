@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.logins import Logins
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
@@ -487,6 +488,12 @@ class Engine:
         once = {str(shipment.name): shipment for shipment in shipments}
         digests = self._pusher(self._puller(), wish).push(list(once.values()))
         return {name: digests[str(reference)] for name, reference in given.items()}
+
+    def logins(self) -> Logins:
+        """Logging in to registries and out of them; stays out of the namespace."""
+        from img.engine.logins import Logins
+
+        return Logins(self._settings, self.registry, self._progress)
 
     # ---- names -------------------------------------------------------------------------------
 

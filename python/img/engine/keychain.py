@@ -16,7 +16,7 @@ AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 """What people know a config's text by."""
 
 
-def keychain(settings: Settings, progress: Progress) -> Keychain | None:
+def keychain(settings: Settings, progress: Progress) -> Chain | None:
     """Makes the keychain of an engine; None where the settings name no source.
 
     Raises:

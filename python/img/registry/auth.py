@@ -13,6 +13,9 @@ from typing import Protocol
 from img.registry.place import Place
 from img.values import dataclass
 
+GIVEN = "the credentials given"
+"""What is called so that comes from no file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credentials:
@@ -44,7 +47,7 @@ class Keychain(Protocol):
 class Given:
     """A `Keychain` of what the caller said, each for one place and no other."""
 
-    source = "what was given"
+    source = GIVEN
 
     def __init__(self, credentials: Mapping[Place, Credentials]) -> None:
         """Takes them over."""
@@ -94,17 +97,20 @@ class Trade:
 
     Attributes:
         identity_token: What the token server gave in the place of the password; empty where it gave nothing.
+        asked: Somebody wanted to see the credentials.
     """
 
-    source = "what was given"
+    source = GIVEN
 
     def __init__(self, credentials: Credentials) -> None:
         """Offers them to whatever registry asks: a login speaks to one."""
         self._credentials = credentials
         self.identity_token = ""
+        self.asked = False
 
     def get(self, registry: str, repository: str) -> Credentials | None:
         """Gives what is offered."""
+        self.asked = True
         return self._credentials
 
 

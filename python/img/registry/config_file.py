@@ -84,14 +84,15 @@ class ConfigFile:
         return None
 
     def helper_for(self, config: Mapping[str, Any], name: str) -> Helper | None:
-        """The helper that keeps what belongs to a normal name: its own, else the one for all.
+        """The helper that keeps what belongs to a normal name: that of the longest key, else the one for all.
 
         Raises:
             UsageError: the file is broken.
         """
         own = self.section(config, "credHelpers")
-        key = next((key for key in own if normal(key) == name), None)
-        program = own[key] if key is not None else config.get("credsStore")
+        registry, _, namespace = name.partition("/")
+        nearest = next(iter(covering(own, registry, namespace)), None)
+        program = next((own[key] for key in own if normal(key) == nearest), config.get("credsStore"))
         if not program:  # an empty helper of its own takes a registry out of the store
             return None
         if not isinstance(program, str) or not HELPER_NAME.fullmatch(program):

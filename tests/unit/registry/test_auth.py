@@ -137,7 +137,7 @@ def test_the_first_source_that_has_something_is_believed_and_named(tmp_path: Pat
         ("a.example", "one", paths[1]),
         ("b.example", "two", paths[2]),
         ("c.example", "text", "THE_VARIABLE"),
-        ("d.example", "given", "what was given"),
+        ("d.example", "given", "the credentials given"),
     ):
         assert chain.get(registry, "x") == ali(password)
         assert chain.source_of(registry, "x") == source
