@@ -44,6 +44,7 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
 
@@ -57,6 +58,8 @@ class Client:
         *,
         progress: Progress = silent,
         docker_config: str | os.PathLike[str] = "",
+        auth_files: Sequence[str | os.PathLike[str]] = (),
+        credentials: Mapping[str, tuple[str, str]] | None = None,
         plain_http: Sequence[str] = (),
         jobs: int = 0,
         backend: Backend = "auto",
@@ -75,6 +78,9 @@ class Client:
             state: Root of the store. Default: `~/.local/share/img`.
             progress: Takes events, in the thread that made the call.
             docker_config: Path of docker's `config.json`, for credentials; by default there are none.
+            auth_files: Files of its form, such as podman's `auth.json`, that are asked before it, in order.
+            credentials: User name and password by registry, or by `registry/namespace`, which go before
+                those of any file, and to nobody else.
             plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
             jobs: Steps and transfers at once; 0 means as many as there are processors.
             backend: How steps get their roots: `overlay`, `native` (copies), or what this machine allows.
@@ -94,6 +100,8 @@ class Client:
         self._settings = Settings(
             state=str(root.absolute()),
             docker_config=str(docker_config),
+            auth_files=tuple(os.path.abspath(path) for path in auth_files),
+            credentials=dict(credentials or {}),
             plain_http=tuple(plain_http),
             jobs=jobs,
             backend=backend,
@@ -421,6 +429,39 @@ class Client:
         said = {"compression": compression, "level": compression_level, "force": force_compression}
         digests = self._call("push_all", names=list(names), **said)
         return {str(name): str(digest) for name, digest in digests.items()}
+
+    def login(
+        self, server: str, username: str, password: str, *, file: str | os.PathLike[str] = ""
+    ) -> LoginResult:
+        """Logs in to a registry: shows it the credentials, and keeps them where it takes them.
+
+        They are kept by the credential helper that the file names for the registry, else in the file, as
+        docker does it; an identity token that the registry gives is kept in the place of the password.
+        Warnings arrive at `progress` before anything is stored.
+
+        Args:
+            server: `registry[:port]`, or that and the beginning of a repository; empty for docker.io.
+            file: The file that keeps them. Default: `docker_config`, else the first of `auth_files`.
+        Raises:
+            Unauthorized: the registry does not take them; nothing is stored.
+            RegistryError: it cannot be reached, or the credential helper failed.
+            UsageError: no file is named, or it is broken, or cannot be written. InvalidReference.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().login(server, username, password, file=path)
+
+    def logout(self, server: str = "", *, file: str | os.PathLike[str] = "") -> bool:
+        """Forgets what is kept for a registry, in the file and in its helper; False where that was nothing.
+
+        Args:
+            server: As `login` takes it; `file` likewise.
+        Raises:
+            UsageError, RegistryError, InvalidReference: as `login`.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().logout(server, file=path).removed
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.
@@ -751,6 +792,8 @@ def _client_options(options: dict[str, Any]) -> dict[str, Any]:
         "state",
         "progress",
         "docker_config",
+        "auth_files",
+        "credentials",
         "plain_http",
         "jobs",
         "backend",

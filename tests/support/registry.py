@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +38,7 @@ class Registry:
         proxy: str = "",
         readonly: bool = False,
         address: str = "127.0.0.1",
+        auth: Mapping[str, object] | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -48,6 +50,7 @@ class Registry:
             proxy: URL of the registry whose pull-through mirror it is.
             readonly: It can only be pulled from.
             address: The loopback address that it listens on.
+            auth: Its configuration's `auth`, such as a `TokenServer` has, in place of `htpasswd`.
         """
         self.folder = folder
         self.host = ""
@@ -58,6 +61,7 @@ class Registry:
         self._proxy = proxy
         self._readonly = readonly
         self._address = address
+        self._auth = auth
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Registry:
@@ -110,7 +114,9 @@ class Registry:
             certificate, key = self._tls
             client = {"clientcas": [str(self._client_ca)]} if self._client_ca else {}
             http["tls"] = {"certificate": str(certificate), "key": str(key), **client}
-        if self._htpasswd:
+        if self._auth:
+            configuration["auth"] = self._auth
+        elif self._htpasswd:
             path = self.folder / "htpasswd"
             path.write_text(self._htpasswd)
             configuration["auth"] = {"htpasswd": {"realm": "tests", "path": str(path)}}

@@ -24,6 +24,8 @@ VERBS = {
     "images": ("images", "List images."),
     "inspect": ("images", "Show an image's config."),
     "load": ("archives", "Load images from an archive."),
+    "login": ("login", "Log in to a registry."),
+    "logout": ("login", "Log out of a registry."),
     "logs": ("logs", "Show what the steps of a build wrote."),
     "lock": ("lock", "Pin what a Dockerfile names to digests, in img.lock."),
     "ls": ("disk", "List image layers and snapshots."),

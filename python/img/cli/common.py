@@ -43,6 +43,8 @@ class Globals:
     cert_dir: str = ""
     mirrors: tuple[str, ...] = field(default=())
     registries_conf: str = ""
+    authfile: str = ""
+    creds: tuple[str, ...] = ()
 
     def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
         """Makes the engine's settings out of flags and environment. Only the CLI reads the latter."""
@@ -51,7 +53,8 @@ class Globals:
 
         return Settings(
             state=self.state or default_state(),
-            docker_config=_docker_config(),
+            credentials=self._credentials(),
+            **credential_files(self.authfile),
             insecure=(*self.insecure, *insecure),
             proxies=network.proxies(),
             no_proxy=network.no_proxy(),
@@ -65,6 +68,14 @@ class Globals:
             backend=BACKENDS[self.backend or "auto"],
             variables=_for_caches(),
         )
+
+    def _credentials(self) -> Mapping[str, Sequence[str]]:
+        """Credentials for this command alone; most have none."""
+        if not self.creds and not any(os.environ.get(f"IMG_REGISTRY_{n}") for n in ("USERNAME", "PASSWORD")):
+            return {}
+        from img.cli.credentials import given
+
+        return given(self.creds)
 
 
 def default_state() -> str:
@@ -84,9 +95,28 @@ def _for_caches() -> dict[str, str]:
     }
 
 
-def _docker_config() -> str:
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(folder, "config.json")
+def credential_files(authfile: str = "") -> dict[str, Any]:
+    """Where credentials are looked for, as fields of the settings.
+
+    A file that is named, by flag or REGISTRY_AUTH_FILE, stands for all others. Else it is DOCKER_AUTH_CONFIG,
+    podman's two files, and docker's. Source: containers-auth.json(5); docker's "Environment variables".
+    """
+    if named := authfile or os.environ.get("REGISTRY_AUTH_FILE"):
+        return {"auth_files": (os.path.abspath(named),)}
+    home = os.path.expanduser("~")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    configs = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    docker = os.environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
+    return {
+        "auth_config": os.environ.get("DOCKER_AUTH_CONFIG", ""),
+        "auth_files": (
+            os.path.join(runtime, "containers", "auth.json")
+            if runtime
+            else f"/run/containers/{os.getuid()}/auth.json",
+            os.path.join(configs, "containers", "auth.json"),
+        ),
+        "docker_config": os.path.join(docker, "config.json"),
+    }
 
 
 def kept_globally(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:

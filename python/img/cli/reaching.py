@@ -5,7 +5,7 @@ They are kept with the global flags, so that `find_globals().settings()` knows t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from img.cli import clicks as click
@@ -55,7 +55,22 @@ _OF_BUILDS = _insecure(
     metavar="HOST[:PORT]",
     help="Do not verify this registry's certificate, and take plain HTTP where it has no TLS.",
 )
-_OPTIONS = (
+
+
+def _read_creds(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from img.cli.credentials import read_line
+
+        kept = ctx.ensure_object(Globals)
+        kept.creds = (*kept.creds, read_line())
+
+
+def _keep_creds(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    kept = ctx.ensure_object(Globals)
+    kept.creds = (*kept.creds, *value)
+
+
+_HOW = (
     click.option(
         "--tls-ca", "-tls-ca", metavar="FILE", expose_value=False, callback=kept_globally("ca_file"),
         help="Trust the certificate authorities in this PEM file as well.",
@@ -78,19 +93,40 @@ _OPTIONS = (
         callback=kept_globally("registries_conf"), help="Read mirrors and rewrites from this file alone.",
     ),
 )  # fmt: skip
+_AS_WHOM = (
+    click.option(
+        "--authfile", "-authfile", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+        expose_value=False, callback=kept_globally("authfile"),
+        help="Take credentials from this file, and from no other.",
+    ),
+    click.option(
+        "--creds", "-creds", multiple=True, metavar="[REGISTRY=]USER[:PASSWORD]", expose_value=False,
+        callback=_keep_creds,
+        help="Credentials for the registry that is named. Others see a password on a command line.",
+    ),
+    click.option(
+        "--creds-stdin", "-creds-stdin", is_flag=True, expose_value=False, callback=_read_creds,
+        help="Read them, USER:PASSWORD, from the first line of standard input.",
+    ),
+)  # fmt: skip
+
+
+def reaching_options(function: F) -> F:
+    """Adds those that say how registries are reached, for a verb that has its own about credentials."""
+    return _added(function, _HOW, _OF_NAMES)
 
 
 def registry_options(function: F) -> F:
-    """Adds them to a verb whose words are names of images."""
-    return _added(function, _OF_NAMES)
+    """Adds all of them to a verb whose words are names of images."""
+    return _added(function, (*_HOW, *_AS_WHOM), _OF_NAMES)
 
 
 def build_registry_options(function: F) -> F:
     """Adds them to a verb whose word is a folder: here `--insecure-registry` always takes its registry."""
-    return _added(function, _OF_BUILDS)
+    return _added(function, (*_HOW, *_AS_WHOM), _OF_BUILDS)
 
 
-def _added(function: F, insecure: Callable[[F], F]) -> F:
-    for option in reversed(_OPTIONS):
+def _added(function: F, options: Sequence[Callable[[F], F]], insecure: Callable[[F], F]) -> F:
+    for option in reversed(options):
         function = option(function)
     return insecure(function)

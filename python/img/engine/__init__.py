@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.logins import Logins
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
@@ -110,6 +111,10 @@ class Engine:
             SandboxError: this machine refuses, with what to do about it.
         """
         if self._namespace is None:
+            from img.engine.helping import names_helper
+
+            if names_helper(self._settings):
+                _core.start_outside()
             self._namespace = _core.enter_namespace(single=self._settings.single_id)
             if self._store is not None:
                 self._store.close()
@@ -133,11 +138,11 @@ class Engine:
             return self._impatient
 
     def _open_registry(self, **patience: Any) -> Registry:
-        from img.registry import ConfigFile, Options, Registry
+        from img.engine.keychain import keychain
+        from img.registry import Options, Registry
 
-        config = self._settings.docker_config
         return Registry(
-            keychain=ConfigFile(config) if config else None,
+            keychain=keychain(self._settings, self._progress),
             options=Options(
                 plain_http=frozenset(self._settings.plain_http),
                 insecure=frozenset(self._settings.insecure),
@@ -488,6 +493,12 @@ class Engine:
         once = {str(shipment.name): shipment for shipment in shipments}
         digests = self._pusher(self._puller(), wish).push(list(once.values()))
         return {name: digests[str(reference)] for name, reference in given.items()}
+
+    def logins(self) -> Logins:
+        """Logging in to registries and out of them; stays out of the namespace."""
+        from img.engine.logins import Logins
+
+        return Logins(self._settings, self.registry, self._progress)
 
     # ---- names -------------------------------------------------------------------------------
 

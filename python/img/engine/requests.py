@@ -6,7 +6,7 @@ All are frozen and made of plain values, so that they cross a process boundary a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from img.errors import UsageError
@@ -28,6 +28,10 @@ class Settings:
 
     Attributes:
         state: The store's root.
+        credentials: User name and password by place (`host[:port]`, or that and the beginning of a
+            repository), which go before those of any file. Never shown.
+        auth_config: Text of a `config.json` that goes before the files; empty for none. Never shown.
+        auth_files: Files of docker's or podman's form that are asked before `docker_config`, in order.
         docker_config: Path of docker's `config.json` for credentials; empty for none.
         plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
         insecure: Registries (`host[:port]`, a network, or `*`) whose certificate is not verified, and which
@@ -48,6 +52,9 @@ class Settings:
     """
 
     state: str
+    credentials: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    auth_config: str = field(default="", repr=False)
+    auth_files: tuple[str, ...] = ()
     docker_config: str = ""
     plain_http: tuple[str, ...] = ()
     insecure: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
 from img.oci.reference import Reference
 from img.progress import Progress, silent
-from img.registry.auth import Keychain
+from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.download import Download, Sink
 from img.registry.endpoint import origin, shown
@@ -33,6 +33,8 @@ from img.registry.upload import FileBody
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
+    from img.registry.login import Login
+    from img.registry.place import Place
     from img.registry.stream import Growing
     from img.registry.transport import Reply
 
@@ -81,6 +83,16 @@ class Registry:
     def close(self) -> None:
         """Closes idle connections. Calling it twice does nothing."""
         self._wire.close()
+
+    def login(self, place: Place, credentials: Credentials) -> Login:
+        """Shows credentials to a registry; see `img.registry.login`.
+
+        Raises:
+            Unauthorized: it does not take them. RegistryError: it cannot be reached.
+        """
+        from img.registry.login import login
+
+        return login(place, credentials, self._options, self._progress)
 
     # ---- down ---------------------------------------------------------------------------------
 

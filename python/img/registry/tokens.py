@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from img import regex
 from img.errors import RegistryError, Unauthorized
-from img.registry.auth import Credentials, Keychain
+from img.registry.auth import Chain, Credentials, Keychain, Trade
 from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
 from img.registry.endpoint import is_insecure, is_loopback, named, origin, shown
 from img.registry.options import Options
@@ -103,11 +103,18 @@ class Authorizer:
     def hint(self, repository: str) -> str:
         """Says where credentials were looked for, and what to do."""
         source = str(getattr(self._keychain, "source", ""))
-        inside = f" in {source}" if source else ""
         if self.credentials(repository):
-            return f"the credentials for {self._registry}{inside} do not open it; log in again"
+            if isinstance(self._keychain, Chain):
+                source = self._keychain.source_of(self._registry, repository)
+            inside = f" in {source}" if source else ""
+            return (
+                f"the credentials for {self._registry}{inside} do not open it; "
+                f"log in again: img login {self._registry}"
+            )
+        inside = f" in {source}" if source else ""
         return (
-            f"there are no credentials for {self._registry}{inside}; log in, or check the name: "
+            f"there are no credentials for {self._registry}{inside}; "
+            f"log in (img login {self._registry}), or check the name: "
             "a registry may say the same of what does not exist"
         )
 
@@ -157,7 +164,8 @@ class Authorizer:
     ) -> bytes | None:
         """Buys a token with an identity token; None where the server knows only the older way."""
         fields = [*service, ("grant_type", "refresh_token"), ("refresh_token", found.identity_token)]
-        fields += [("client_id", _CLIENT_ID), ("scope", " ".join(write_scopes(scopes)))]
+        fields += [("client_id", _CLIENT_ID)]
+        fields += [("scope", " ".join(write_scopes(scopes)))] if scopes else []
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         try:
             return self._request("POST", realm, headers=headers, body=urlencode(fields).encode())
@@ -170,13 +178,16 @@ class Authorizer:
         self, realm: str, found: Credentials | None, service: list[tuple[str, str]], scopes: Scopes
     ) -> bytes:
         """Asks for a token as a user with a password, or as nobody."""
-        headers = {"Accept": "application/json"}
+        headers, fields = {"Accept": "application/json"}, list(service)
         if found and found.identity_token and not found.password:
             # Where it must go this way, it stands in the password's place.
             found = Credentials(username=found.username, password=found.identity_token)
         if found and found.basic:
             headers["Authorization"] = found.basic
-        fields = [*service, *(("scope", text) for text in write_scopes(scopes))]
+            fields += [("account", found.username)]
+        if isinstance(self._keychain, Trade):
+            fields += [("offline_token", "true"), ("client_id", _CLIENT_ID)]
+        fields += [("scope", text) for text in write_scopes(scopes)]
         url = realm + ("&" if urlsplit(realm).query else "?") + urlencode(fields)
         return self._request("GET", url, headers=headers, body=None)
 
@@ -205,6 +216,9 @@ class Authorizer:
             data = None
         values = data if isinstance(data, dict) else {}
         text = values.get("token") or values.get("access_token")
+        identity = values.get("refresh_token")
+        if isinstance(self._keychain, Trade) and isinstance(identity, str):
+            self._keychain.identity_token = identity
         if not isinstance(text, str) or not _VISIBLE.fullmatch(text):
             raise RegistryError(f"the token server of {self._registry} gave no token", url=shown(realm))
         given = values.get("expires_in")

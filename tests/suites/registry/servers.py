@@ -1,16 +1,13 @@
-"""Servers on loopback: Debian's docker-registry, a token server for it, and a registry that errs as told."""
+"""Servers on loopback: Debian's docker-registry, and a registry that errs as told."""
 
 from __future__ import annotations
 
-import base64
-import datetime
 import json
 import re
 import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -287,72 +284,3 @@ class DockerRegistry:
         self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-class TokenServer(Server):
-    """Sells what docker-registry takes: signed tokens, to anybody for pulling and to `USER` for pushing.
-
-    Source: the distribution project's token authentication specification.
-    """
-
-    SERVICE, ISSUER = "the registry", "the token server"
-
-    def __init__(self, folder: Path) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-        from cryptography.x509.oid import NameOID
-
-        super().__init__()
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.ISSUER)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        day = datetime.timedelta(days=1)
-        builder = x509.CertificateBuilder(name, name, self._key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - day).not_valid_after(now + day)
-        certificate = builder.sign(self._key, hashes.SHA256())
-        self._der = certificate.public_bytes(serialization.Encoding.DER)
-        self._bundle = folder / "tokens.pem"
-        self._bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    @property
-    def auth(self) -> dict[str, object]:
-        """The `auth` section of docker-registry's configuration."""
-        return {
-            "token": {
-                "realm": f"http://{self.host}/token",
-                "service": self.SERVICE,
-                "issuer": self.ISSUER,
-                "rootcertbundle": str(self._bundle),
-            }
-        }
-
-    def serve(self, call: Call) -> None:
-        known = call.authorization == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if call.authorization and not known:
-            call.answer(401)
-            return
-        allowed = {"pull", "push"} if known else {"pull"}
-        access: list[dict[str, object]] = []
-        for text in call.fields.get("scope", []):
-            kind, _, rest = text.partition(":")
-            name, _, actions = rest.rpartition(":")
-            granted = sorted(allowed & set(actions.split(",")))
-            access.append({"type": kind, "name": name, "actions": granted})
-        call.answer(200, json.dumps({"access_token": self._sign(access), "expires_in": 300}).encode())
-
-    def _sign(self, access: list[dict[str, object]]) -> str:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
-        now = int(time.time())
-        header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(self._der).decode()]}
-        claims: dict[str, object] = {"iss": self.ISSUER, "sub": USER, "aud": self.SERVICE, "access": access}
-        claims |= {"exp": now + 300, "nbf": now - 60, "iat": now - 60, "jti": "1"}
-        signed = b".".join(_unpadded(json.dumps(part).encode()) for part in (header, claims))
-        signature = self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
-        return (signed + b"." + _unpadded(signature)).decode()
-
-
-def _unpadded(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -89,6 +89,7 @@ def test_a_password_goes_to_the_token_server_as_basic() -> None:
         "of": ["r"],
         "service": ["r.example"],
         "scope": ["repository:a:pull"],
+        "account": ["ali"],
     }
 
 

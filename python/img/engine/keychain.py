@@ -1,0 +1,50 @@
+"""`keychain`: what the settings say of credentials, put together in the order in which it counts.
+
+What was given for this command goes first, then the text of a config, then the files. A source that has
+nothing for a repository leaves it to the next.
+"""
+
+from __future__ import annotations
+
+from img.engine.requests import Settings
+from img.errors import UsageError
+from img.progress import Note, Progress
+from img.registry import Chain, ConfigFile, ConfigText, Credentials, Given, Keychain, Place
+from img.registry.helper import Runner, runner
+
+AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
+"""What people know a config's text by."""
+
+
+def keychain(settings: Settings, progress: Progress) -> Chain | None:
+    """Makes the keychain of an engine; None where the settings name no source.
+
+    Raises:
+        InvalidReference: credentials were given for what is no registry.
+    """
+    sources: list[Keychain] = []
+    if settings.credentials:
+        sources.append(Given({Place.parse(name): _pair(pair) for name, pair in settings.credentials.items()}))
+    run = helper_runner(settings)
+    if settings.auth_config:
+        sources.append(ConfigText(settings.auth_config, AUTH_CONFIG, run=run))
+    for path in (*settings.auth_files, settings.docker_config):
+        if path:
+            sources.append(
+                ConfigFile(path, run=run, warn=lambda text: progress(Note(level="warning", text=text)))
+            )
+    return Chain(sources) if sources else None
+
+
+def helper_runner(settings: Settings) -> Runner:
+    """How helpers are run: with the proxies of the settings, since some of them speak to a cloud."""
+    env = [(f"{scheme}_proxy", url) for scheme, url in settings.proxies.items()]
+    if env and settings.no_proxy:
+        env.append(("no_proxy", ",".join(settings.no_proxy)))
+    return runner(env)
+
+
+def _pair(pair: object) -> Credentials:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(t, str) for t in pair):
+        raise UsageError("credentials are a user name and a password")
+    return Credentials(username=pair[0], password=pair[1])
