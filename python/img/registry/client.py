@@ -11,10 +11,9 @@ import enum
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import urlencode
 
 from img import regex
-from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
+from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch
 from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
@@ -23,13 +22,13 @@ from img.progress import Progress, silent
 from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.download import Download, Sink
-from img.registry.endpoint import origin, shown
+from img.registry.endpoint import origin
 from img.registry.meter import Meter
 from img.registry.options import Options
-from img.registry.retry import Retriable
 from img.registry.search import Search
+from img.registry.session import PartsRefused, Session
 from img.registry.stop import Stop
-from img.registry.upload import FileBody
+from img.registry.upload import FileSource
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ _ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
 _MAX_PAGES = 1000
 _PAGE = 1000
 _MAX_LINK = 4096
+_MOST_MOUNTS = 4
 _NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
 
@@ -130,7 +130,7 @@ class Registry:
             RegistryError: as `manifest`.
         """
         what = f"image {ref.familiar}"
-        url = _url(ref, f"manifests/{ref.target}")
+        url = f"manifests/{ref.target}"
 
         def attempt() -> Descriptor | None:
             headers = {"Accept": _ACCEPT}
@@ -216,7 +216,7 @@ class Registry:
         """
         stop = stop or Stop()
         meter = Meter(progress or self._progress, "pull", descriptor.digest, descriptor.size)
-        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+        what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def ask(headers: dict[str, str]) -> Reply:
             # Without Range, 416 and 206 would be nonsense: let the wire refuse them.
@@ -240,7 +240,7 @@ class Registry:
         what = f"repository {ref.familiar_name}"
         found: dict[str, None] = {}
         seen: set[str] = set()
-        url = _url(ref, f"tags/list?n={_PAGE}")
+        url = f"tags/list?n={_PAGE}"
         while url and url not in seen and len(seen) < _MAX_PAGES:
             seen.add(url)
 
@@ -261,7 +261,7 @@ class Registry:
         Raises:
             RegistryError: as `manifest`.
         """
-        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+        what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def attempt() -> bool:
             ok, scopes = (200, 404), _pushing(ref)
@@ -278,10 +278,10 @@ class Registry:
         Raises:
             RegistryError: as `push_blob`.
         """
-        location = self._mount(ref, descriptor, from_repository, Stop())
-        if location:
-            self._cancel(ref, location)
-        return location == ""
+        session = self._session(ref, _blob(ref, descriptor.digest), Stop())
+        mounted = session.mount(descriptor.digest, from_repository)
+        session.cancel()
+        return mounted
 
     def push_blob(
         self,
@@ -296,8 +296,9 @@ class Registry:
         """Sees to it that the reference's repository has a blob: there already, mounted, or sent.
 
         Args:
-            open: Opens the blob at its start; called again for each attempt.
-            mount_from: Repositories of the same registry that may have it.
+            open: Opens the blob at its start, seekable; called again for each part and attempt.
+            mount_from: Repositories of the same registry that may have it, the likeliest first: a few
+                are tried.
             stop: Ends the transfer early.
             progress: Where events go; by default where all of this registry's go.
         Raises:
@@ -311,15 +312,20 @@ class Registry:
         if self.has_blob(ref, descriptor, stop=stop):
             meter.finished()
             return Upload.PRESENT
-        location: str | None = None
-        for repository in dict.fromkeys(mount_from):
-            if location:
-                self._cancel(ref, location)
-            location = self._mount(ref, descriptor, repository, stop)
-            if location == "":
+        session = self._session(ref, _blob(ref, descriptor.digest), stop)
+        # Where nobody knows a repository that has it, the registry may: the question costs no request.
+        for repository in [*dict.fromkeys(mount_from)][:_MOST_MOUNTS] or [""]:
+            if session.mount(descriptor.digest, repository):
                 meter.finished()
                 return Upload.MOUNTED
-        self._send(ref, descriptor, FileBody(open, descriptor.size, meter, stop), location, stop)
+        source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
+        try:
+            if descriptor.size > part:
+                session.in_parts(source, part, part)
+            else:
+                session.whole(source, descriptor.size)
+        except PartsRefused:
+            session.whole(source, descriptor.size)
         meter.finished()
         return Upload.SENT
 
@@ -337,24 +343,18 @@ class Registry:
             RegistryError: the registry does not take it so; `push_blob` may still be right.
             Stopped: `stop` was set. Whatever `source` raises.
         """
-        from img.registry.stream import PART_BYTES, GrowingUpload
+        from img.registry.stream import MOST_BYTES, PART_BYTES, GrowingSource
 
         if (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
             return False
-        told = progress or self._progress
-        upload = GrowingUpload(
-            wire=self._wire, ref=ref, scopes=_pushing(ref), stop=stop or Stop(), progress=told
-        )
-        location = ""
+        stop = stop or Stop()
+        growing = GrowingSource(source, progress or self._progress, stop)
+        session = self._session(ref, f"upload to {ref.familiar_name}", stop)
         try:
-            location, shortest = upload.open(_url(ref, "blobs/uploads/"))
-            upload.send(source, location, shortest)
-        except BaseException as error:
-            if location:
-                self._cancel(ref, location)
-            if isinstance(error, Retriable):
-                raise error.error from error.cause
-            raise
+            session.in_parts(growing, PART_BYTES, MOST_BYTES)
+        except PartsRefused as refused:
+            raise refused.error from refused
+        growing.finished()
         return True
 
     def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
@@ -369,7 +369,7 @@ class Registry:
         digest = sha256(raw)
         if ref.digest and ref.digest != digest:
             raise DigestMismatch(f"manifest of {ref.familiar}", ref.digest, digest)
-        url = _url(ref, f"manifests/{ref.tag or digest}")
+        url = f"manifests/{ref.tag or digest}"
         headers, scopes = {"Content-Type": media_type}, _pushing(ref)
         what = f"image {ref.familiar}"
 
@@ -387,7 +387,7 @@ class Registry:
     # ---- inside -------------------------------------------------------------------------------
 
     def _get(self, ref: Reference, path: str, what: str, *, accept: str = "*/*") -> Reply:
-        return self._wire.exchange("GET", ref, _url(ref, path), what=what, headers={"Accept": accept})
+        return self._wire.exchange("GET", ref, path, what=what, headers={"Accept": accept})
 
     def _believed(self, ref: Reference, attempt: Callable[[], T]) -> T:
         """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal.
@@ -411,74 +411,8 @@ class Registry:
         url = self._wire.resolve(reply.url, match[1], "GET")
         return url if origin(url) == origin(reply.url) else ""
 
-    def _start(self, ref: Reference, query: dict[str, str], scopes: Scopes, what: str) -> str:
-        """Opens an upload; gives its address, or an empty text where the blob was mounted."""
-        url = _url(ref, "blobs/uploads/") + (f"?{urlencode(query)}" if query else "")
-        ok = (201, 202)
-        with self._wire.exchange("POST", ref, url, what=what, ok=ok, scopes=scopes, body=b"") as reply:
-            if reply.status == 201 and query:
-                return ""
-            location = reply.headers.get("Location", "")
-            if not location:
-                raise RegistryError(
-                    f"{ref.registry} opens an upload without saying where",
-                    method="POST",
-                    url=shown(reply.url),
-                )
-            return self._wire.resolve(reply.url, location, "POST")
-
-    def _mount(self, ref: Reference, descriptor: Descriptor, repository: str, stop: Stop) -> str | None:
-        """Tries a mount; gives an open upload's address where the registry would rather have the bytes.
-
-        None: the registry does not let us near the other repository, which is no failure of the push.
-        """
-        repository = self._wire.beside(ref, repository)
-        scopes = _pushing(ref) | scopes_for(repository, "pull")
-        query = {"mount": descriptor.digest, "from": repository}
-        what = _blob(ref, descriptor.digest)
-        try:
-            return self._wire.run(lambda: self._start(ref, query, scopes, what), stop)
-        except (Unauthorized, NotFound):
-            return None
-
-    def _cancel(self, ref: Reference, location: str) -> None:
-        """Gives an open upload back. Registries sweep old ones themselves, so a failure is no matter."""
-        try:
-            what = f"upload to {ref.familiar_name}"
-            ok = (200, 202, 204, 404, 405)
-            self._wire.exchange("DELETE", ref, location, what=what, ok=ok, scopes=_pushing(ref)).close()
-        except (RegistryError, Retriable):
-            pass
-
-    def _send(
-        self, ref: Reference, descriptor: Descriptor, body: FileBody, location: str | None, stop: Stop
-    ) -> None:
-        """Sends a blob in one request; after a failure in the middle a fresh upload is opened."""
-        what, scopes = _blob(ref, descriptor.digest), _pushing(ref)
-        opened = [location] if location else []
-
-        def attempt() -> None:
-            url = opened.pop() if opened else self._start(ref, {}, scopes, what)
-            url += ("&" if "?" in url else "?") + urlencode({"digest": descriptor.digest})
-            headers = {"Content-Type": "application/octet-stream"}
-            given = body if len(body) else b""
-            try:
-                reply = self._wire.exchange(
-                    "PUT", ref, url, what=what, ok=(201, 204), scopes=scopes, headers=headers, body=given
-                )
-            except NotFound as gone:  # the registry forgot the upload, as one does that was started anew
-                raise Retriable(gone, cause=gone) from gone
-            with reply:
-                stored = reply.headers.get(_DIGEST_HEADER, "")
-            if is_digest(stored) and stored != descriptor.digest:
-                raise DigestMismatch("blob", descriptor.digest, stored)
-
-        self._wire.run(attempt, stop)
-
-
-def _url(ref: Reference, path: str) -> str:
-    """A path below the repository; the wire knows under which name and where that is asked for."""
-    return path
+    def _session(self, ref: Reference, what: str, stop: Stop) -> Session:
+        return Session(self._wire, ref, what=what, stop=stop)
 
 
 def _blob(ref: Reference, digest: str) -> str:

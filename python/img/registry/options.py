@@ -26,6 +26,7 @@ class Options:
         least_bytes_per_second: What must move on average within `read_seconds`; slower is as good as silent.
         attempts: How often one request is tried before its failure counts; at least 1.
         backoff_seconds: Wait before the second attempt; doubled for each further one, and jittered.
+        part_bytes: A longer blob is sent in parts of this length, so that a break costs one of them.
         user_agent: What the registry reads as User-Agent.
         proxies: Proxy URL by scheme (`http`, `https`). May hold a password, hence never shown.
         no_proxy: What is reached directly: hosts and the hosts below them, `host:port`, networks, or `*` for
@@ -44,6 +45,7 @@ class Options:
     least_bytes_per_second: float = 1024
     attempts: int = 5
     backoff_seconds: float = 0.25
+    part_bytes: int = 32 << 20
     user_agent: str = "img"
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     no_proxy: tuple[str, ...] = ()
