@@ -27,7 +27,7 @@ from img.registry.endpoint import origin, shown
 from img.registry.meter import Meter
 from img.registry.options import Options
 from img.registry.retry import Retriable
-from img.registry.search import Search
+from img.registry.search import choose
 from img.registry.stop import Stop
 from img.registry.upload import FileBody
 from img.registry.wire import Wire
@@ -140,22 +140,7 @@ class Registry:
             NotFound: no such image, or none for this platform; the hint lists those on offer.
             As `manifest` otherwise.
         """
-        return self.choose(ref, self.manifest(ref), platform)
-
-    def choose(self, ref: Reference, document: Manifest | Index, platform: Platform) -> Manifest:
-        """Finds the manifest for a platform in what `manifest` gave; that itself, where it is no index.
-
-        Raises:
-            As `resolve`.
-        """
-        if isinstance(document, Manifest):
-            return document
-        search = Search(platform, lambda digest: self.manifest(ref, digest))
-        found = search.within(document)
-        if found:
-            return found
-        offered = ", ".join(sorted({str(p) for p in search.offered})) or "nothing that names its platform"
-        raise NotFound(f"{ref.familiar} has no image for {platform}", hint=f"on offer: {offered}")
+        return choose(ref, self.manifest(ref), platform, lambda digest: self.manifest(ref, digest))
 
     def document(self, ref: Reference, descriptor: Descriptor) -> bytes:
         """Reads a small blob, such as an image's config, into memory.
@@ -203,7 +188,8 @@ class Registry:
             Whatever `sink.write` raises.
         """
         stop = stop or Stop()
-        meter = Meter(progress or self._progress, "pull", descriptor.digest, descriptor.size)
+        told = progress or self._progress
+        meter = Meter(told, "pull", descriptor.digest, descriptor.size, ref.familiar)
         what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
 
         def ask(headers: dict[str, str]) -> Reply:
@@ -291,9 +277,10 @@ class Registry:
             Stopped: `stop` was set.
         """
         stop = stop or Stop()
-        meter = Meter(progress or self._progress, "push", descriptor.digest, descriptor.size)
+        told = progress or self._progress
+        meter = Meter(told, "push", descriptor.digest, descriptor.size, ref.familiar)
         if self.has_blob(ref, descriptor, stop=stop):
-            meter.finished()
+            meter.finished(Upload.PRESENT.value)
             return Upload.PRESENT
         location: str | None = None
         for repository in dict.fromkeys(mount_from):
@@ -301,10 +288,10 @@ class Registry:
                 self._cancel(ref, location)
             location = self._mount(ref, descriptor, repository, stop)
             if location == "":
-                meter.finished()
+                meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
         self._send(ref, descriptor, FileBody(open, descriptor.size, meter, stop), location, stop)
-        meter.finished()
+        meter.finished(Upload.SENT.value)
         return Upload.SENT
 
     def push_growing(

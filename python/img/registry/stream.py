@@ -97,7 +97,7 @@ class GrowingUpload:
         if made.size != offset:
             raise StoreError(f"{offset} bytes of a blob were sent that has {made.size}")
         self._close(location, made.digest)
-        self._say(source, offset, offset)
+        self._say(source, offset, offset, kind="sent")
 
     def _part(self, source: Growing, location: str, offset: int, count: int) -> str:
         """Sends bytes that are there; gives the address for the next ones."""
@@ -136,8 +136,18 @@ class GrowingUpload:
     def _what(self) -> str:
         return f"upload to {self.ref.familiar_name}"
 
-    def _say(self, source: Growing, done: int, total: int) -> None:
-        self.progress(Transfer(action="push", digest=source.diff_id, done_bytes=done, total_bytes=total))
+    def _say(self, source: Growing, done: int, total: int, *, kind: str = "") -> None:
+        name = self.ref.familiar
+        self.progress(
+            Transfer(
+                action="push",
+                digest=source.diff_id,
+                done_bytes=done,
+                total_bytes=total,
+                name=name,
+                kind=kind,
+            )
+        )
 
 
 class _Part:
