@@ -380,18 +380,61 @@ class Client:
         with Engine(self._settings, self._progress) as engine:
             return engine.lock(request, mode=mode, names=_several(names))
 
-    def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> Image:
-        """Pulls an image and extracts its layers.
+    def pull(
+        self,
+        name: str,
+        *,
+        platform: str | Sequence[str] = (),
+        all_platforms: bool = False,
+        extract: bool = True,
+        policy: PullPolicy = "always",
+    ) -> Image:
+        """Pulls an image and extracts its layers; of several platforms, gives that which the name means here.
+
+        Args, Raises:
+            As `pull_all`.
+        """
+        (result,) = self.pull_all(
+            name, platform=platform, all_platforms=all_platforms, extract=extract, policy=policy
+        )
+        return self.store.names.load(result.digest)
+
+    def pull_all(
+        self,
+        names: str | Sequence[str],
+        *,
+        all_tags: bool = False,
+        platform: str | Sequence[str] = (),
+        all_platforms: bool = False,
+        extract: bool = True,
+        policy: PullPolicy = "always",
+    ) -> list[PullResult]:
+        """Pulls images, several at once; a layer that several have comes once.
 
         Args:
-            policy: When the registry is asked what the name means: `always`; `missing`, where it is not
-                here; `newer`, where what is here cannot be trusted to be the same, and only if it
-                answers; `never`.
+            all_tags: The names are of repositories, of which every tag is pulled that has an image for the
+                platform.
+            platform: `os/arch[/variant]`, or several, of which the name then means the index. Default: this
+                machine's.
+            all_platforms: Everything that a name stands for, attestations included: `push` sends it again
+                with the same digests.
+            extract: Unpack the layers, of several platforms those of this machine's. Without, blobs are kept
+                as they come, and no namespace is needed.
+            policy: When the registry is asked what a name means: `always`; `missing`, where it is not here;
+                `newer`, where what is here cannot be trusted to be the same, and only if it answers; `never`.
         Raises:
-            InvalidReference, RegistryError, StoreError, LayerError, SandboxError.
+            InvalidReference, RegistryError, StoreError, LayerError, SandboxError, UsageError.
         """
-        result = PullResult(**self._call("pull", name=name, platform=platform, policy=policy))
-        return self.store.names.get(result.id)
+        results = self._call(
+            "pull_all",
+            names=list(_several(names)),
+            all_tags=all_tags,
+            platforms=list(_several(platform)),
+            all_platforms=all_platforms,
+            extract=extract,
+            policy=policy,
+        )
+        return [PullResult(**result) for result in results]
 
     def push(
         self,

@@ -119,15 +119,42 @@ class Transfer(Event):
     """A blob or a file moves. `done_bytes` of `total_bytes`; equal where it is finished.
 
     Attributes:
-        action: `pull`, `push`, `extract`, `compress`, or `fetch` for a file of the web.
-        digest: The blob; of a file, its URL.
+        action: `pull`, `push`, `extract`, `compress`, `load`, `save`, or `fetch` for a file of the web.
+        digest: The blob; of a file, its URL. Of a blob that is sent while it is made, its diff ID.
         total_bytes: 0 where it is not known.
+        name: The image that it is of, as people write it; empty where nobody knows.
+        kind: Once it is finished, how it came to be there: `fetched`, `sent`, `mounted` (the registry took it
+            from another repository), or `present`; empty on the way.
     """
 
     action: str
     digest: str
     done_bytes: int
     total_bytes: int
+    name: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferred(Event):
+    """All blobs of an image, or of several, are where they should be: the sum of its `Transfer` events.
+
+    Attributes:
+        action: `pull`, `push`, `load` or `save`.
+        name: The images, as people write them.
+        moved: Blobs that were fetched, sent or written; `moved_bytes` is their size.
+        mounted: Blobs that the registry took from another repository.
+        present: Blobs that were there already.
+        seconds: Time in which anything was under way.
+    """
+
+    action: str
+    name: str
+    moved: int = 0
+    moved_bytes: int = 0
+    mounted: int = 0
+    present: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +204,7 @@ _KINDS: dict[str, type[Event]] = {
         StepDone,
         StepExplained,
         Transfer,
+        Transferred,
         Note,
         Warned,
     )

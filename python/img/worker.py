@@ -26,6 +26,7 @@ CALLS = frozenset(
     {
         "build",
         "pull",
+        "pull_all",
         "push",
         "push_all",
         "tag",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, human_size, print_json, verb
+from img.cli.common import find_globals, human_size, print_json, verb, words
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
 
 if TYPE_CHECKING:
-    from img.engine import Compression, PullPolicy
+    from img.engine import Compression, PullPolicy, PullResult
 
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
@@ -41,34 +41,77 @@ def registry_of(name: str) -> str:
 
 @verb(
     "pull",
-    short="Pull an image from a registry.",
-    example="img pull alpine:3.20\nimg pull --platform linux/arm64 alpine",
+    short="Pull images from a registry.",
+    example="img pull alpine:3.20\nimg pull --platform linux/arm64 alpine debian\n"
+    "img pull --all-platforms --no-extract alpine",
 )
-@click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option("--platform", "-platform", default="", metavar="OS/ARCH", help="Platform of the image.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME[:TAG|@DIGEST]...")
+@click.option("-a", "-all-tags", "--all-tags", is_flag=True, help="Pull every tag of the repositories.")
 @click.option(
-    "--policy", type=click.Choice(["always", "missing", "newer", "never"]), default="always",
+    "--platform", "-platform", "platforms", multiple=True, metavar="OS/ARCH",
+    help="Platform of the image; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--all-platforms",
+    "-all-platforms",
+    is_flag=True,
+    help="Pull all that a name stands for, for any platform.",
+)
+@click.option("--no-extract", "-no-extract", is_flag=True, help="Keep layers as they come; unpack none.")
+@click.option(
+    "--policy", "--pull", type=click.Choice(["always", "missing", "newer", "never"]), default="always",
     help="When to ask the registry: always (default), missing, newer, never.",
 )  # fmt: skip
+@click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print image IDs alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @registry_options
 @progress
-def pull_command(name: str, platform: str, policy: PullPolicy, as_json: bool, progress: str) -> None:
-    """Pull an image and extract its layers."""
+def pull_command(
+    names: tuple[str, ...],
+    all_tags: bool,
+    platforms: tuple[str, ...],
+    all_platforms: bool,
+    no_extract: bool,
+    policy: PullPolicy,
+    quiet: bool,
+    as_json: bool,
+    progress: str,
+) -> None:
+    """Pull images, all at once, and extract the layers of each."""
     from img.engine import Engine
     from img.oci import Reference
     from img.values import asdict
 
-    reference = Reference.parse(name)
     options = find_globals()
     settings = options.settings()
-    with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        click.echo(f"Pulling {reference.familiar}...", err=True)
-        result = engine.pull(name, platform=platform, policy=policy)
+    with renderer("quiet" if quiet else progress, debug=options.debug) as show:
+        for name in names if not quiet else ():
+            reference = Reference.parse(name)
+            click.echo(f"Pulling {reference.familiar_name if all_tags else reference.familiar}...", err=True)
+        with Engine(settings, show) as engine:
+            results = engine.pull_all(
+                names, all_tags=all_tags, platforms=words(platforms), all_platforms=all_platforms,
+                extract=not no_extract, policy=policy,
+            )  # fmt: skip
     if as_json:
-        print_json(asdict(result))
+        rows = [asdict(result) for result in results]
+        print_json(rows[0] if len(names) == 1 and not all_tags else rows)
         return
-    click.echo(f"Snapshot ref: {result.snapshot}")
+    for result in results:
+        if quiet:
+            click.echo(result.id)
+        else:
+            _show_pulled(result, several=len(results) > 1)
+
+
+def _show_pulled(result: PullResult, *, several: bool) -> None:
+    """What came of one name; the first img's two lines are the last."""
+    from img.oci import Reference
+
+    if several:
+        click.echo(f"Pulled: {Reference.parse(result.reference).familiar}")
+    click.echo(f"Digest: {result.index or result.digest}")
+    click.echo(f"Snapshot ref: {result.snapshot}" if result.snapshot else f"Image ID: {result.id}")
     click.echo(f"Size: {human_size(result.size)}")
 
 

@@ -33,13 +33,14 @@ from img.engine.requests import (
     PruneResult,
     PullPolicy,
     PullResult,
+    PullWish,
     Settings,
     Usage,
 )
 from img.errors import UsageError
-from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
+from img.oci import Image, ImageConfig, Manifest, Reference, parse
 from img.oci.descriptor import sha256
-from img.progress import Note, Progress, silent
+from img.progress import Progress, silent
 from img.store import LayerRecord, Pruned, Store, main_of
 
 if TYPE_CHECKING:
@@ -418,34 +419,36 @@ class Engine:
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> PullResult:
         """Pulls an image and extracts its layers.
 
-        Args:
-            policy: When the registry is asked what the name means (`Puller.locate`); `never` fetches no
-                layer either.
-        Raises:
-            InvalidReference, RegistryError, StoreError, LayerError.
+        Args, Raises:
+            As `pull_all`.
         """
-        from img.engine.packing import plain_layer
+        (result,) = self.pull_all([name], platforms=[platform] if platform else [], policy=policy)
+        return result
 
-        reference = Reference.parse(name)
-        self.enter()
-        puller = self._puller(NO_PULLING if policy == "never" else "")
-        wanted = Platform.parse(platform) if platform else Platform.host()
-        # A pull that fails leaves the name to what it meant before: it is given at the very end.
-        located = puller.locate(reference, wanted, policy=policy)
-        image = located.image
-        if not wanted.accepts(image.platform):
-            text = f"{reference.familiar} is for {image.platform}, not for {wanted}"
-            self._progress(Note(level="warning", text=text))
-        records = puller.layers(image)
-        puller.blobs(image, [layer.descriptor for layer in image.layers if not plain_layer(layer)])
-        puller.name(located, reference)
-        return PullResult(
-            reference=str(reference),
-            digest=image.digest,
-            id=image.id,
-            snapshot=records[-1].snapshot if records else image.id,
-            size=image.size,
+    def pull_all(
+        self, names: Sequence[str], *, all_tags: bool = False, platforms: Sequence[str] = (),
+        all_platforms: bool = False, extract: bool = True, policy: PullPolicy = "always",
+    ) -> list[PullResult]:  # fmt: skip
+        """Pulls images, several at once. Without `extract`, no namespace is entered.
+
+        Args:
+            all_tags: The names are of repositories, of which every tag is pulled.
+            platforms: As `PullWish` has them; `all_platforms` and `extract` likewise.
+            policy: When the registry is asked what a name means; `never` fetches no layer either.
+        Raises:
+            InvalidReference, RegistryError, StoreError, LayerError, UsageError.
+        """
+        from img.engine.pulls import Pulls
+
+        wish = PullWish(
+            platforms=tuple(platforms), all_platforms=all_platforms, extract=extract, policy=policy
         )
+        if extract:
+            self.enter()
+        self.store.lease()
+        puller = self._puller(NO_PULLING if policy == "never" else "")
+        pulls = Pulls(self.store, puller, self._progress, wish)
+        return pulls.pull_tags(names, self.registry()) if all_tags else pulls.pull(names)
 
     def push(
         self,
@@ -467,6 +470,7 @@ class Engine:
         self,
         names: Sequence[str],
         *,
+        all_tags: bool = False,
         compression: Compression | None = None,
         level: int | None = None,
         force: bool = False,
@@ -474,25 +478,20 @@ class Engine:
         """Pushes images under their own names, all at once; gives the digest of each in its registry.
 
         Args:
+            all_tags: The names are of repositories, of which every tag in the store is pushed.
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             level: Of the compression; None for its usual one.
             force: Layers that were pulled are compressed anew, too.
         Raises:
             ImageNotFound, RegistryError, UsageError.
         """
-        from img.engine.pushing import Shipment
+        from img.engine.pushes import Pushes
 
         wish = _wish(compression or "", level, force=force)
-        given = {name: Reference.parse(name) for name in names}
         self.enter()
-        stored = self.store.names
-        shipments = [
-            Shipment(images=tuple(stored.images_of(stored.row(name))), name=reference)
-            for name, reference in given.items()
-        ]
-        once = {str(shipment.name): shipment for shipment in shipments}
-        digests = self._pusher(self._puller(), wish).push(list(once.values()))
-        return {name: digests[str(reference)] for name, reference in given.items()}
+        pusher = self._pusher(self._puller(), wish)
+        pushes = Pushes(self.store, pusher, pusher.forms)
+        return pushes.push_tags(names) if all_tags else pushes.push(names)
 
     def logins(self) -> Logins:
         """Logging in to registries and out of them; stays out of the namespace."""

@@ -43,6 +43,10 @@ class Forms:
         """What a layer is known by."""
         return layer.diff_id, layer.digest if self._packer.keeps(layer, self._wish) else ""
 
+    def kept(self, image: Image) -> bool:
+        """Tells whether every layer of an image leaves as its manifest has it."""
+        return all(self._packer.keeps(layer, self._wish) for layer in image.layers)
+
     def blob(self, image: Image, position: int) -> Descriptor | Packing:
         """The blob of a layer: its descriptor, or one that is being made.
 

@@ -1,7 +1,9 @@
 """`Locator`: finds what an image's name means: by a pull policy, in the store or at the name's registry.
 
 `Puller` asks it, and brings what it found. It reads manifests and configs, fetches no layer, and gives no
-name. Source: podman-pull(1), "--policy", for what the policies are called.
+name. A document that the store has is not fetched; one that is fetched, the store has from then on. Of a tag
+that has a meaning here, the registry is asked for the digest alone: one request, and none of those that
+registries count. Source: podman-pull(1), "--policy", for what the policies are called.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from img.engine.requests import PullPolicy
-from img.errors import InvalidDocument, NotFound, RegistryError, StoreError
-from img.oci import Image, ImageConfig, Index, Platform, Reference
+from img.errors import BlobNotFound, InvalidDocument, NotFound, RegistryError, StoreError
+from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.progress import Note, Progress
 from img.store import Store
 from img.values import dataclass
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 OpenRegistry = Callable[[], "Registry"]
 """Gives the client; called only when the network is needed."""
+
+_NO_HEAD = frozenset({400, 405, 501})
+"""What registries that know no HEAD of a manifest answer to one."""
 
 OFFLINE = "the build is offline"
 NO_PULLING = "pulling is off"
@@ -75,10 +80,75 @@ class Locator:
                 raise self._absent(reference, platform)
             return found
         if found is None or (policy == "always" and not reference.digest):
-            return self._ask(reference, platform)
+            return self._ask(reference, platform, found)
         if policy == "newer" and not reference.digest:
             return self._newer(reference, platform, found)
         return found
+
+    def meaning(self, reference: Reference, *, policy: PullPolicy = "missing") -> Manifest | Index:
+        """Finds what a name stands for, whatever the platform.
+
+        Raises:
+            As `locate`.
+        """
+        here = reference.digest or self._store.names.meaning(reference)
+        if policy in ("missing", "never") and here:
+            return self.document(reference, here)
+        if policy == "never" or self._barred:
+            raise self._absent(reference, Platform.host())
+        try:
+            return self.document(reference)
+        except RegistryError as error:
+            if policy != "newer" or not here:
+                raise
+            self._tell_stale(reference, error)
+            return self.document(reference, here)
+
+    def document(self, reference: Reference, digest: str = "") -> Manifest | Index:
+        """Reads a manifest or an index, from the store where it has it; the store has it afterwards.
+
+        Args:
+            digest: Which one; by default what the name means at its registry now.
+        Raises:
+            RegistryError: as `Registry.manifest`.
+        """
+        wanted = digest or reference.digest or self._stated(reference)
+        known = self._known(wanted)
+        if known is not None:
+            return parse(known, where=f"manifest of {reference}")
+        document = self._registry().manifest(reference, wanted or None)
+        self._store.blobs.put(document.raw)
+        return document
+
+    def blob(self, reference: Reference, descriptor: Descriptor) -> bytes:
+        """Reads a small blob, such as a config, likewise."""
+        raw = self._known(descriptor.digest)
+        if raw is None:
+            raw = self._registry().document(reference, descriptor)
+            self._store.blobs.put(raw)
+        return raw
+
+    def _known(self, digest: str) -> bytes | None:
+        """A document that the store has."""
+        try:
+            return self._store.blobs.read(digest) if digest and self._store.blobs.has(digest) else None
+        except BlobNotFound:
+            return None  # a collection was quicker
+
+    def _stated(self, reference: Reference) -> str:
+        """The digest that a registry states for a tag which means something here; else empty.
+
+        Where nothing is known of the tag, what it means has to be fetched anyway.
+        """
+        if not self._store.names.meaning(reference):
+            return ""
+        try:
+            stated = self._registry().head(reference)
+        except RegistryError as error:
+            if error.status in _NO_HEAD:
+                return ""
+            raise
+        return stated.digest if stated is not None else ""
 
     def _find(self, reference: Reference, platform: Platform) -> Located | None:
         found = self._store.names.find_for(reference, platform)
@@ -90,21 +160,54 @@ class Locator:
             stated = self._registry().head(reference)
             if stated is None:
                 raise NotFound(f"{reference.familiar} is not in its registry")
-            return found if stated.digest == found.digest else self._ask(reference, platform)
+            if stated.digest == found.digest:
+                return found
+            document = self.document(reference, stated.digest)
+            return self._image(reference, document, platform, source=reference.name)
         except RegistryError as error:
-            text = f"{reference.familiar} is used as it is here, since its registry does not give it: {error}"
-            self._progress(Note(level="warning", text=text))
+            self._tell_stale(reference, error)
             return found
 
-    def _ask(self, reference: Reference, platform: Platform) -> Located:
-        registry = self._registry()
+    def _tell_stale(self, reference: Reference, error: RegistryError) -> None:
+        text = f"{reference.familiar} is used as it is here, since its registry does not give it: {error}"
+        self._progress(Note(level="warning", text=text))
+
+    def _ask(self, reference: Reference, platform: Platform, found: Located | None) -> Located:
+        """What the name means at its registry now."""
         try:
-            document = registry.manifest(reference)
-            manifest = registry.choose(reference, document, platform)
+            # What is here by its digest is not asked for, and nobody has said that this repository has it.
+            source = "" if self._store.blobs.has(reference.digest) else reference.name
+            document = self.document(reference)
+            if found is not None and document.digest == found.digest:
+                return found
+            return self._image(reference, document, platform, source=source)
         except RegistryError as error:
             error.hint = error.hint or self._elsewhere(reference)
             raise
-        raw = registry.document(reference, manifest.config)
+
+    def _image(
+        self, reference: Reference, document: Manifest | Index, platform: Platform, *, source: str
+    ) -> Located:
+        """The image for a platform of what a name means."""
+        manifest = document
+        if isinstance(document, Index):
+            from img.registry.search import choose
+
+            manifest = choose(reference, document, platform, lambda digest: self.document(reference, digest))
+        assert isinstance(manifest, Manifest)
+        index = document.raw if isinstance(document, Index) else b""
+        image = self.image(reference, manifest, source=source)
+        return Located(image=image, digest=document.digest, index=index, fresh=True)
+
+    def image(self, reference: Reference, manifest: Manifest, *, source: str) -> Image:
+        """The image of a manifest.
+
+        Args:
+            source: The repository that is known to have its layers; empty for none.
+        Raises:
+            InvalidDocument: its config is none, or not that of these layers. RegistryError.
+        """
+        raw = self.blob(reference, manifest.config)
         config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
         if len(config.diff_ids) != len(manifest.layers):
             raise InvalidDocument(
@@ -113,9 +216,8 @@ class Locator:
             )
         image = Image(manifest=manifest, config=config, config_raw=raw)
         for layer in image.layers:
-            self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=reference.name)
-        index = document.raw if isinstance(document, Index) else b""
-        return Located(image=image, digest=document.digest, index=index, fresh=True)
+            self._store.layers.remember_blob(layer.diff_id, layer.descriptor, source=source)
+        return image
 
     def _absent(self, reference: Reference, platform: Platform) -> StoreError:
         """The error for an image that is not here, where nobody may be asked for it."""

@@ -8,7 +8,9 @@ several images; a layer that several have comes once.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +20,20 @@ from img.engine.requests import PullPolicy
 from img.errors import ImgError, StoreError, Unsupported
 from img.oci import Descriptor, Image, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS
-from img.progress import Note, Progress, Transfer
+from img.progress import Note, Progress, Transfer, Transferred
 from img.registry import Stop, Stopped
 from img.store import LayerRecord, Store, WorkFolder, ground
 
 if TYPE_CHECKING:
-    from img.registry import Registry
+    from img.registry import Registry, Sink
 
 
 class Puller:
-    """Brings things to one store. Safe for several threads."""
+    """Brings things to one store. Safe for several threads.
+
+    Attributes:
+        locator: Finds what names mean.
+    """
 
     def __init__(
         self, store: Store, registry: OpenRegistry, progress: Progress, *, jobs: int, barred: str = ""
@@ -40,12 +46,13 @@ class Puller:
         self._store = store
         self._open_registry = registry
         self._barred = barred
-        self._locator = Locator(store, self._registry, progress, barred=barred)
+        self.locator = Locator(store, self._registry, progress, barred=barred)
         self._progress = progress
         self._jobs = jobs
         self._origins: dict[str, Reference] = {}
         self._lock = threading.Lock()
         self._coming: dict[str, threading.Event] = {}
+        self._moved: dict[str, tuple[int, int]] = {}
         self._stop = Stop()
         self._early = Stop()
 
@@ -77,12 +84,14 @@ class Puller:
 
     def locate(self, reference: Reference, platform: Platform, *, policy: PullPolicy = "missing") -> Located:
         """Finds what a name means; the store's names stay as they are. See `Locator.locate`."""
-        located = self._locator.locate(reference, platform, policy=policy)
-        if located.fresh:
-            self._origins[located.image.id] = reference
-        else:
-            self._origins.setdefault(located.image.id, reference)
+        located = self.locator.locate(reference, platform, policy=policy)
+        if located.fresh or located.image.id not in self._origins:
+            self.comes_from(located.image, reference)
         return located
+
+    def comes_from(self, image: Image, reference: Reference) -> None:
+        """Says where an image's layers can be had."""
+        self._origins[image.id] = reference
 
     def here(self, wanted: Iterable[tuple[Reference, Platform]]) -> bool:
         """Tells whether the store has an image for each of these names."""
@@ -136,19 +145,69 @@ class Puller:
 
     def blobs(self, image: Image, wanted: Sequence[Descriptor]) -> None:
         """Fetches blobs of an image that are not here, without extracting them."""
-        missing = {d.digest: d for d in wanted if not self._store.blobs.has(d.digest)}
+        missing = self._lacking(wanted)
         if missing:
-            from img.registry import fetch
+            self.bring(self._origin(image, missing[0].digest), missing)
 
-            fetch(
-                self._registry(),
-                self._origin(image, next(iter(missing))),
-                list(missing.values()),
-                self._store.blobs.sink,
-                jobs=self._jobs,
-                progress=self._progress,
-                stop=self._stop,
+    def bring(self, origin: Reference, wanted: Sequence[Descriptor]) -> None:
+        """Fetches blobs of a repository that are not here, without extracting them.
+
+        One that another process, or another thread, is fetching is waited for instead.
+        """
+        missing = self._lacking(wanted)
+        if not missing:
+            return
+        keys = [blob.hex for blob in missing]
+        waiting = partial(self._tell_waiting, origin)
+        with self._store.claims.together(keys, waiting=waiting, check=self._stop.check):
+            missing = self._lacking(missing)
+            if missing:
+                self._transfer(origin, missing, self._store.blobs.sink, self._stop, of=len(wanted))
+
+    def _lacking(self, wanted: Sequence[Descriptor]) -> list[Descriptor]:
+        once = {blob.digest: blob for blob in wanted}
+        return [blob for blob in once.values() if not self._store.blobs.has(blob.digest)]
+
+    def _transfer(
+        self,
+        origin: Reference,
+        blobs: Sequence[Descriptor],
+        open_sink: Callable[[Descriptor], Sink],
+        stop: Stop,
+        *,
+        of: int,
+    ) -> None:
+        """Fetches blobs, of `of` that are needed, and says so before and afterwards."""
+        from img.registry import fetch
+
+        size = sum(blob.size for blob in blobs)
+        count = f"{len(blobs)} layer{'s' if len(blobs) > 1 else ''}"
+        text = f"fetching {count} of {origin.familiar}, {size / (1 << 20):.1f} MiB"
+        self._progress(Note(level="info", text=text))
+        began = time.monotonic()
+        fetch(self._registry(), origin, blobs, open_sink, jobs=self._jobs, progress=self._progress, stop=stop)
+        with self._lock:
+            number, total = self._moved.get(str(origin), (0, 0))
+            self._moved[str(origin)] = (number + len(blobs), total + size)
+        self._progress(
+            Transferred(
+                action="pull",
+                name=origin.familiar,
+                moved=len(blobs),
+                moved_bytes=size,
+                present=of - len(blobs),
+                seconds=time.monotonic() - began,
             )
+        )
+
+    def moved(self, origin: Reference) -> tuple[int, int]:
+        """Blobs, and their bytes, that came for a name."""
+        with self._lock:
+            return self._moved.get(str(origin), (0, 0))
+
+    def _tell_waiting(self, origin: Reference) -> None:
+        text = f"layers of {origin.familiar} are being fetched already: waiting for them"
+        self._progress(Note(level="info", text=text))
 
     # ---- layers ------------------------------------------------------------------------------
 
@@ -203,11 +262,8 @@ class Puller:
 
         They stay claimed until they are published, or until their blobs are here, at least.
         """
-
-        def waiting() -> None:
-            text = f"layers of {self._origin(image, remote[0].digest).familiar} are being fetched already"
-            self._progress(Note(level="info", text=f"{text}: waiting for them"))
-
+        origin = self._origin(image, remote[0].digest)
+        waiting = partial(self._tell_waiting, origin)
         keys = [layer.digest.partition(":")[2] for layer in remote]
         with self._store.claims.together(keys, waiting=waiting, check=stop.check) as waited:
             if waited:
@@ -217,18 +273,13 @@ class Puller:
                 extraction.from_store(local, jobs=self._jobs, stop=stop)
                 remote = [layer for layer in remote if layer not in local]
             if remote:
-                from img.registry import fetch
-
-                self._announce(image, remote)
                 by_digest = {layer.digest: layer for layer in remote}
-                fetch(
-                    self._registry(),
-                    self._origin(image, remote[0].digest),
+                self._transfer(
+                    origin,
                     [layer.descriptor for layer in by_digest.values()],
                     lambda descriptor: extraction.sink(by_digest[descriptor.digest]),
-                    jobs=self._jobs,
-                    progress=self._progress,
-                    stop=stop,
+                    stop,
+                    of=len(image.layers),
                 )
             extraction.publish_alone()
 
@@ -248,13 +299,6 @@ class Puller:
             f"the store lacks {count} of {name} ({size:.1f} MiB), and {self._barred}",
             hint=how_to_fetch(name, self._barred),
         )
-
-    def _announce(self, image: Image, remote: Sequence[Layer]) -> None:
-        total = sum(layer.size for layer in remote)
-        name = self._origin(image, remote[0].digest).familiar
-        count = f"{len(remote)} layer{'s' if len(remote) > 1 else ''}"
-        text = f"fetching {count} of {name}, {total / (1 << 20):.1f} MiB"
-        self._progress(Note(level="info", text=text))
 
     def _refuse_foreign(self, layers: Sequence[Layer]) -> None:
         for layer in layers:

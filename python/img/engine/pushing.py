@@ -19,11 +19,12 @@ from img.engine.background import Background
 from img.engine.forms import Forms, LayerKey, with_blobs
 from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
 from img.engine.pulling import Puller
+from img.engine.trees import Tree
 from img.errors import ImgError
 from img.oci import Descriptor, Image, Reference
 from img.progress import Note, Progress
 from img.registry import Registry, Stop, Stopped, in_parallel
-from img.store import Store, index_of
+from img.store import Store, index_of, main_of
 from img.values import dataclass, field, replace
 
 T = TypeVar("T")
@@ -38,10 +39,15 @@ LAYERS_BESIDE = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """Images, one for each platform, and the name that they go to."""
+    """Images, one for each platform, and the name that they go to.
+
+    Attributes:
+        tree: What the name stands for, where that leaves as it is; else the images get an index if need be.
+    """
 
     images: tuple[Image, ...]
     name: Reference
+    tree: Tree | None = None
 
 
 @dataclass(slots=True)
@@ -76,7 +82,7 @@ class Pusher:
         self._store = store
         self._registry = registry
         self._packer = packer
-        self._forms = Forms(store, puller, packer, wish)
+        self.forms = Forms(store, puller, packer, wish)
         self._puller = puller
         self._progress = progress
         self._jobs = jobs
@@ -113,7 +119,7 @@ class Pusher:
         if self._failed:
             return
         try:
-            made = self._forms.built(diff_id)
+            made = self.forms.built(diff_id)
             if made is not None:
                 self._send((diff_id, ""), names, lambda: made)
         except (ImgError, OSError, KeyboardInterrupt, Stopped) as error:
@@ -143,51 +149,64 @@ class Pusher:
             self.stop()
             raise
         for shipment in packed:
-            if len(shipment.images) > 1:
-                self._store.names.put_index(shipment.images, shipment.name)
-            else:
-                self._store.names.put(shipment.images[0], shipment.name)
+            self._name(shipment)
         return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
+
+    def _name(self, shipment: Shipment) -> None:
+        """Has the store call by the name what the registry calls by it now."""
+        names, images, tree = self._store.names, shipment.images, shipment.tree
+        if tree is not None:
+            names.put(main_of(images), shipment.name, index=tree.top.raw)
+        elif len(images) > 1:
+            names.put_index(images, shipment.name)
+        else:
+            names.put(images[0], shipment.name)
 
     def _send_blobs(self, shipments: Sequence[Shipment]) -> list[Shipment]:
         """Sends all layers and configs; gives the images with their layers as they were sent."""
         names: dict[LayerKey, dict[Reference, None]] = {}
         makers: dict[LayerKey, Make] = {}
         owners: dict[str, Image] = {}
-        configs: dict[tuple[str, str], Callable[[], None]] = {}
+        others: dict[tuple[str, str], Callable[[], None]] = {}
         for shipment in shipments:
             for image in shipment.images:
                 for position, layer in enumerate(image.layers):
-                    key = self._forms.key(layer)
+                    key = self.forms.key(layer)
                     names.setdefault(key, {})[shipment.name] = None
-                    makers.setdefault(key, partial(self._forms.blob, image, position))
+                    makers.setdefault(key, partial(self.forms.blob, image, position))
                     owners.setdefault(layer.digest, image)
-                config = (shipment.name.name, image.id)
-                configs.setdefault(config, partial(self._send_config, image, shipment.name))
+            known = {layer.digest for image in shipment.images for layer in image.layers}
+            named = shipment.tree.blobs if shipment.tree else [i.manifest.config for i in shipment.images]
+            for blob in named:
+                if blob.digest not in known:
+                    task = partial(self._send_stored, blob, shipment.name)
+                    others.setdefault((shipment.name.name, blob.digest), task)
         tasks: list[Callable[[], None]] = [
             partial(self._send, key, tuple(names[key]), make, owners) for key, make in makers.items()
         ]
-        self._each([*tasks, *configs.values()], _call)
+        self._each([*tasks, *others.values()], _call)
 
         def packed(image: Image) -> Image:
-            blobs = (self._layers[self._forms.key(layer)].blob for layer in image.layers)
+            blobs = (self._layers[self.forms.key(layer)].blob for layer in image.layers)
             return with_blobs(image, [blob for blob in blobs if blob is not None])
 
         return [replace(s, images=tuple(packed(image) for image in s.images)) for s in shipments]
 
-    def _send_config(self, image: Image, name: Reference) -> None:
-        config = image.manifest.config
+    def _send_stored(self, blob: Descriptor, name: Reference) -> None:
+        """Sends what is no image's layer, and in the store: a config, an attestation."""
         self._registry().push_blob(
-            name,
-            config,
-            lambda: self._store.blobs.open(config.digest),
-            stop=self._stop,
-            progress=self._progress,
+            name, blob, lambda: self._store.blobs.open(blob.digest), stop=self._stop, progress=self._progress
         )
 
     def _send_documents(self, shipment: Shipment) -> str:
         """The manifests of one name; of several, the index after them. Gives the last one's digest."""
         registry, name = self._registry(), shipment.name
+        if shipment.tree is not None:
+            *below, top = shipment.tree.documents
+            for document in below:
+                own = replace(name, tag="", digest=document.digest)
+                registry.push_manifest(own, document.raw, document.media_type)
+            return registry.push_manifest(name, top.raw, top.media_type)
         if len(shipment.images) == 1:
             manifest = shipment.images[0].manifest
             return registry.push_manifest(name, manifest.raw, manifest.media_type)

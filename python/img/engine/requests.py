@@ -279,14 +279,46 @@ class Explained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PullWish:
+    """What is pulled of a name, and how.
+
+    Attributes:
+        platforms: `os/arch[/variant]` each; none for this machine's. Of several, the name means the index.
+        all_platforms: Everything that the name stands for, attestations included.
+        extract: Unpack the layers of the image that is this machine's, or the first. Else none is unpacked.
+        policy: When the registry is asked what the name means (`Locator.locate`).
+    """
+
+    platforms: tuple[str, ...] = ()
+    all_platforms: bool = False
+    extract: bool = True
+    policy: PullPolicy = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PullResult:
-    """What a pull gave. `size` is in bytes of the blobs; `snapshot` is the top layer's identity."""
+    """What a pull gave.
+
+    Attributes:
+        reference: The name, in full.
+        digest: Of the image's manifest; of several platforms, of the image that the name means here.
+        id: Image ID: digest of its config.
+        snapshot: The top layer's identity; empty where nothing was extracted.
+        size: Bytes of its blobs.
+        index: Digest of the index that the name stands for; empty where it stands for the image alone.
+        platforms: Digest of the manifest by platform, for each image that was pulled.
+        fetched: Blobs that came over the wire; `fetched_bytes` is their size.
+    """
 
     reference: str
     digest: str
     id: str
     snapshot: str
     size: int
+    index: str = ""
+    platforms: Mapping[str, str] = field(default_factory=dict)
+    fetched: int = 0
+    fetched_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

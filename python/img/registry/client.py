@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from img import regex
-from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch
+from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
@@ -25,7 +25,7 @@ from img.registry.download import Download, Sink
 from img.registry.endpoint import origin
 from img.registry.meter import Meter
 from img.registry.options import Options
-from img.registry.search import Search
+from img.registry.search import choose
 from img.registry.session import PartsRefused, Session
 from img.registry.stop import Stop
 from img.registry.upload import FileSource
@@ -152,22 +152,7 @@ class Registry:
             NotFound: no such image, or none for this platform; the hint lists those on offer.
             As `manifest` otherwise.
         """
-        return self.choose(ref, self.manifest(ref), platform)
-
-    def choose(self, ref: Reference, document: Manifest | Index, platform: Platform) -> Manifest:
-        """Finds the manifest for a platform in what `manifest` gave; that itself, where it is no index.
-
-        Raises:
-            As `resolve`.
-        """
-        if isinstance(document, Manifest):
-            return document
-        search = Search(platform, lambda digest: self.manifest(ref, digest))
-        found = search.within(document)
-        if found:
-            return found
-        offered = ", ".join(sorted({str(p) for p in search.offered})) or "nothing that names its platform"
-        raise NotFound(f"{ref.familiar} has no image for {platform}", hint=f"on offer: {offered}")
+        return choose(ref, self.manifest(ref), platform, lambda digest: self.manifest(ref, digest))
 
     def document(self, ref: Reference, descriptor: Descriptor) -> bytes:
         """Reads a small blob, such as an image's config, into memory.
@@ -215,7 +200,8 @@ class Registry:
             Whatever `sink.write` raises.
         """
         stop = stop or Stop()
-        meter = Meter(progress or self._progress, "pull", descriptor.digest, descriptor.size)
+        told = progress or self._progress
+        meter = Meter(told, "pull", descriptor.digest, descriptor.size, ref.familiar)
         what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def ask(headers: dict[str, str]) -> Reply:
@@ -308,15 +294,16 @@ class Registry:
             Stopped: `stop` was set.
         """
         stop = stop or Stop()
-        meter = Meter(progress or self._progress, "push", descriptor.digest, descriptor.size)
+        told = progress or self._progress
+        meter = Meter(told, "push", descriptor.digest, descriptor.size, ref.familiar)
         if self.has_blob(ref, descriptor, stop=stop):
-            meter.finished()
+            meter.finished(Upload.PRESENT.value)
             return Upload.PRESENT
         session = self._session(ref, _blob(ref, descriptor.digest), stop)
         # Where nobody knows a repository that has it, the registry may: the question costs no request.
         for repository in [*dict.fromkeys(mount_from)][:_MOST_MOUNTS] or [""]:
             if session.mount(descriptor.digest, repository):
-                meter.finished()
+                meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
         source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
         try:
@@ -326,7 +313,7 @@ class Registry:
                 session.whole(source, descriptor.size)
         except PartsRefused:
             session.whole(source, descriptor.size)
-        meter.finished()
+        meter.finished(Upload.SENT.value)
         return Upload.SENT
 
     def push_growing(
@@ -348,7 +335,7 @@ class Registry:
         if (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
             return False
         stop = stop or Stop()
-        growing = GrowingSource(source, progress or self._progress, stop)
+        growing = GrowingSource(source, progress or self._progress, stop, ref.familiar)
         session = self._session(ref, f"upload to {ref.familiar_name}", stop)
         try:
             session.in_parts(growing, PART_BYTES, MOST_BYTES)

@@ -80,7 +80,7 @@ class Download:
                 if self._sink.offset - before >= renewing:
                     backoff.renew()
                 backoff.wait(fault)
-        self._meter.finished()
+        self._meter.finished("fetched")
 
     def _attempt(self) -> None:
         offset = self._sink.offset

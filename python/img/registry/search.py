@@ -1,22 +1,44 @@
-"""`Search`: finds the manifest for a platform in an index, and in indexes within it.
+"""`choose` and its `Search`: find the manifest for a platform in an index, and in indexes within it.
 
-Called by `Registry.resolve`, which gives it a way to read. Bounded in depth and in number, and no index is
-read twice: what a registry offers may be endless or go in a circle.
+Called by `Registry.resolve`, and by whoever has some documents already, with a way to read. Bounded in depth
+and in number, and no index is read twice: what a registry offers may be endless or go in a circle.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from img.errors import NotFound
 from img.oci.descriptor import INDEXES, Descriptor
 from img.oci.manifest import Index, Manifest
 from img.oci.platform import Platform
+from img.oci.reference import Reference
 
 MAX_DEPTH = 3
 """Indexes within one another, the outermost included."""
 
 MAX_READ = 16
 """Documents read in one search."""
+
+
+def choose(
+    ref: Reference, document: Manifest | Index, platform: Platform, read: Callable[[str], Manifest | Index]
+) -> Manifest:
+    """Finds the manifest for a platform in what a name stands for; that itself, where it is no index.
+
+    Args:
+        read: Gives the document of a digest.
+    Raises:
+        NotFound: there is none for this platform; the hint lists those on offer. What `read` raises.
+    """
+    if isinstance(document, Manifest):
+        return document
+    search = Search(platform, read)
+    found = search.within(document)
+    if found:
+        return found
+    offered = ", ".join(sorted({str(p) for p in search.offered})) or "nothing that names its platform"
+    raise NotFound(f"{ref.familiar} has no image for {platform}", hint=f"on offer: {offered}")
 
 
 class Search:

@@ -44,8 +44,10 @@ class Growing(Protocol):
 class GrowingSource:
     """Reads what is there, and tells how far it came. See `session.Source`."""
 
-    def __init__(self, growing: Growing, progress: Progress, stop: Stop) -> None:
+    def __init__(self, growing: Growing, progress: Progress, stop: Stop, name: str) -> None:
+        """Reads nothing yet. `name`: the image's, for events."""
         self._growing = growing
+        self._name = name
         self._progress = progress
         self._stop = stop
         self._reached = 0
@@ -87,11 +89,18 @@ class GrowingSource:
 
     def finished(self) -> None:
         """Says that all of it is there."""
-        self._say(self._reached)
+        self._say(self._reached, "sent")
 
-    def _say(self, total: int) -> None:
+    def _say(self, total: int, kind: str = "") -> None:
         self._progress(
-            Transfer(action="push", digest=self._growing.diff_id, done_bytes=self._reached, total_bytes=total)
+            Transfer(
+                action="push",
+                digest=self._growing.diff_id,
+                done_bytes=self._reached,
+                total_bytes=total,
+                name=self._name,
+                kind=kind,
+            )
         )
 
 

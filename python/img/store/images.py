@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
+from img.errors import BlobNotFound, ImageNotFound, InvalidDocument, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
@@ -105,6 +105,11 @@ class ImageStore:
         row = self._fitting(name)
         return self.load(row.manifest) if row else None
 
+    def meaning(self, name: Reference) -> str:
+        """The digest of what exactly this name stands for: an index, or a manifest; empty for nothing."""
+        rows = self._rows("WHERE name=?", [str(name)])
+        return rows[0].index or rows[0].manifest if rows else ""
+
     def _fitting(self, name: Reference) -> ImageName | None:
         """The row of exactly this name; of a digest, any that has it, that of one member made its own row."""
         row = next(iter(self._rows("WHERE name=?", [str(name)])), None)
@@ -157,6 +162,8 @@ class ImageStore:
         except BlobNotFound:
             return
         for descriptor in document.manifests if isinstance(document, Index) else ():
+            if descriptor.platform is not None and descriptor.platform.os == "unknown":
+                continue  # an attestation: an image in form alone
             try:
                 if descriptor.media_type in INDEXES:
                     yield from self.of_index(descriptor.digest)
@@ -164,6 +171,18 @@ class ImageStore:
                     yield self.load(descriptor.digest)
             except (BlobNotFound, UsageError):
                 continue  # of a platform that nobody asked for
+            except InvalidDocument:
+                continue  # no image
+
+    def documents(self, digest: str) -> Iterator[Manifest | Index]:
+        """Every manifest and index that a digest leads to and that is here, that one included."""
+        try:
+            document = parse(self._blobs.read(digest), where=digest)
+        except BlobNotFound:
+            return
+        yield document
+        for descriptor in document.manifests if isinstance(document, Index) else ():
+            yield from self.documents(descriptor.digest)
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.

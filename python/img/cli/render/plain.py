@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import TextIO
 
+from img.cli.render.transfers import transferred_line
 from img.progress import (
     BuildStarted,
     Event,
@@ -18,6 +19,7 @@ from img.progress import (
     StepOutput,
     StepStarted,
     Transfer,
+    Transferred,
     Warned,
 )
 
@@ -59,6 +61,8 @@ class PlainRenderer:
             self._warn(event)
         elif isinstance(event, Note) and (self._debug or event.level != "debug"):
             self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
+        elif isinstance(event, Transferred):
+            self._write(transferred_line(event) + "\n")
         elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
             self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
 

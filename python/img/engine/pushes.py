@@ -1,0 +1,81 @@
+"""`Pushes`: what `img push` does: which images leave under which names, and in which documents.
+
+`Engine` makes one for each operation; `Pusher` sends what is decided here. A name whose index is here with
+all that it names goes as it came, attestations and all, unless a layer of it is to leave in another form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from img.engine.forms import Forms
+from img.engine.pushing import Pusher, Shipment
+from img.engine.trees import Tree, read_tree, repository_of
+from img.errors import BlobNotFound, ImageNotFound, UsageError
+from img.oci import Image, Reference, parse
+from img.store import ImageName, Store
+
+
+class Pushes:
+    """One push of one name or several."""
+
+    def __init__(self, store: Store, pusher: Pusher, forms: Forms) -> None:
+        """Does nothing yet."""
+        self._store = store
+        self._pusher = pusher
+        self._forms = forms
+
+    def push(self, names: Sequence[str]) -> dict[str, str]:
+        """Pushes images under their own names; gives the digest of each in its registry.
+
+        Raises:
+            ImageNotFound, UsageError, RegistryError, StoreError.
+        """
+        given = {name: Reference.parse(name) for name in names}
+        digests = self._send({reference: self._store.names.row(name) for name, reference in given.items()})
+        return {name: digests[str(reference)] for name, reference in given.items()}
+
+    def push_tags(self, names: Sequence[str]) -> dict[str, str]:
+        """Pushes every tag of repositories that the store has; gives the digests by the tags' full names.
+
+        Raises:
+            ImageNotFound: the store has no tag of one of them. As `push`.
+        """
+        rows = [(Reference.parse(row.name), row) for row in self._store.names.all() if row.named]
+        found: dict[Reference, ImageName] = {}
+        for name in names:
+            repository = repository_of(name, "img push")
+            tags = {own: row for own, row in rows if own.name == repository.name and own.tag}
+            if not tags:
+                raise ImageNotFound(name, tuple(sorted({own.familiar for own, _ in rows})[:3]))
+            found.update(sorted(tags.items(), key=lambda pair: pair[0].tag))
+        return self._send(found)
+
+    def _send(self, rows: dict[Reference, ImageName]) -> dict[str, str]:
+        return self._pusher.push([self._shipment(reference, row) for reference, row in rows.items()])
+
+    def _shipment(self, name: Reference, row: ImageName) -> Shipment:
+        names = self._store.names
+        if name.digest and name.digest == row.manifest:
+            return Shipment(images=(names.load(row.manifest),), name=name)
+        images = names.images_of(row)
+        tree = self._tree(row, images)
+        if name.digest and tree is None:
+            raise UsageError(
+                f"{name.familiar} stands for an index of which the store has a part alone",
+                hint=f"img pull --all-platforms {name.familiar} fetches the rest",
+            )
+        return Shipment(images=images, name=name, tree=tree)
+
+    def _tree(self, row: ImageName, images: Sequence[Image]) -> Tree | None:
+        """All that the name stands for, where it can leave as it came."""
+        blobs = self._store.blobs
+        if not row.index or not all(self._forms.kept(image) for image in images):
+            return None
+        try:
+            top = parse(blobs.read(row.index), where=row.index)
+            tree = read_tree(top, lambda digest: parse(blobs.read(digest), where=digest))
+        except BlobNotFound:
+            return None
+        known = {layer.digest for image in images for layer in image.layers}
+        return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None
