@@ -28,6 +28,7 @@ CALLS = frozenset(
         "pull",
         "push",
         "push_all",
+        "copy",
         "tag",
         "remove",
         "save",
@@ -96,6 +97,10 @@ def perform(call: Mapping[str, Any], progress: Any) -> Any:
     with Engine(Settings(**settings), progress) as engine:
         if name == "build":
             return plain(engine.build(BuildRequest.from_data(args["request"])))
+        if name == "copy":
+            from img.engine.copying import CopyRequest
+
+            return plain(engine.copy(CopyRequest.from_data(args["request"])))
         if "output" in args:
             return _written(engine, name, args)
         return plain(getattr(engine, name)(**args))

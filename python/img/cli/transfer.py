@@ -40,7 +40,7 @@ def registry_of(name: str) -> str:
     """The registry that a name is of."""
     from img.oci import Reference
 
-    return Reference.parse(name).registry
+    return Reference.parse(name.removeprefix("docker://")).registry
 
 
 @verb(
@@ -61,16 +61,19 @@ def registry_of(name: str) -> str:
 def pull_command(
     name: str, platform: str, policy: PullPolicy, as_json: bool, insecure: bool, progress: str
 ) -> None:
-    """Pull an image and extract its layers."""
+    """Pull an image and extract its layers. What img copy takes for a place (oci:PATH:REF and its kin) is
+    pulled from there.
+    """
     from img.engine import Engine
-    from img.oci import Reference
+    from img.oci.location import Location
     from img.values import asdict
 
-    reference = Reference.parse(name)
+    place = Location.parse(name)
     options = find_globals()
-    settings = options.settings(insecure=[reference.registry] if insecure else [])
+    plain = [place.reference.registry] if insecure and place.reference is not None else []
+    settings = options.settings(insecure=plain)
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        click.echo(f"Pulling {reference.familiar}...", err=True)
+        click.echo(f"Pulling {place.familiar}...", err=True)
         result = engine.pull(name, platform=platform, policy=policy)
     if as_json:
         print_json(asdict(result))

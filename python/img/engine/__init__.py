@@ -39,6 +39,7 @@ from img.engine.requests import (
 from img.errors import UsageError
 from img.oci import Image, ImageConfig, Manifest, Platform, Reference, parse
 from img.oci.descriptor import sha256
+from img.oci.location import has_prefix
 from img.progress import Note, Progress, silent
 from img.store import LayerRecord, Pruned, Store, main_of
 
@@ -48,12 +49,15 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.copying import CopyRequest, CopyResult, Looked
+    from img.engine.forms import Forms
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
     from img.engine.pulling import Puller
     from img.engine.pushing import Pusher
     from img.engine.recording import Recorder
+    from img.engine.remote_names import Deleted
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
@@ -416,6 +420,8 @@ class Engine:
         """
         from img.engine.packing import plain_layer
 
+        if has_prefix(name):
+            name, policy = self._taken_in(name, platform, policy)
         reference = Reference.parse(name)
         self.enter()
         puller = self._puller(NO_PULLING if policy == "never" else "")
@@ -483,6 +489,81 @@ class Engine:
         once = {str(shipment.name): shipment for shipment in shipments}
         digests = self._pusher(self._puller(), wish).push(list(once.values()))
         return {name: digests[str(reference)] for name, reference in given.items()}
+
+    def _taken_in(self, place: str, platform: str, policy: PullPolicy) -> tuple[str, PullPolicy]:
+        """The name to pull by, once what is in no registry is in the store."""
+        if place.startswith("docker://"):
+            return place.removeprefix("docker://"), policy
+        from img.engine.copying import take_in
+
+        self.enter()
+        return take_in(self, place, platform, self._progress), "never"
+
+    def copy(self, request: CopyRequest) -> CopyResult:
+        """Copies an image from one place to others, without unpacking it.
+
+        Raises:
+            InvalidReference, UsageError, RegistryError, StoreError, InvalidDocument, Unsupported.
+        """
+        from img.engine.copying import Copying
+
+        copying = Copying(self, request, self._progress, jobs=max(4, self._jobs))
+        if copying.source.transport == "img":
+            self.enter()  # a layer that was built has no blob yet
+        return copying.run(lambda: self._forms(request))
+
+    def tags(self, name: str) -> list[str]:
+        """Lists the tags of a registry's repository, in its order; of another place, its names.
+
+        Raises:
+            InvalidReference, UsageError. NotFound: there is no such repository. RegistryError.
+        """
+        from img.engine.remote_names import names_at
+
+        return names_at(self, name, self._progress)
+
+    def tag_digests(self, name: str, tags: Sequence[str]) -> dict[str, str]:
+        """What tags of a registry's repository stand for, by a question for each; one that went is left out.
+
+        Raises:
+            RegistryError.
+        """
+        from img.engine.remote_names import digests_of
+
+        reference = Reference.parse(name.removeprefix("docker://"))
+        return digests_of(self.registry(), reference, tags, jobs=max(8, self._jobs))
+
+    def delete_remote(
+        self, names: Sequence[str], *, force: bool = False, tag_only: bool = False
+    ) -> list[Deleted]:
+        """Deletes names from registries, and what they stand for; gives what went.
+
+        Args:
+            force: Other tags of the same manifest go, too.
+            tag_only: The tags alone go, and what they stand for stays.
+        Raises:
+            UsageError: other tags stand for the same manifest. NotOffered: a registry deletes nothing.
+            NotFound, RegistryError: as for one name; those before it are gone then.
+        """
+        from img.engine.remote_names import delete_names
+
+        return delete_names(self.registry(), names, force=force, tag_only=tag_only, jobs=max(8, self._jobs))
+
+    def look(self, place: str, *, platform: str = "") -> Looked:
+        """Reads the documents of an image wherever it is, and fetches no layer.
+
+        Raises:
+            InvalidReference, UsageError, NotFound, InvalidDocument, RegistryError.
+        """
+        from img.engine.copying import look_at
+
+        return look_at(self, place, platform, self._progress)
+
+    def _forms(self, request: CopyRequest) -> Forms:
+        from img.engine.forms import Forms
+
+        wish = _wish(request.compression or "", request.level, force=request.force)
+        return Forms(self.store, self._puller(), self._packer(), wish)
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -560,7 +641,7 @@ class Engine:
         write_archive(self.store, [Named(image=packed, names=names)], out, form)
 
     def load(self, archive: str | Path) -> list[str]:
-        """Takes the images of an archive into the store; gives their names, or IDs where unnamed.
+        """Takes the images of an archive, or of a layout's folder, into the store; gives their names, or IDs.
 
         Raises:
             InvalidDocument, DigestMismatch.
@@ -568,6 +649,10 @@ class Engine:
         from img.exporter import read_archive
 
         path = Path(archive)
+        if path.is_dir():
+            from img.engine.copying import load_layout
+
+            return load_layout(self, path, self._progress)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")
         loaded = []

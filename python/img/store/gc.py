@@ -84,6 +84,8 @@ class Collector:
         for row in self.names.all():
             if row.named or unnamed:
                 needed.blobs |= {row.manifest, row.config, *filter(None, (row.index,))}
+                if row.index:
+                    needed.blobs |= self.names.blobs_of(row.index)
                 try:
                     for image in self.names.images_of(row):
                         needed.add(image)

@@ -157,6 +157,8 @@ class ImageStore:
         except BlobNotFound:
             return
         for descriptor in document.manifests if isinstance(document, Index) else ():
+            if descriptor.platform is not None and descriptor.platform.os == "unknown":
+                continue  # what is said about an image, and no image
             try:
                 if descriptor.media_type in INDEXES:
                     yield from self.of_index(descriptor.digest)
@@ -257,6 +259,26 @@ class ImageStore:
             if self._is_whole(digest):
                 return parse(self._blobs.read(digest), where=digest).descriptor
         return None
+
+    def whole_index(self, digest: str) -> dict[str, Manifest | Index]:
+        """Every document of an index, by digest, where all that it names is here; else nothing."""
+        return self._within(digest) if self._is_whole(digest) else {}
+
+    def blobs_of(self, digest: str) -> set[str]:
+        """The digests of all that a manifest or an index names, as far as its documents are here."""
+        found = self._within(digest)
+        manifests = [document for document in found.values() if isinstance(document, Manifest)]
+        return {*found, *(d.digest for m in manifests for d in (m.config, *m.layers))}
+
+    def _within(self, digest: str) -> dict[str, Manifest | Index]:
+        try:
+            document = parse(self._blobs.read(digest), where=digest)
+        except BlobNotFound:
+            return {}
+        found: dict[str, Manifest | Index] = {}
+        for descriptor in document.manifests if isinstance(document, Index) else ():
+            found.update(self._within(descriptor.digest))
+        return {**found, digest: document}
 
     def _is_whole(self, digest: str) -> bool:
         """Tells whether a manifest, or an index, and all that it names are here."""
