@@ -145,7 +145,7 @@ class Places:
 
         path = self._path(location)
         if location.transport in ARCHIVES:
-            files = open_archive(path, self._scratch)
+            files = open_archive(path, self.scratch)
             self._held.callback(files.close)
             return files
         if not path.is_dir():
@@ -210,7 +210,7 @@ class Places:
     def _path(self, location: Location) -> Path:
         return self._cwd / Path(location.path).expanduser()
 
-    def _scratch(self) -> Path:
+    def scratch(self) -> Path:
         """An empty folder, which goes with the operation."""
         work = self._held.enter_context(self._engine.store.work.begin())
         return work.folder("archive")
@@ -254,7 +254,7 @@ class Copying:
             selection = Selection(
                 platforms=self._platforms, foreign=request.foreign, referrers=request.referrers
             )
-            done = copier.copy(source, targets, selection, self._change(source, held))
+            done = copier.copy(source, targets, selection, self._change(source, places))
         return CopyResult(
             digest=done.root.digest,
             media_type=done.root.media_type,
@@ -267,9 +267,24 @@ class Copying:
             id=next((str(target.id) for target in targets if hasattr(target, "id")), ""),
         )
 
-    def _change(self, source: Source, held: ExitStack) -> Change | None:
+    def _change(self, source: Source, places: Places) -> Change | None:
         """What is done to the image on its way; None for nothing."""
-        return None
+        from img.engine.packing import Wish
+        from img.places.change import Changing, Wanted
+
+        request = self._request
+        Wish.read(request.compression or "", request.level, force=request.force)
+        compression = request.compression
+        if not source.verbatim:
+            if request.preserve_digests:
+                raise UsageError(f"{source.where} has no manifest, so one is made, whose digest is new")
+            # No digest is lost, and only these two take plain layers for what is usual.
+            plain = all(target.transport in ("docker-archive", "img") for target in self.targets)
+            compression = compression or (None if plain else "gzip")
+        wanted = Wanted(form=request.form, compression=compression, level=request.level, force=request.force)
+        if wanted == Wanted():
+            return None
+        return Changing(wanted, places.scratch, self._progress)
 
 
 # ---- reading a place without copying --------------------------------------------------------------

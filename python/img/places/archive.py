@@ -19,7 +19,7 @@ from img.oci import Descriptor, Manifest, Platform, Reference
 from img.oci.descriptor import DOCKER_CONFIG, INDEXES, OCI_CONFIG, OCI_INDEX
 from img.oci.manifest import Index, dump
 from img.places.layout import LAYOUT, blob_name
-from img.places.place import FULL_NAME, REF_NAME, Cargo, Document, Source, named
+from img.places.place import FULL_NAME, REF_NAME, About, Cargo, Document, Source, named
 from img.places.supply import Verifying
 from img.progress import Progress
 from img.registry import Stop, Upload
@@ -76,13 +76,13 @@ class ArchiveTarget:
         yield "blobs", -1, b""
         yield "blobs/sha256", -1, b""
         blobs = {blob.digest: blob for blob in cargo.blobs}
-        for document in (*cargo.documents, *cargo.about):
+        for document in cargo.everything:
             yield blob_name(document.digest), len(document.raw), document.raw
             if isinstance(document, Manifest):
                 for part in (document.config, *document.layers):
                     if (blob := blobs.pop(part.digest, None)) is not None:
                         yield blob_name(blob.digest), blob.size, None
-        entries = [named(document.descriptor, {}) for document in cargo.about]
+        entries = [named(a.document.descriptor, {REF_NAME: a.tag} if a.tag else {}) for a in cargo.about]
         names = {FULL_NAME: str(self._name)} if self._name else {}
         ref = self._ref or (self._name.tag if self._name else "")
         entries.append(named(cargo.root.descriptor, {**names, REF_NAME: ref} if ref else names))
@@ -107,7 +107,7 @@ class ArchiveTarget:
     def document(self, document: Document) -> None:
         """As `Target.document`: it is there already."""
 
-    def about(self, document: Document) -> None:
+    def about(self, about: About) -> None:
         """As `Target.about`: it is there already."""
 
     def finish(self, root: Document) -> None:

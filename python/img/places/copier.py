@@ -9,13 +9,13 @@ that was broken off and is repeated goes on where it was.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci import Descriptor, Index, Manifest, Platform
 from img.places.choose import choose
-from img.places.place import Cargo, Document, Source, Target
+from img.places.place import About, Cargo, Document, Source, Target
 from img.places.remote import RemoteTarget
 from img.progress import Event, Note, Progress, Transfer
 from img.registry import Stop, Upload, in_parallel
@@ -148,15 +148,12 @@ class Copier:
 
     def _gather(self, source: Source, root: Document, selection: Selection) -> Cargo:
         documents = self._documents(source, root)
-        about: dict[str, Document] = {}
-        if selection.referrers:
-            about = self._referrers(source, documents.values())
-        everything = (*documents.values(), *about.values())
-        blobs = {blob.digest: blob for document in everything for blob in blobs_of(document)}
+        about = self._about(source, documents) if selection.referrers else ()
+        cargo = Cargo(documents=tuple(documents.values()), blobs=(), about=about)
+        blobs = {blob.digest: blob for document in cargo.everything for blob in blobs_of(document)}
         if not selection.foreign:
             blobs = {digest: blob for digest, blob in blobs.items() if not is_foreign(blob)}
-        listed = (tuple(d.values()) for d in (documents, about))
-        return Cargo(documents=next(listed), blobs=tuple(blobs.values()), about=next(listed))
+        return replace(cargo, blobs=tuple(blobs.values()))
 
     def _documents(self, source: Source, root: Document, depth: int = MAX_DEPTH) -> dict[str, Document]:
         """A document and all that it names, each after those."""
@@ -180,19 +177,27 @@ class Copier:
         found[root.digest] = root
         return found
 
-    def _referrers(self, source: Source, documents: Iterable[Document]) -> dict[str, Document]:
-        """What is about these documents, and what is about that, each after its subject."""
-        found: dict[str, Document] = {}
-        known = {document.digest for document in documents}
-        todo = list(known)
-        while todo and len(found) < MAX_DOCUMENTS:
-            for entry in source.referrers(todo.pop()):
-                if entry.digest not in known:
-                    more = self._documents(source, source.document(entry))
-                    found.update({d: document for d, document in more.items() if d not in known})
-                    known.update(more)
-                    todo.append(entry.digest)
-        return found
+    def _about(self, source: Source, documents: Mapping[str, Document]) -> tuple[About, ...]:
+        """What is about these documents, and what is about that in turn, each after its subject."""
+        found: dict[str, About] = {}
+        batch = list(documents)
+        while batch and len(found) < MAX_DOCUMENTS:
+            read: dict[str, Sequence[About]] = {}
+
+            def one(digest: str, halt: Stop, read: dict[str, Sequence[About]] = read) -> None:
+                read[digest] = source.about(digest)
+
+            in_parallel(batch, one, self._jobs, self._stop)
+            new = [about for digest in batch for about in read[digest]]
+            batch = []
+            for about in new:
+                if about.document.digest in found or about.document.digest in documents:
+                    continue
+                for digest, document in self._documents(source, about.document).items():
+                    own = about if digest == about.document.digest else About(document=document)
+                    found.setdefault(digest, own)
+                batch.append(about.document.digest)
+        return tuple(found.values())
 
     def _note_platform(self, source: Source, selection: Selection) -> None:
         """A manifest that no index names for a platform is taken as it is: only its config would tell."""
@@ -204,11 +209,7 @@ class Copier:
     def _compare(self, cargo: Cargo, targets: Sequence[Target]) -> list[set[str]]:
         """For each target, the digests of the documents that it lacks, or may lack."""
         lacking: list[set[str]] = [set() for _ in targets]
-        pairs = [
-            (number, document)
-            for number in range(len(targets))
-            for document in (*cargo.documents, *cargo.about)
-        ]
+        pairs = [(number, document) for number in range(len(targets)) for document in cargo.everything]
         wanted = {blob.digest for blob in cargo.blobs}
 
         def one(pair: tuple[int, Document], halt: Stop) -> None:
@@ -232,7 +233,7 @@ class Copier:
         for target, digests in zip(targets, lacking, strict=True):
             needed = {
                 blob.digest
-                for document in (*cargo.documents, *cargo.about)
+                for document in cargo.everything
                 if document.digest in digests
                 for blob in blobs_of(document)
             }
@@ -280,8 +281,8 @@ class Copier:
                 # What they are about comes first, so that a registry finds their subject.
                 if cargo.root.digest in digests:
                     target.document(cargo.root)
-                for document in cargo.about:
-                    target.about(document)
+                for about in cargo.about:
+                    target.about(about)
 
     def _copying(self, event: Event) -> None:
         """Events of both sides are those of the copy."""

@@ -28,7 +28,7 @@ from img.oci.descriptor import (
 from img.oci.location import Location
 from img.places.files import PIECE_BYTES, Files, pour_file, whole
 from img.places.layout import LayoutSource, entries_of, full_names
-from img.places.place import Document, Source
+from img.places.place import About, Document, Source
 from img.progress import Progress
 from img.registry import Sink, Stop
 from img.values import dataclass, replace
@@ -182,8 +182,8 @@ class MadeSource:
         name = self._homes.get(blob.digest, blob.digest)
         pour_file(self._files, name, blob, sink, stop=stop, progress=progress)
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """As `Source.referrers`: none."""
+    def about(self, digest: str) -> Sequence[About]:
+        """As `Source.about`: none."""
         return ()
 
     def close(self) -> None:

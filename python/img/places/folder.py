@@ -16,7 +16,7 @@ from img.errors import InvalidDocument, UsageError
 from img.oci import Descriptor, Reference, parse
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.places.files import Files, pour_file, whole
-from img.places.place import Cargo, Document, Source, read_document
+from img.places.place import About, Cargo, Document, Source, read_document
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
 
@@ -59,8 +59,8 @@ class FolderSource:
         """As `Source.pour`."""
         pour_file(self._files, blob.hex, blob, sink, stop=stop, progress=progress)
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """As `Source.referrers`: none."""
+    def about(self, digest: str) -> Sequence[About]:
+        """As `Source.about`: none."""
         return ()
 
     def close(self) -> None:
@@ -105,9 +105,9 @@ class FolderTarget:
         """As `Target.document`."""
         (self._partial / f"{document.descriptor.hex}.manifest.json").write_bytes(document.raw)
 
-    def about(self, document: Document) -> None:
+    def about(self, about: About) -> None:
         """As `Target.about`."""
-        self.document(document)
+        self.document(about.document)
 
     def finish(self, root: Document) -> None:
         """As `Target.finish`: takes the place of what is there."""

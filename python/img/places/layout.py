@@ -20,7 +20,17 @@ from img.oci.descriptor import MAX_DOCUMENT_BYTES, OCI_INDEX
 from img.oci.location import Location
 from img.oci.manifest import dump, load_object
 from img.places.files import Files, pour_file, whole
-from img.places.place import FULL_NAME, REF_NAME, Cargo, Document, Source, named, read_document
+from img.places.place import (
+    FULL_NAME,
+    REF_NAME,
+    About,
+    Cargo,
+    Document,
+    Source,
+    cosign_tags,
+    named,
+    read_document,
+)
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
 
@@ -70,14 +80,17 @@ class LayoutSource:
         """As `Source.pour`."""
         pour_file(self._files, blob_name(blob.digest), blob, sink, stop=stop, progress=progress)
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """As `Source.referrers`: those that the layout lists."""
+    def about(self, digest: str) -> Sequence[About]:
+        """As `Source.about`: what the layout lists."""
         found = []
         for entry in self._entries:
-            raw = whole(self._files, blob_name(entry.digest), MAX_DOCUMENT_BYTES)
-            subject = load_object(raw, entry.digest).get("subject")
-            if isinstance(subject, dict) and subject.get("digest") == digest:
-                found.append(entry)
+            document = self.document(entry)
+            subject = load_object(document.raw, entry.digest).get("subject")
+            tag = entry.annotations.get(REF_NAME, "")
+            if tag in cosign_tags(digest):
+                found.append(About(document=document, tag=tag))
+            elif isinstance(subject, dict) and subject.get("digest") == digest:
+                found.append(About(document=document))
         return found
 
     def close(self) -> None:
@@ -153,7 +166,7 @@ class LayoutTarget:
         """
         self._folder = folder
         self._ref = ref
-        self._about: list[Document] = []
+        self._about: list[About] = []
         self.where = f"oci:{folder}" + (f":{ref}" if ref else "")
 
     def begin(self, cargo: Cargo, source: Source) -> None:
@@ -190,10 +203,10 @@ class LayoutTarget:
         if not self._is_here(document.descriptor):
             write_beside(self._path(document.digest), document.raw)
 
-    def about(self, document: Document) -> None:
-        """As `Target.about`: the layout lists it, by no name."""
-        self.document(document)
-        self._about.append(document)
+    def about(self, about: About) -> None:
+        """As `Target.about`: the layout lists it."""
+        self.document(about.document)
+        self._about.append(about)
 
     def finish(self, root: Document) -> None:
         """As `Target.finish`: an image that had the name loses it, and stays."""
@@ -201,8 +214,8 @@ class LayoutTarget:
         with self._locked():
             index = self._index()
             entries = index["manifests"]
-            for document in self._about:
-                _add(entries, document.descriptor, "")
+            for about in self._about:
+                _add(entries, about.document.descriptor, about.tag)
             _add(entries, root.descriptor, self._ref)
             write_beside(self._folder / "index.json", dump(index))
 

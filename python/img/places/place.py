@@ -25,6 +25,22 @@ FULL_NAME = "io.containerd.image.name"
 """Annotations by which an index names its images. The second one is what containerd and docker write."""
 
 
+COSIGN = (".sig", ".att", ".sbom")
+"""What cosign puts behind `sha256-DIGITS` for the tags of what it says about an image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """A document that is about another one.
+
+    Attributes:
+        tag: What it is found by; empty where its `subject` says what it is about.
+    """
+
+    document: Document
+    tag: str = ""
+
+
 class Source(Protocol):
     """One image that is read."""
 
@@ -62,8 +78,8 @@ class Source(Protocol):
             InvalidDocument: it is not here. RegistryError, StoreError. Stopped. What the sink raises.
         """
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """What the place knows to be about a document: signatures, lists of contents. Of a copy, none."""
+    def about(self, digest: str) -> Sequence[About]:
+        """What the place knows to be about a document: signatures, lists of contents."""
 
     def close(self) -> None:
         """Gives up what reading needed. Safe to call twice."""
@@ -76,17 +92,22 @@ class Cargo:
     Attributes:
         documents: Each after those that it names; the last one is the root, but for `about`.
         blobs: Configs and layers, in the documents' order, each once.
-        about: Documents that are about others (their `subject`), in the same order; they have no name.
+        about: Documents that are about those, each after what it is about, and after what it names.
     """
 
     documents: Sequence[Document]
     blobs: Sequence[Descriptor]
-    about: Sequence[Document] = field(default=())
+    about: Sequence[About] = field(default=())
 
     @property
     def root(self) -> Document:
         """What gets the name."""
         return self.documents[-1]
+
+    @property
+    def everything(self) -> tuple[Document, ...]:
+        """All documents."""
+        return (*self.documents, *(about.document for about in self.about))
 
 
 class Target(Protocol):
@@ -115,7 +136,7 @@ class Target(Protocol):
     def document(self, document: Document) -> None:
         """Keeps a document that another one names, whose blobs are all here."""
 
-    def about(self, document: Document) -> None:
+    def about(self, about: About) -> None:
         """Keeps a document that is about another one, which is here."""
 
     def finish(self, root: Document) -> None:
@@ -123,6 +144,11 @@ class Target(Protocol):
 
     def abort(self) -> None:
         """Gives the copy up. Safe to call twice, and after `finish`."""
+
+
+def cosign_tags(digest: str) -> tuple[str, ...]:
+    """The tags under which cosign keeps what it says about a document."""
+    return tuple(digest.replace(":", "-", 1) + ending for ending in COSIGN)
 
 
 def read_document(raw: bytes, descriptor: Descriptor, where: str) -> Document:

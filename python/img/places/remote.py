@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from img.errors import NotFound, RegistryError
 from img.oci import Descriptor, Reference
-from img.places.place import Cargo, Document, Source
+from img.places.place import About, Cargo, Document, Source, cosign_tags
 from img.places.supply import Supply
 from img.progress import Progress
 from img.registry import Registry, Sink, Stop, Upload
@@ -48,9 +48,17 @@ class RemoteSource:
         """As `Source.pour`; a connection that breaks is taken up again from where the sink stands."""
         self._registry().blob(self._reference, blob, sink, stop=stop, progress=progress)
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """As `Source.referrers`."""
-        return ()
+    def about(self, digest: str) -> Sequence[About]:
+        """As `Source.about`: what cosign has under its tags."""
+        registry = self._registry()
+        found = []
+        for tag in cosign_tags(digest):
+            try:
+                document = registry.manifest(replace(self._reference, tag=tag, digest=""))
+            except NotFound:
+                continue
+            found.append(About(document=document, tag=tag))
+        return found
 
     def close(self) -> None:
         """Nothing of its own is open: the client is the caller's."""
@@ -123,9 +131,10 @@ class RemoteTarget:
         own = replace(self._name, tag="", digest=document.digest)
         self._registry().push_manifest(own, document.raw, document.media_type)
 
-    def about(self, document: Document) -> None:
-        """As `Target.about`."""
-        self.document(document)
+    def about(self, about: About) -> None:
+        """As `Target.about`: a registry lists what has a subject; cosign asks for a tag."""
+        name = replace(self._name, tag=about.tag, digest="" if about.tag else about.document.digest)
+        self._registry().push_manifest(name, about.document.raw, about.document.media_type)
 
     def finish(self, root: Document) -> None:
         """As `Target.finish`: under every tag."""

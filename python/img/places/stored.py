@@ -11,7 +11,7 @@ from img.errors import InvalidDocument, StoreError, Unsupported
 from img.oci import Descriptor, Index, Manifest, Reference
 from img.oci.descriptor import DOCKER_CONFIG, OCI_CONFIG
 from img.places.archive import main_image
-from img.places.place import Cargo, Document, Source
+from img.places.place import About, Cargo, Document, Source
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
 from img.store import Store, main_of
@@ -71,8 +71,8 @@ class StoredSource:
                 meter.at(sink.offset)
         meter.finished()
 
-    def referrers(self, digest: str) -> Sequence[Descriptor]:
-        """As `Source.referrers`: the store keeps none."""
+    def about(self, digest: str) -> Sequence[About]:
+        """As `Source.about`: the store keeps none."""
         return ()
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class StoredTarget:
         """As `Target.document`, with where its layers can be had again."""
         self._store.blobs.put(document.raw)
 
-    def about(self, document: Document) -> None:
+    def about(self, about: About) -> None:
         """As `Target.about`: the store shows none."""
 
     def finish(self, root: Document) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import io
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import BinaryIO, Protocol, cast
@@ -73,24 +74,59 @@ class Supply:
         self._source = source
         self._blob = blob
         self._stop = stop
+        self._verified = Verifying(blob)
         self._pipe: _Pipe | None = None
         self._whole: bytes | None = None
 
     def open(self) -> BinaryIO:
-        """Opens the blob at its start; what was opened before is closed."""
+        """Opens the blob at its start. It may be sought in before it is read, as uploads in parts do."""
         if self._blob.size <= SMALL_BYTES:
             if self._whole is None:
                 self._whole = read_small(self._source, self._blob, self._stop)
             return io.BytesIO(self._whole)
-        self.close()
-        self._pipe = _Pipe(self._source, self._blob, self._stop)
-        return cast(BinaryIO, self._pipe)
+        return cast(BinaryIO, _Opened(self._at))
+
+    def _at(self, offset: int) -> _Pipe:
+        """The pipe that gives what is from `offset` on: the one there is, where it stands there."""
+        if self._pipe is not None and self._pipe.position != offset:
+            self.close()
+        if self._pipe is None:
+            self._pipe = _Pipe(self._source, self._verified, offset, self._stop)
+        return self._pipe
 
     def close(self) -> None:
         """Ends the reading; its thread has ended when this returns."""
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
+
+
+class _Opened:
+    """A blob as a file: from where it was sought to on."""
+
+    def __init__(self, pipe_at: Callable[[int], _Pipe]) -> None:
+        self._pipe_at = pipe_at
+        self._offset = 0
+
+    def seek(self, offset: int) -> int:
+        self._offset = offset
+        return offset
+
+    def read(self, count: int) -> bytes:
+        piece = self._pipe_at(self._offset).read(count)
+        self._offset += len(piece)
+        return piece
+
+    def close(self) -> None:
+        """The pipe stays: what follows may be wanted next."""
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class _Memory(Verifying):
@@ -125,17 +161,19 @@ def read_small(source: Pours, blob: Descriptor, stop: Stop) -> bytes:
     return sink.finish()
 
 
-class _Pipe(Verifying):
-    """Both ends: the sink that the thread fills, and the file that is read.
+class _Pipe:
+    """Both ends: the sink that the thread fills, and what is read from.
 
     The last piece is held back until the digest is known to be right: a reader never gets the whole of a blob
     that is wrong.
     """
 
-    def __init__(self, source: Pours, blob: Descriptor, stop: Stop) -> None:
-        super().__init__(blob)
+    def __init__(self, source: Pours, verified: Verifying, offset: int, stop: Stop) -> None:
+        self.offset = offset
+        self.position = offset
+        self._verified = verified
         self._pieces: deque[bytes] = deque()
-        self._rest = b""
+        self._piece, self._read = b"", 0
         self._last = b""
         self._over = False
         self._error: BaseException | None = None
@@ -152,7 +190,7 @@ class _Pipe(Verifying):
         error: BaseException | None = None
         try:
             with self._halt.calling(self._wake):
-                source.pour(self.blob, self, stop=self._halt, progress=silent)
+                source.pour(self._verified.blob, self, stop=self._halt, progress=silent)
                 self.finish()
         except BaseException as caught:  # noqa: BLE001 - carried to the reader, and raised there
             error = caught
@@ -161,14 +199,17 @@ class _Pipe(Verifying):
             self._changed.notify_all()
 
     def write(self, data: bytes) -> None:
-        """Takes the next piece, and waits for room."""
-        self.take(data)
+        """Takes the next piece, and waits for room. What was hashed before is not hashed again."""
+        known = self._verified.offset - self.offset
+        self.offset += len(data)
+        if known < len(data):
+            self._verified.take(data[known:] if known > 0 else data)
         self._put(self._last)
         self._last = data
 
     def finish(self) -> None:
         """Lets the last piece go."""
-        self.check()
+        self._verified.check()
         self._put(self._last)
 
     def abort(self) -> None:
@@ -190,25 +231,29 @@ class _Pipe(Verifying):
 
     # ---- the reader's end ----------------------------------------------------------------------
 
-    def read(self, count: int = -1) -> bytes:
+    def read(self, count: int) -> bytes:
         """Gives the next bytes, at most `count`; none at the end.
 
         Raises:
             What went wrong with reading the source; DigestMismatch, SizeMismatch.
         """
-        with self._changed:
-            while not self._rest and not self._pieces and not self._over:
-                self._changed.wait()
-            if not self._rest and self._pieces:
-                self._rest = self._pieces.popleft()
-                self._changed.notify_all()
-            elif not self._rest and self._error is not None:
-                raise self._error
-        if count < 0 or count >= len(self._rest):
-            piece, self._rest = self._rest, b""
-        else:
-            piece, self._rest = self._rest[:count], self._rest[count:]
+        if self._read == len(self._piece):
+            self._piece, self._read = self._next(), 0
+        piece = self._piece[self._read : self._read + count]
+        self._read += len(piece)
+        self.position += len(piece)
         return piece
+
+    def _next(self) -> bytes:
+        with self._changed:
+            while not self._pieces and not self._over:
+                self._changed.wait()
+            if self._pieces:
+                self._changed.notify_all()
+                return self._pieces.popleft()
+            if self._error is not None:
+                raise self._error
+            return b""
 
     def close(self) -> None:
         """Ends the thread."""
@@ -216,12 +261,5 @@ class _Pipe(Verifying):
         self._link.close()
         self._thread.join()
         self._pieces.clear()
-        self._rest = self._last = b""
-
-    def __enter__(self) -> _Pipe:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        self._piece = self._last = b""
+        self._read = 0
