@@ -44,8 +44,10 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.copying import CopyResult
     from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
+    from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord
 
 
@@ -505,6 +507,79 @@ class Client:
         path = os.path.abspath(file) if str(file) else ""
         with Engine(self._settings, self._progress) as engine:
             return engine.logins().logout(server, file=path).removed
+
+    def copy(
+        self,
+        source: str,
+        *targets: str,
+        platform: str | Sequence[str] = (),
+        form: str = "",
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+        preserve_digests: bool = False,
+        referrers: bool = False,
+        foreign_layers: bool = False,
+    ) -> CopyResult:
+        """Copies an image from one place to others, as it is: no layer is unpacked, and no digest changes.
+
+        Args:
+            source: A registry's name, `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `dir:PATH`,
+                `docker-archive:PATH[:NAME]`, or `img:NAME` for the store.
+            targets: Likewise; several get the same image.
+            platform: Of an index, the image for this platform alone; several: an index of those. Default:
+            all. form: `oci` or `docker`: rewrites the manifests so. compression: Compresses layers that are
+            not so; `compression_level` of it, and
+                `force_compression` those that are.
+            preserve_digests: Refuse whatever would change a digest.
+            referrers: Signatures, SBOMs and whatever else refers to the image come along.
+            foreign_layers: So do layers that are only referred to by URL.
+        Raises:
+            InvalidReference: a place is none. NotFound: there is no such image, or none for the platform.
+            DigestMismatch, SizeMismatch, InvalidDocument: the source is not what it says.
+            RegistryError, StoreError, UsageError, Unsupported, SandboxError.
+        """
+        from img.engine.copying import CopyRequest, CopyResult
+
+        request = CopyRequest(
+            source=source,
+            targets=targets,
+            platforms=_several(platform),
+            form=form,  # type: ignore[arg-type]
+            compression=compression,
+            level=compression_level,
+            force=force_compression,
+            preserve_digests=preserve_digests,
+            referrers=referrers,
+            foreign=foreign_layers,
+            cwd=os.getcwd(),
+        )
+        data = self._call("copy", request=asdict(request))
+        return CopyResult(**{**data, "targets": tuple(data["targets"])})
+
+    def tags(self, name: str) -> list[str]:
+        """Lists the tags of a registry's repository, in its order; the names in a layout or an archive.
+
+        Raises:
+            NotFound: there is no such repository. InvalidReference, UsageError, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.tags(name)
+
+    def delete_remote(self, *names: str, force: bool = False, tag_only: bool = False) -> list[Deleted]:
+        """Deletes names from registries, with the manifests that they stand for; gives what went.
+
+        Where another tag stands for the same manifest, only the tag goes, if the registry can do that.
+
+        Args:
+            force: Other tags of the same manifest go, too.
+            tag_only: The tags alone go, and the manifests stay.
+        Raises:
+            UsageError: other tags stand for the manifest, and would go. NotOffered: the registry deletes
+                nothing, or no tags alone. NotFound, Unauthorized, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.delete_remote(names, force=force, tag_only=tag_only)
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.

@@ -1,7 +1,7 @@
 """Every error that `img` raises, as types with fields; the text for people is made from them.
 
     ImgError
-    ├── InvalidReference(reference, reason)
+    ├── InvalidReference(reference, reason, at)
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint, before, after, also)
@@ -13,6 +13,7 @@
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized
     │   ├── NotFound
+    │   ├── NotOffered
     │   ├── TooManyRequests
     │   └── RegistryBlocked(reference, prefix, source)
     ├── StoreError(message)
@@ -47,6 +48,7 @@ __all__ = [
     "LayerError",
     "LockError",
     "NotFound",
+    "NotOffered",
     "RegistryBlocked",
     "RegistryError",
     "SandboxError",
@@ -65,6 +67,9 @@ __all__ = [
 
 _MOST_LINES = 12
 """Lines of one instruction that an error shows."""
+
+_MOST_COLUMNS = 160
+"""A longer name is not shown again for a caret."""
 
 
 class ImgError(Exception):
@@ -90,15 +95,26 @@ class UsageError(ImgError):
 
 
 class InvalidReference(ImgError):
-    """A name is not a valid image reference. Source: distribution-spec v1.1, "Pulling manifests"."""
+    """A name is not a valid image reference. Source: distribution-spec v1.1, "Pulling manifests".
+
+    Attributes:
+        at: Where in the name the mistake is, from 0; -1 where it is in no one place.
+    """
 
     exit_code = 2
-    fields = ("reference", "reason")
+    fields = ("reference", "reason", "at", "hint")
 
-    def __init__(self, reference: str, reason: str) -> None:
-        super().__init__(f"invalid reference {reference!r}: {reason}")
+    def __init__(self, reference: str, reason: str, at: int = -1, hint: str = "") -> None:
+        super().__init__(f"invalid reference {reference!r}: {reason}", hint=hint)
         self.reference = reference
         self.reason = reason
+        self.at = at
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.at < 0 or not self.reference.isprintable() or len(self.reference) > _MOST_COLUMNS:
+            return text
+        return f"{text}\n  {self.reference}\n  {' ' * self.at}^"
 
 
 class DockerfileError(ImgError):
@@ -305,6 +321,10 @@ class Unauthorized(RegistryError):
 
 class NotFound(RegistryError):
     """The registry has no such repository, tag, manifest or blob (404)."""
+
+
+class NotOffered(RegistryError):
+    """The registry does not do what it was asked (405, or its code is UNSUPPORTED), such as deletion."""
 
 
 class TooManyRequests(RegistryError):

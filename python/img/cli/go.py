@@ -115,10 +115,13 @@ def truth(word: str) -> bool | None:
 
 def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[str]:
     """A flag without a value, or Go's `=true` and `=false`."""
-    if not equals or value in _TRUE:
-        yield name
-    elif value not in _FALSE:
+    said = truth(value) if equals else True
+    if said is None:
         raise click.UsageError(f"{name} takes true or false, not {value!r}.")
+    if said:
+        yield name
+    elif option.secondary_opts and name in option.opts:
+        yield option.secondary_opts[0]  # of a flag that is on unless it is taken back
 
 
 class GoGroup(_Helped, click.Group):

@@ -36,7 +36,7 @@ def registry_of(name: str) -> str:
     """The registry that a name is of."""
     from img.oci import Reference
 
-    return Reference.parse(name).registry
+    return Reference.parse(name.removeprefix("docker://")).registry
 
 
 @verb(
@@ -77,17 +77,17 @@ def pull_command(
     as_json: bool,
     progress: str,
 ) -> None:
-    """Pull images, all at once, and extract the layers of each."""
+    """Pull images, all at once, and extract the layers of each. What img copy takes for a place
+    (oci:PATH:REF and its kin) is pulled from there.
+    """
     from img.engine import Engine
-    from img.oci import Reference
     from img.values import asdict
 
     options = find_globals()
     settings = options.settings()
     with renderer("quiet" if quiet else progress, debug=options.debug) as show:
         for name in names if not quiet else ():
-            reference = Reference.parse(name)
-            click.echo(f"Pulling {reference.familiar_name if all_tags else reference.familiar}...", err=True)
+            click.echo(f"Pulling {_shown(name, all_tags=all_tags)}...", err=True)
         with Engine(settings, show) as engine:
             results = engine.pull_all(
                 names, all_tags=all_tags, platforms=words(platforms), all_platforms=all_platforms,
@@ -102,6 +102,16 @@ def pull_command(
             click.echo(result.id)
         else:
             _show_pulled(result, several=len(results) > 1)
+
+
+def _shown(name: str, *, all_tags: bool) -> str:
+    """A place or a name as people write it; of all tags, the repository alone."""
+    from img.oci.location import Location
+
+    place = Location.parse(name)
+    if all_tags and place.reference is not None:
+        return place.reference.familiar_name
+    return place.familiar
 
 
 def _show_pulled(result: PullResult, *, several: bool) -> None:

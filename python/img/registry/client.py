@@ -371,6 +371,21 @@ class Registry:
 
         return self._wire.run(attempt)
 
+    def delete(self, ref: Reference) -> None:
+        """Deletes what the reference names: by digest, the manifest and every tag of it; else the tag alone.
+
+        Raises:
+            NotFound: there is none. NotOffered: the registry deletes nothing, or no tags.
+            RegistryError: as `push_manifest`.
+        """
+        url, what = f"manifests/{ref.target}", f"image {ref.familiar}"
+        scopes = scopes_for(ref.repository, "pull", "delete")
+
+        def attempt() -> None:
+            self._wire.exchange("DELETE", ref, url, what=what, ok=(200, 202, 204), scopes=scopes).close()
+
+        self._wire.run(attempt)
+
     # ---- inside -------------------------------------------------------------------------------
 
     def _get(self, ref: Reference, path: str, what: str, *, accept: str = "*/*") -> Reply:

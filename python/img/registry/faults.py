@@ -9,7 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from img.errors import InvalidDocument, NotFound, RegistryError, TooManyRequests, Unauthorized
+from img.errors import (
+    InvalidDocument,
+    NotFound,
+    NotOffered,
+    RegistryError,
+    TooManyRequests,
+    Unauthorized,
+)
 from img.registry.endpoint import shown
 from img.registry.retry import Retriable, retry_after
 
@@ -25,6 +32,7 @@ _KINDS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
+    405: NotOffered,
     429: TooManyRequests,
 }
 
@@ -48,7 +56,8 @@ def refusal(
         codes, text = (), ""
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
-    error = _KINDS.get(reply.status, RegistryError)(
+    kind = _KINDS.get(reply.status, NotOffered if "UNSUPPORTED" in codes else RegistryError)
+    error = kind(
         _sentence(reply.status, what, host) + says,
         method=method,
         url=shown(reply.url),

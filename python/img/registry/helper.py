@@ -1,8 +1,8 @@
 """`Helper`: a credential helper, a program `docker-credential-NAME` that keeps secrets where files do not.
 
-Called by `ConfigFile` and `LoginFile`. A helper runs as the real user, outside the builder's namespace, with
-no terminal and within a minute. What it prints may hold a secret: nothing of that is quoted but a message in
-words, cleaned. Source: docker/docker-credential-helpers, README, "Development".
+Called by `ConfigFile` and `LoginFile`, which are told how to run one: the engine does it as the real user,
+outside the builder's namespace. It has a minute. What it prints may hold a secret: nothing of that is quoted
+but a message in words, cleaned. Source: docker/docker-credential-helpers, README, "Development".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from img import _core, regex
+from img import regex
 from img.errors import RegistryError
 from img.registry.auth import Credentials
 from img.registry.faults import clean
@@ -27,21 +27,15 @@ Runner = Callable[[Sequence[str], bytes], tuple[int, bytes]]
 """Runs a program with its input; gives its exit code and its output. OSError where it cannot start."""
 
 
-def runner(env: Sequence[tuple[str, str]] = ()) -> Runner:
-    """Runs helpers outside the namespace, where the process outside was started, else from this process.
+def run_here(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
+    """A `Runner`: as a child of this process."""
+    import subprocess
 
-    Args:
-        env: Variables over those of this process, which hands no proxies on.
-    """
-
-    def run(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
-        try:
-            code, output, _ = _core.run_outside(command, env=list(env), cwd="/", stdin=given, seconds=SECONDS)
-        except TimeoutError as error:
-            raise TimeoutError(0, f"no answer within {SECONDS} seconds") from error
-        return code, output
-
-    return run
+    try:
+        ended = subprocess.run(command, input=given, stdout=subprocess.PIPE, timeout=SECONDS, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(0, f"no answer within {SECONDS} seconds") from error
+    return ended.returncode, ended.stdout
 
 
 class Helper:
