@@ -26,17 +26,19 @@ class Registry:
         host: `127.0.0.1:<port>`, the registry part of references into it.
     """
 
-    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0) -> None:
+    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0, read_only: bool = False) -> None:
         """Starts nothing yet.
 
         Args:
             htpasswd: Lines of user names and bcrypt hashes, or none.
+            read_only: It takes no push.
             port: A free port, for a registry that is to be found again where it was; 0: any.
         """
         self.folder = folder
         self.host = ""
         self._port = port
         self._htpasswd = htpasswd
+        self._read_only = read_only
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Registry:
@@ -81,6 +83,7 @@ class Registry:
             "storage": {
                 "filesystem": {"rootdirectory": str(self.folder / "data")},
                 "delete": {"enabled": True},
+                "maintenance": {"readonly": {"enabled": self._read_only}},
             },
             "http": {"addr": f"127.0.0.1:{self._port}"},
         }

@@ -30,6 +30,7 @@ from img.engine.requests import (
     LockEntry,
     LockMode,
     LockResult,
+    ManifestFormat,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -71,6 +72,7 @@ __all__ = [
     "LockEntry",
     "LockMode",
     "LockResult",
+    "ManifestFormat",
     "PruneResult",
     "PullPolicy",
     "PullResult",
@@ -440,20 +442,13 @@ class Engine:
         pulls = Pulls(self.store, puller, self._progress, wish)
         return pulls.pull_tags(names, self.registry()) if all_tags else pulls.pull(names)
 
-    def push(
-        self,
-        name: str,
-        *,
-        compression: Compression | None = None,
-        level: int | None = None,
-        force: bool = False,
-    ) -> str:
+    def push(self, name: str, **options: Any) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
         Args, Raises:
             As `push_all`.
         """
-        (digest,) = self.push_all([name], compression=compression, level=level, force=force).values()
+        (digest,) = self.push_all([name], **options).values()
         return digest
 
     def push_all(
@@ -461,6 +456,7 @@ class Engine:
         names: Sequence[str],
         *,
         all_tags: bool = False,
+        form: ManifestFormat | None = None,
         compression: Compression | None = None,
         level: int | None = None,
         force: bool = False,
@@ -469,6 +465,7 @@ class Engine:
 
         Args:
             all_tags: The names are of repositories, of which every tag in the store is pushed.
+            form: `oci` or `docker`: in which documents they leave; None for those that they have.
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             level: Of the compression; None for its usual one.
             force: Layers that were pulled are compressed anew, too.
@@ -480,7 +477,7 @@ class Engine:
         wish = _wish(compression or "", level, force=force)
         self.enter()
         pusher = self._pusher(self._puller(), wish)
-        pushes = Pushes(self.store, pusher, pusher.forms)
+        pushes = Pushes(self.store, pusher, pusher.forms, form=form)
         return pushes.push_tags(names) if all_tags else pushes.push(names)
 
     # ---- names -------------------------------------------------------------------------------
