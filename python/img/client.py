@@ -28,6 +28,7 @@ from img.engine import (
     Explained,
     LockMode,
     LockResult,
+    ManifestFormat,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -445,6 +446,7 @@ class Client:
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        format: ManifestFormat | None = None,
     ) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
@@ -452,27 +454,32 @@ class Client:
             As `push_all`.
         """
         said = {"compression": compression, "level": compression_level, "force": force_compression}
-        return str(self._call("push", name=name, **said))
+        return str(self._call("push", name=name, form=format, **said))
 
     def push_all(
         self,
         names: Sequence[str],
         *,
+        all_tags: bool = False,
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        format: ManifestFormat | None = None,
     ) -> dict[str, str]:
         """Pushes images under their own names, all at once; gives the digest of each in its registry.
 
         Args:
+            all_tags: The names are of repositories, of which every tag in the store is pushed.
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             compression_level: Of the compression; None for its usual one.
             force_compression: Layers that were pulled are compressed anew, too.
+            format: `oci` or `docker`: the documents in which they leave, whose digests change where they were
+                others; None for those that they have.
         Raises:
             ImageNotFound, UsageError. RegistryError: a registry does not take one. StoreError, SandboxError.
         """
         said = {"compression": compression, "level": compression_level, "force": force_compression}
-        digests = self._call("push_all", names=list(names), **said)
+        digests = self._call("push_all", names=list(names), all_tags=all_tags, form=format, **said)
         return {str(name): str(digest) for name, digest in digests.items()}
 
     def login(

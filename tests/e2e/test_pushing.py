@@ -289,6 +289,110 @@ def test_a_level_that_is_none_is_refused(img: Img) -> None:
     assert "--push" in img.fails(2, "build", "--compression", "zstd", ".").text
 
 
+# ---- documents, names, and what is refused -------------------------------------------------------
+
+
+DOCKER = "application/vnd.docker"
+
+
+def test_an_image_leaves_in_dockers_documents_or_in_ocis(
+    img: Img, make_context: Context, busybox_image: str, registry: Registry, tmp_path: Path
+) -> None:
+    repository = f"{registry.host}/pushing/documents"
+    context = make_context({"Dockerfile": f"FROM {busybox_image}\nCOPY Dockerfile /\n"})
+    img.build(context, tag=f"{repository}:1")
+    oci = img.ok("push", f"{repository}:1").stdout.strip()
+    outcome = img.ok("push", "--format", "docker", "--digest-file", tmp_path / "digest", f"{repository}:1")
+    docker = outcome.stdout.strip()
+    assert (tmp_path / "digest").read_text() == docker != oci
+    assert f"{oci} is {docker} there" in outcome.stderr
+    manifest = manifest_of(f"{repository}:1")
+    assert manifest["digest"] == docker
+    assert manifest["mediaType"] == f"{DOCKER}.distribution.manifest.v2+json"
+    assert manifest["config"]["mediaType"] == f"{DOCKER}.container.image.v1+json"
+    assert {layer["mediaType"] for layer in manifest["layers"]} == {f"{DOCKER}.image.rootfs.diff.tar.gzip"}
+    copy(
+        f"docker://{repository}:1", f"docker-archive:{tmp_path / 'a.tar'}:x:1"
+    )  # skopeo reads and verifies it
+    assert img.ok("push", f"{repository}:1").stdout.strip() == docker  # as it is, where nothing is said
+    assert img.ok("push", "--format", "oci", f"{repository}:1").stdout.strip() == oci
+    img.ok("push", "--compression", "zstd", f"{repository}:1")
+    refused = img.fails(2, "push", "--format", "docker", f"{repository}:1")
+    assert "--compression gzip" in refused.text
+
+
+def test_an_index_leaves_in_dockers_documents(
+    img: Img, make_context: Context, registry: Registry, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/pushing/list:1"
+    platforms = ("--platform", "linux/amd64,linux/arm64")
+    img.ok("build", *platforms, "-t", name, make_context({"Dockerfile": DOCKERFILE, "f": b"f"}))
+    digest = img.ok("push", "--format", "docker", name).stdout.strip()
+    index = manifest_of(name)
+    assert (index["digest"], index["mediaType"]) == (digest, f"{DOCKER}.distribution.manifest.list.v2+json")
+    members = [entry["mediaType"] for entry in index["manifests"]]
+    assert members == [f"{DOCKER}.distribution.manifest.v2+json"] * 2
+    copy(f"docker://{name}", f"dir:{tmp_path / 'copy'}", "--all")
+    assert img.ok("push", name).stdout.strip() == digest
+
+
+def test_every_tag_of_a_repository_is_pushed_and_each_digest_written(
+    img: Img, make_context: Context, registry: Registry, tmp_path: Path
+) -> None:
+    repository = f"{registry.host}/pushing/tags"
+    for tag in ("a", "b"):
+        img.build(make_context({"Dockerfile": DOCKERFILE, "f": tag}), tag=f"{repository}:{tag}")
+    img.ok("tag", f"{repository}:a", f"{repository}-other:a")
+    written = tmp_path / "digests"
+    outcome = img.ok("push", "-a", "-q", "--digest-file", written, repository)
+    digests = {f"{repository}:{tag}": manifest_of(f"{repository}:{tag}")["digest"] for tag in ("a", "b")}
+    assert written.read_text() == "".join(f"{name}@{digest}\n" for name, digest in digests.items())
+    assert outcome.stdout.split() == list(digests.values()) and not outcome.stderr
+    assert "leave the tag out" in img.fails(2, "push", "-a", f"{repository}:a").text
+    assert f"did you mean {repository}" in img.fails(5, "push", "-a", f"{registry.host}/pushing/tag").text
+    # By its digest alone: the manifest is there again once it was deleted.
+    pinned = f"{repository}@{digests[f'{repository}:a']}"
+    assert img.ok("push", pinned).stdout.strip() == digests[f"{repository}:a"]
+
+
+def test_a_push_that_is_not_allowed_is_refused_before_anything_is_compressed(
+    img: Img, make_context: Context, tmp_path: Path
+) -> None:
+    context = make_context({"Dockerfile": DOCKERFILE, "big": noise(9, seed=9)})
+    with (
+        Registry(tmp_path / "read-only", readonly=True) as registry,
+        Between(int(registry.host.rpartition(":")[2])) as between,
+    ):
+        name = at(between, "pushing/refused:1")
+        img.build(context, tag=name)
+        outcome = img.fails(3, "push", "--progress", "json", name)
+        assert "read-only" in outcome.text and '"compress"' not in outcome.text
+        assert [seen.method for seen in between.seen] == ["POST"]
+        between.spoil(method="POST", status=403, body=b'{"errors":[{"code":"DENIED","message":"no"}]}')
+        assert "refuses access" in img.fails(3, "push", name).text
+        assert not between.count("PATCH")
+    assert not [blob for blob in (img.state / "oci/blobs/sha256").iterdir() if blob.stat().st_size > MIB]
+
+
+def test_events_say_what_was_sent_mounted_and_there(
+    img: Img, make_context: Context, registry: Registry
+) -> None:
+    first, second = (f"{registry.host}/pushing/{name}:1" for name in ("told", "told-again"))
+    img.build(make_context({"Dockerfile": DOCKERFILE, "f": noise(1, seed=10)}), tag=first)
+    img.ok("tag", first, second)
+    kinds = []
+    for name in (first, first, second):
+        lines = img.ok("push", "--progress", "json", name).stderr.splitlines()
+        events = [json.loads(line) for line in lines if line.startswith("{")]
+        (done,) = (event for event in events if event["event"] == "Transferred")
+        assert (done["action"], done["name"]) == ("push", name)
+        kinds.append((done["moved"], done["mounted"], done["present"]))
+        ends = {event["kind"] for event in events if event["event"] == "Transfer" and event["kind"]}
+        assert ends <= {"sent", "mounted", "present"} and ends
+        assert bool(done["moved_bytes"]) == bool(done["moved"])
+    assert kinds == [(1, 0, 0), (0, 0, 1), (0, 1, 0)]
+
+
 # ---- blocks that are known -----------------------------------------------------------------------
 
 

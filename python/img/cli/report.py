@@ -30,26 +30,33 @@ def check_files(flags: dict[str, Any]) -> None:
         click.UsageError: the folder is not there, or the name is a folder's.
     """
     for name, flag in _FILES.items():
-        path = flags[name]
-        if not path:
-            continue
-        folder = os.path.dirname(os.path.realpath(path))
-        if not os.path.isdir(folder):
-            raise click.UsageError(f"{flag}: there is no folder {folder}.")
-        if os.path.isdir(path):
-            raise click.UsageError(f"{flag}: {path} is a folder.")
-        if os.path.isfile(path):
-            # What fails must not look as if it had given an earlier build's image.
-            os.unlink(os.path.realpath(path))
+        if flags[name]:
+            check_file(flags[name], flag)
+
+
+def check_file(path: str, flag: str) -> None:
+    """Sees that a file for a result can be written, and takes away what an earlier command wrote there.
+
+    Raises:
+        click.UsageError: the folder is not there, or the name is a folder's.
+    """
+    folder = os.path.dirname(os.path.realpath(path))
+    if not os.path.isdir(folder):
+        raise click.UsageError(f"{flag}: there is no folder {folder}.")
+    if os.path.isdir(path):
+        raise click.UsageError(f"{flag}: {path} is a folder.")
+    if os.path.isfile(path):
+        # What fails must not look as if it had given an earlier image.
+        os.unlink(os.path.realpath(path))
 
 
 def write_files(result: BuildResult, flags: dict[str, Any], store: Store) -> None:
     """Writes the files that were asked for."""
     if flags["iidfile"]:
-        _write(flags["iidfile"], result.id)
+        write_file(flags["iidfile"], result.id)
     if flags["metadata_file"]:
         text = json.dumps(metadata(result, store), indent=2, sort_keys=True)
-        _write(flags["metadata_file"], text + "\n")
+        write_file(flags["metadata_file"], text + "\n")
 
 
 def metadata(result: BuildResult, store: Store) -> dict[str, Any]:
@@ -115,7 +122,7 @@ def show(result: BuildResult, flags: dict[str, Any], mode: str) -> None:
         print(f"{verb} image: {', '.join(names)}", file=sys.stderr)
 
 
-def _write(path: str, text: str) -> None:
+def write_file(path: str, text: str) -> None:
     """Writes a small file whole or not at all; a pipe or a device is written into, never replaced."""
     real = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isfile(path):

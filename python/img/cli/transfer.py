@@ -10,7 +10,7 @@ from img.cli.reaching import registry_options
 from img.cli.render import renderer
 
 if TYPE_CHECKING:
-    from img.engine import Compression, PullPolicy, PullResult
+    from img.engine import Compression, ManifestFormat, PullPolicy, PullResult
 
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
@@ -127,36 +127,72 @@ def _show_pulled(result: PullResult, *, several: bool) -> None:
 
 @verb(
     "push",
-    short="Push an image to a registry.",
-    example="img push registry.example.org/me/app:1.0\nimg push --compression zstd HOST/app:1 HOST/app:2",
+    short="Push images to a registry.",
+    example="img push registry.example.org/me/app:1.0\nimg push --compression zstd HOST/app:1 HOST/app:2\n"
+    "img push --all-tags --format docker HOST/app",
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME[:TAG]...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME[:TAG|@DIGEST]...")
+@click.option("-a", "-all-tags", "--all-tags", is_flag=True, help="Push every tag of the repositories.")
+@click.option(
+    "--format", "-format", "form", type=click.Choice(["oci", "docker"]), default=None,
+    help="Documents of the image. Default: those that it has.",
+)  # fmt: skip
 @compression
 @compression_level
 @force_compression
+@click.option(
+    "--digest-file", "--digestfile", "digest_file", metavar="FILE", default="",
+    help="Write the digest here; of several names, NAME@DIGEST in a line each.",
+)  # fmt: skip
+@click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print digests alone, and no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
 @registry_options
 @progress
 def push_command(
     names: tuple[str, ...],
+    all_tags: bool,
+    form: ManifestFormat | None,
     compression: Compression | None,
     level: int | None,
     force: bool,
+    digest_file: str,
+    quiet: bool,
     as_json: bool,
     progress: str,
 ) -> None:
     """Push images under their own names, all at once; prints the digest of each."""
+    from img.cli.report import check_file, write_file
     from img.engine import Engine
 
+    if digest_file:
+        check_file(digest_file, "--digest-file")
     options = find_globals()
     settings = options.settings()
-    with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        click.echo(f"Pushing {', '.join(names)}...", err=True)
-        digests = engine.push_all(names, compression=compression, level=level, force=force)
-        for name in digests:
+    with (
+        renderer("quiet" if quiet else progress, debug=options.debug) as show,
+        Engine(settings, show) as engine,
+    ):
+        if not quiet:
+            click.echo(f"Pushing {', '.join(names)}...", err=True)
+        digests = engine.push_all(
+            names, all_tags=all_tags, form=form, compression=compression, level=level, force=force
+        )
+        for name in digests if not quiet else ():
             click.echo(f"Successfully pushed {name}", err=True)
+    if digest_file:
+        alone = len(digests) == 1 and not all_tags
+        lines = [digest if alone else f"{_full(name)}@{digest}\n" for name, digest in digests.items()]
+        write_file(digest_file, "".join(lines))
     if as_json:
         print_json(digests)
         return
     for digest in digests.values():
         click.echo(digest)
+
+
+def _full(name: str) -> str:
+    """A name in full, with its tag and without its digest."""
+    from img.oci import Reference
+    from img.values import replace
+
+    return str(replace(Reference.parse(name), digest=""))

@@ -30,6 +30,7 @@ from img.engine.requests import (
     LockEntry,
     LockMode,
     LockResult,
+    ManifestFormat,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -77,6 +78,7 @@ __all__ = [
     "LockEntry",
     "LockMode",
     "LockResult",
+    "ManifestFormat",
     "PruneResult",
     "PullPolicy",
     "PullResult",
@@ -462,20 +464,13 @@ class Engine:
         results = pulls.pull([name for name in asked if name not in elsewhere])
         return results + (self._take_in(elsewhere, wish) if elsewhere else [])
 
-    def push(
-        self,
-        name: str,
-        *,
-        compression: Compression | None = None,
-        level: int | None = None,
-        force: bool = False,
-    ) -> str:
+    def push(self, name: str, **options: Any) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
         Args, Raises:
             As `push_all`.
         """
-        (digest,) = self.push_all([name], compression=compression, level=level, force=force).values()
+        (digest,) = self.push_all([name], **options).values()
         return digest
 
     def push_all(
@@ -483,6 +478,7 @@ class Engine:
         names: Sequence[str],
         *,
         all_tags: bool = False,
+        form: ManifestFormat | None = None,
         compression: Compression | None = None,
         level: int | None = None,
         force: bool = False,
@@ -491,6 +487,7 @@ class Engine:
 
         Args:
             all_tags: The names are of repositories, of which every tag in the store is pushed.
+            form: `oci` or `docker`: in which documents they leave; None for those that they have.
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             level: Of the compression; None for its usual one.
             force: Layers that were pulled are compressed anew, too.
@@ -502,7 +499,7 @@ class Engine:
         wish = _wish(compression or "", level, force=force)
         self.enter()
         pusher = self._pusher(self._puller(), wish)
-        pushes = Pushes(self.store, pusher, pusher.forms)
+        pushes = Pushes(self.store, pusher, pusher.forms, form=form)
         return pushes.push_tags(names) if all_tags else pushes.push(names)
 
     def logins(self) -> Logins:

@@ -7,26 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from img.engine.packing import USUAL, Packer, Packing, Source, Wish, plain_layer
+from img.engine.formats import as_oci
+from img.engine.packing import MEDIA_TYPES, USUAL, Packer, Packing, Source, Wish, plain_layer
 from img.engine.pulling import Puller
 from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest
-from img.oci.descriptor import (
-    DOCKER_CONFIG,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
-    OCI_MANIFEST,
-)
+from img.oci.descriptor import OCI_MANIFEST
 from img.store import Store
 from img.values import replace
 
 LayerKey = tuple[str, str]
 """A layer's diff ID, and the digest of its blob where it keeps that: equal keys leave as equal blobs."""
-
-_OCI = {DOCKER_CONFIG: OCI_CONFIG, DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
 
 
 class Forms:
@@ -46,6 +37,22 @@ class Forms:
     def kept(self, image: Image) -> bool:
         """Tells whether every layer of an image leaves as its manifest has it."""
         return all(self._packer.keeps(layer, self._wish) for layer in image.layers)
+
+    def ready(self, image: Image) -> bool:
+        """Tells whether no layer of an image has to be compressed first."""
+        return all(
+            self._packer.keeps(layer, self._wish) or self._packer.known(layer.diff_id, self._wish)
+            for layer in image.layers
+        )
+
+    def media_types(self, image: Image) -> list[str]:
+        """What the layers of an image will be, base first."""
+        return [
+            layer.descriptor.media_type
+            if self._packer.keeps(layer, self._wish)
+            else MEDIA_TYPES[self._wish.form]
+            for layer in image.layers
+        ]
 
     def blob(self, image: Image, position: int) -> Descriptor | Packing:
         """The blob of a layer: its descriptor, or one that is being made.
@@ -104,13 +111,9 @@ def with_blobs(image: Image, blobs: Sequence[Descriptor]) -> Image:
         return image
     old = image.manifest
     manifest = Manifest.make(
-        _as_oci(old.config),
-        [_as_oci(blob) for blob in blobs],
+        as_oci(old.config),
+        [as_oci(blob) for blob in blobs],
         media_type=OCI_MANIFEST,
         annotations=dict(old.annotations),
     )
     return replace(image, manifest=manifest)
-
-
-def _as_oci(descriptor: Descriptor) -> Descriptor:
-    return replace(descriptor, media_type=_OCI.get(descriptor.media_type, descriptor.media_type))

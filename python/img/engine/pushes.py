@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from img.engine.formats import is_in, refuse_zstd
 from img.engine.forms import Forms
 from img.engine.pushing import Pusher, Shipment
+from img.engine.requests import ManifestFormat
 from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import BlobNotFound, ImageNotFound, UsageError
 from img.oci import Image, Reference, parse
@@ -19,11 +21,18 @@ from img.store import ImageName, Store
 class Pushes:
     """One push of one name or several."""
 
-    def __init__(self, store: Store, pusher: Pusher, forms: Forms) -> None:
-        """Does nothing yet."""
+    def __init__(
+        self, store: Store, pusher: Pusher, forms: Forms, *, form: ManifestFormat | None = None
+    ) -> None:
+        """Does nothing yet.
+
+        Args:
+            form: In which documents images leave; None for those that they have.
+        """
         self._store = store
         self._pusher = pusher
         self._forms = forms
+        self._form = form
 
     def push(self, names: Sequence[str]) -> dict[str, str]:
         """Pushes images under their own names; gives the digest of each in its registry.
@@ -47,7 +56,10 @@ class Pushes:
             repository = repository_of(name, "img push")
             tags = {own: row for own, row in rows if own.name == repository.name and own.tag}
             if not tags:
-                raise ImageNotFound(name, tuple(sorted({own.familiar for own, _ in rows})[:3]))
+                from difflib import get_close_matches  # only a mistake pays for this import
+
+                here = dict.fromkeys(own.familiar_name for own, _ in rows)
+                raise ImageNotFound(name, tuple(get_close_matches(repository.familiar_name, here, n=3)))
             found.update(sorted(tags.items(), key=lambda pair: pair[0].tag))
         return self._send(found)
 
@@ -57,15 +69,22 @@ class Pushes:
     def _shipment(self, name: Reference, row: ImageName) -> Shipment:
         names = self._store.names
         if name.digest and name.digest == row.manifest:
-            return Shipment(images=(names.load(row.manifest),), name=name)
-        images = names.images_of(row)
+            images: tuple[Image, ...] = (names.load(row.manifest),)
+            return Shipment(images=self._checked(name, images), name=name, form=self._form)
+        images = self._checked(name, names.images_of(row))
         tree = self._tree(row, images)
         if name.digest and tree is None:
             raise UsageError(
                 f"{name.familiar} stands for an index of which the store has a part alone",
                 hint=f"img pull --all-platforms {name.familiar} fetches the rest",
             )
-        return Shipment(images=images, name=name, tree=tree)
+        return Shipment(images=images, name=name, tree=tree, form=self._form)
+
+    def _checked(self, name: Reference, images: tuple[Image, ...]) -> tuple[Image, ...]:
+        """Images that can leave in the documents that were asked for, and as what the name says."""
+        for image in images if self._form == "docker" else ():
+            refuse_zstd(name.familiar, self._forms.media_types(image))
+        return images
 
     def _tree(self, row: ImageName, images: Sequence[Image]) -> Tree | None:
         """All that the name stands for, where it can leave as it came."""
@@ -76,6 +95,8 @@ class Pushes:
             top = parse(blobs.read(row.index), where=row.index)
             tree = read_tree(top, lambda digest: parse(blobs.read(digest), where=digest))
         except BlobNotFound:
+            return None
+        if self._form is not None and not all(is_in(each, self._form) for each in tree.documents):
             return None
         known = {layer.digest for image in images for layer in image.layers}
         return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None

@@ -16,15 +16,18 @@ from typing import BinaryIO, TypeVar
 from img import _core
 from img.builder.graph import BuildGraph
 from img.engine.background import Background
+from img.engine.formats import in_format, index_in
 from img.engine.forms import Forms, LayerKey, with_blobs
 from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
 from img.engine.pulling import Puller
+from img.engine.requests import ManifestFormat
+from img.engine.tally import Tally
 from img.engine.trees import Tree
 from img.errors import ImgError
-from img.oci import Descriptor, Image, Reference
+from img.oci import Descriptor, Image, Index, Layer, Manifest, Reference
 from img.progress import Note, Progress
 from img.registry import Registry, Stop, Stopped, in_parallel
-from img.store import Store, index_of, main_of
+from img.store import Store, main_of
 from img.values import dataclass, field, replace
 
 T = TypeVar("T")
@@ -43,11 +46,28 @@ class Shipment:
 
     Attributes:
         tree: What the name stands for, where that leaves as it is; else the images get an index if need be.
+        form: In which documents they leave; None for those that they have.
     """
 
     images: tuple[Image, ...]
     name: Reference
     tree: Tree | None = None
+    form: ManifestFormat | None = None
+
+    @property
+    def index(self) -> Index | None:
+        """What the name leads to, where that is an index."""
+        if self.tree is not None:
+            return self.tree.top if isinstance(self.tree.top, Index) else None
+        return index_in(self.images, self.form) if len(self.images) > 1 else None
+
+    @property
+    def documents(self) -> tuple[Manifest | Index, ...]:
+        """Everything that is sent once the blobs are there; what the name leads to comes last."""
+        if self.tree is not None:
+            return self.tree.documents
+        manifests = tuple(image.manifest for image in self.images)
+        return (*manifests, self.index) if self.index is not None else manifests
 
 
 @dataclass(slots=True)
@@ -93,6 +113,7 @@ class Pusher:
         self._layers: dict[LayerKey, _Sent] = {}
         self._failed = False
         self._alone = False
+        self._tally = Tally()
 
     # ---- beside a build ----------------------------------------------------------------------
 
@@ -143,6 +164,7 @@ class Pusher:
         self._background.stop()
         self._alone = True
         try:
+            self._refuse_early(shipments)
             packed = self._send_blobs(shipments)
             digests = self._each(packed, self._send_documents)
         except BaseException:
@@ -150,17 +172,24 @@ class Pusher:
             raise
         for shipment in packed:
             self._name(shipment)
+        self._progress(self._tally.sum([shipment.name for shipment in packed]))
         return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
 
     def _name(self, shipment: Shipment) -> None:
         """Has the store call by the name what the registry calls by it now."""
-        names, images, tree = self._store.names, shipment.images, shipment.tree
-        if tree is not None:
-            names.put(main_of(images), shipment.name, index=tree.top.raw)
-        elif len(images) > 1:
-            names.put_index(images, shipment.name)
-        else:
-            names.put(images[0], shipment.name)
+        for image in shipment.images:
+            self._store.blobs.put(image.manifest.raw)
+            self._store.blobs.put(image.config_raw)
+        index = shipment.index
+        self._store.names.put(main_of(shipment.images), shipment.name, index=index.raw if index else b"")
+
+    def _refuse_early(self, shipments: Sequence[Shipment]) -> None:
+        """Asks whether a push is allowed at all, where it would be found out after much work."""
+        slow = (s.name for s in shipments if not all(self.forms.ready(image) for image in s.images))
+        self._each(_once(slow, lambda name: name.name), self._check_allowed)
+
+    def _check_allowed(self, name: Reference) -> None:
+        self._registry().check_push(name, stop=self._stop)
 
     def _send_blobs(self, shipments: Sequence[Shipment]) -> list[Shipment]:
         """Sends all layers and configs; gives the images with their layers as they were sent."""
@@ -186,11 +215,28 @@ class Pusher:
         ]
         self._each([*tasks, *others.values()], _call)
 
-        def packed(image: Image) -> Image:
-            blobs = (self._layers[self.forms.key(layer)].blob for layer in image.layers)
-            return with_blobs(image, [blob for blob in blobs if blob is not None])
+        return [replace(s, images=tuple(self._packed(i, s) for i in s.images)) for s in shipments]
 
-        return [replace(s, images=tuple(packed(image) for image in s.images)) for s in shipments]
+    def _packed(self, image: Image, shipment: Shipment) -> Image:
+        """An image with its layers as they were sent, in the documents that were asked for."""
+        packed = with_blobs(image, [self._sent_as(layer) for layer in image.layers])
+        if shipment.form is None:
+            return packed
+        turned = in_format(packed, shipment.form)
+        if turned is not packed:
+            form = {"oci": "OCI", "docker": "Docker"}[shipment.form]
+            text = (
+                f"{shipment.name.familiar} leaves in {form}'s form: {packed.digest} is {turned.digest} there"
+            )
+            self._progress(Note(level="info", text=text))
+        return turned
+
+    def _sent_as(self, layer: Layer) -> Descriptor:
+        """The blob that a layer left as; one that was kept as its own manifest describes it."""
+        key = self.forms.key(layer)
+        blob = layer.descriptor if key[1] else self._layers[key].blob
+        assert blob is not None
+        return blob
 
     def _send_stored(self, blob: Descriptor, name: Reference) -> None:
         """Sends what is no image's layer, and in the store: a config, an attestation."""
@@ -199,22 +245,13 @@ class Pusher:
         )
 
     def _send_documents(self, shipment: Shipment) -> str:
-        """The manifests of one name; of several, the index after them. Gives the last one's digest."""
+        """The documents of one name; gives the digest of what it leads to."""
         registry, name = self._registry(), shipment.name
-        if shipment.tree is not None:
-            *below, top = shipment.tree.documents
-            for document in below:
-                own = replace(name, tag="", digest=document.digest)
-                registry.push_manifest(own, document.raw, document.media_type)
-            return registry.push_manifest(name, top.raw, top.media_type)
-        if len(shipment.images) == 1:
-            manifest = shipment.images[0].manifest
-            return registry.push_manifest(name, manifest.raw, manifest.media_type)
-        for image in shipment.images:
-            own = replace(name, tag="", digest=image.digest)
-            registry.push_manifest(own, image.manifest.raw, image.manifest.media_type)
-        index = index_of(shipment.images)
-        return registry.push_manifest(name, index.raw, index.media_type)
+        *below, top = shipment.documents
+        for document in below:
+            own = replace(name, tag="", digest=document.digest)
+            registry.push_manifest(own, document.raw, document.media_type)
+        return registry.push_manifest(name, top.raw, top.media_type)
 
     # ---- one layer ---------------------------------------------------------------------------
 
@@ -257,8 +294,13 @@ class Pusher:
 
         def one(name: Reference) -> None:
             try:
-                if self._registry().push_growing(name, packing, stop=self._stop, progress=self._progress):
+                with self._tally.busy():
+                    sent = self._registry().push_growing(
+                        name, packing, stop=self._stop, progress=self._progress
+                    )
+                if sent:
                     there.add(name.name)
+                    self._tally.add("sent", packing.result().size)
             except (ImgError, OSError) as error:
                 # Whatever it is: the blob is sent once more when it is whole, and then it counts.
                 text = f"{name.registry} takes no blob in parts, it is sent when it is whole: {error}"
@@ -280,14 +322,16 @@ class Pusher:
                 self._puller.blobs(owner, [blob])
             return self._store.blobs.open(blob.digest)
 
-        self._registry().push_blob(
-            name,
-            blob,
-            open_blob,
-            mount_from=tuple(repository for repository in mounts if repository != name.repository),
-            stop=self._stop,
-            progress=self._progress,
-        )
+        with self._tally.busy():
+            upload = self._registry().push_blob(
+                name,
+                blob,
+                open_blob,
+                mount_from=tuple(repository for repository in mounts if repository != name.repository),
+                stop=self._stop,
+                progress=self._progress,
+            )
+        self._tally.add(upload.value, blob.size)
 
     # ---- inside ------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 PullPolicy = Literal["missing", "always", "never", "newer"]
 Compression = Literal["gzip", "zstd", "none"]
+ManifestFormat = Literal["oci", "docker"]
 Backend = Literal["auto", "overlay", "native"]
 """How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
 

@@ -316,6 +316,16 @@ class Registry:
         meter.finished(Upload.SENT.value)
         return Upload.SENT
 
+    def check_push(self, ref: Reference, *, stop: Stop | None = None) -> None:
+        """Asks whether the reference's repository takes a push, by an upload that is given back at once.
+
+        Raises:
+            Unauthorized: no push is allowed here. RegistryError: the registry takes none, as a read-only one.
+        """
+        what = f"upload to {ref.familiar_name}"
+        location = self._wire.run(lambda: self._start(ref, {}, _pushing(ref), what), stop)
+        self._cancel(ref, location)
+
     def push_growing(
         self, ref: Reference, source: Growing, *, stop: Stop | None = None, progress: Progress | None = None
     ) -> bool:

@@ -63,7 +63,7 @@ def refusal(
         url=shown(reply.url),
         status=reply.status,
         codes=codes,
-        hint=_hint(reply.status, hint, asked),
+        hint=_hint(reply.status, method, hint, asked),
     )
     if reply.status in PASSING:
         return Retriable(error, after_seconds=asked)
@@ -82,9 +82,11 @@ def _sentence(status: int, what: str, host: str) -> str:
     return f"{host} refuses the request for {what}"
 
 
-def _hint(status: int, credentials: str, asked: float | None) -> str:
+def _hint(status: int, method: str, credentials: str, asked: float | None) -> str:
     if status in (401, 403):
         return credentials
+    if status == 405 and method in ("POST", "PUT", "PATCH"):
+        return "the registry is read-only, or a cache of another one: push to that"
     if status == 404:
         return "check the spelling of the repository and of the tag"
     if status == 405:

@@ -1,15 +1,18 @@
 """`PlainRenderer`: the first img's output: a step, `--->`, what it prints, `<---` and how it ended.
 
 Steps that run at the same time are not mixed up: the first to begin is shown live, the others are
-held back until it has ended, then follow in the order of their beginning.
+held back until it has ended, then follow in the order of their beginning. A transfer that takes long has a
+line every few seconds.
 """
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import TextIO
 
-from img.cli.render.transfers import transferred_line
+from img.cli.render.transfers import Board, transferred_line
 from img.progress import (
     BuildStarted,
     Event,
@@ -23,12 +26,20 @@ from img.progress import (
     Warned,
 )
 
+TOLD_EVERY_SECONDS = 10.0
+"""How often a transfer that takes long is told of."""
+
 
 class PlainRenderer:
     """Writes plain lines; safe for several threads."""
 
-    def __init__(self, out: TextIO, *, debug: bool = False) -> None:
+    def __init__(
+        self, out: TextIO, *, debug: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Writes to `out`; `debug` shows notes for debugging as well."""
+        self._clock = clock
+        self._boards: dict[str, Board] = {}
+        self._told = 0.0
         self._out = out
         self._debug = debug
         self._lock = threading.Lock()
@@ -63,8 +74,23 @@ class PlainRenderer:
             self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
         elif isinstance(event, Transferred):
             self._write(transferred_line(event) + "\n")
-        elif isinstance(event, Transfer) and self._debug and event.done_bytes == event.total_bytes:
+        elif isinstance(event, Transfer):
+            self._transfer(event)
+
+    def _transfer(self, event: Transfer) -> None:
+        """Says now and then where a long transfer stands, between the lines of others."""
+        if self._debug and event.done_bytes == event.total_bytes:
             self._write(f"debug: {event.action} {event.digest} {event.total_bytes} bytes\n")
+        board, now = self._track(event)
+        if board.moving and not self._line_open and now - max(board.since, self._told) >= TOLD_EVERY_SECONDS:
+            self._told = now
+            self._write(board.line(event.action) + "\n")
+
+    def _track(self, event: Transfer) -> tuple[Board, float]:
+        """Has the board of an action take an event; gives the board, and the time."""
+        board, now = self._boards.setdefault(event.action, Board()), self._clock()
+        board.take(event, now)
+        return board, now
 
     def _explain(self, event: StepExplained) -> None:
         """Keeps what is said of a step until it begins, or is found to be known."""

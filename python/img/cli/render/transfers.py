@@ -49,25 +49,28 @@ class Rate:
 
 
 class Board:
-    """The transfers of one kind of action that are under way, and those that ended since it was idle."""
+    """The transfers of one action that are under way, and the bytes of those that ended since it was idle."""
 
     def __init__(self) -> None:
         """Nothing moves."""
-        self.moving: dict[str, Transfer] = {}
+        self.moving: dict[tuple[str, str], Transfer] = {}
+        self.since = 0.0
         self._ended_bytes = 0
         self._rate = Rate()
 
     def take(self, event: Transfer, now: float) -> None:
         """Takes an event. Of a blob that did not move, nothing is counted."""
+        if not self.moving:
+            self.since, self._ended_bytes, self._rate = now, 0, Rate()
+            self._rate.at(0, now)
+        key = (event.digest, event.name)
         if event.done_bytes != event.total_bytes:
-            self.moving[event.digest] = event
+            self.moving[key] = event
         else:
-            self.moving.pop(event.digest, None)
+            self.moving.pop(key, None)
             if event.kind not in ("present", "mounted"):
                 self._ended_bytes += event.total_bytes
         self._rate.at(self.done_bytes, now)
-        if not self.moving:
-            self._ended_bytes, self._rate = 0, Rate()
 
     @property
     def done_bytes(self) -> int:
@@ -76,12 +79,12 @@ class Board:
 
     @property
     def total_bytes(self) -> int:
-        """What is to move; 0 where nobody knows."""
+        """What is to move, as far as it has begun; 0 where nobody knows."""
         totals = [event.total_bytes for event in self.moving.values()]
         return self._ended_bytes + sum(totals) if all(totals) else 0
 
     def line(self, action: str) -> str:
-        """Where it stands: `pull 120MiB of 1.2GiB, 40MiB/s, 27s left`."""
+        """Where all of it stands: `pull 120MiB of 1.2GiB, 40MiB/s, 27.1s left`."""
         done, total = self.done_bytes, self.total_bytes
         parts = [f"{action} {human_size(done)}" + (f" of {human_size(total)}" if total else "")]
         if (rate := self._rate.bytes_per_second) is not None:
@@ -89,6 +92,22 @@ class Board:
         if (left := self._rate.seconds_left(done, total)) is not None:
             parts.append(f"{human_time(left)} left")
         return ", ".join(parts)
+
+    def lines(self, action: str, most: int) -> list[str]:
+        """A line for each transfer, the oldest first; of more than `most`, the last line counts the rest."""
+        shown = [_one(action, event) for event in self.moving.values()]
+        if len(shown) <= most:
+            return shown
+        return [*shown[: most - 1], f"{action} of {len(shown) - most + 1} more"] if most > 0 else []
+
+
+def _one(action: str, event: Transfer) -> str:
+    """Where one transfer stands: `pull 3b8a1f09c2d4 12MiB of 48MiB 25%`."""
+    what = event.digest.partition(":")[2][:12] if event.digest.startswith("sha256:") else event.digest
+    if not event.total_bytes:
+        return f"{action} {what} {human_size(event.done_bytes)}"
+    share = 100 * event.done_bytes // event.total_bytes
+    return f"{action} {what} {human_size(event.done_bytes)} of {human_size(event.total_bytes)} {share}%"
 
 
 def transferred_line(event: Transferred) -> str:

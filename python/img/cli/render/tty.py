@@ -1,33 +1,57 @@
-"""`TerminalRenderer`: what a person at a terminal sees: steps with times, and one live status line.
+"""`TerminalRenderer`: what a person at a terminal sees: plain lines, and below them a frame that is redrawn.
 
-Output of steps scrolls by as plain text; the last line is redrawn with what is running and what
-moves. It is built on plain ANSI sequences, so that nothing is imported for it.
+The frame has a line for each transfer, where there are several, and a last line with the steps that run, what
+moves in all, how fast, and how long it will take. It never has more lines than the terminal, nor longer ones.
+Every change is one write, so that nothing flickers. It is built on plain ANSI sequences, so that nothing is
+imported for it.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from img.cli.common import human_size
+from img.cli.common import human_time, one_line
 from img.cli.render.plain import PlainRenderer
 from img.progress import Event, StepDone, StepStarted, Transfer
 
-_CLEAR = "\r\x1b[K"
 _PERIOD = 0.1
+_MOST_TRANSFERS = 6
+_TITLE = 40
+_USUAL_SIZE = (80, 24)
+
+_TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[K", "\x1b[J"
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 class TerminalRenderer(PlainRenderer):
-    """The plain lines, and below them a status line."""
+    """The plain lines, and below them the frame. Use it in a `with` block."""
 
-    def __init__(self, out: TextIO, *, debug: bool = False) -> None:
-        """Writes to a terminal."""
-        super().__init__(out, debug=debug)
+    def __init__(
+        self,
+        out: TextIO,
+        *,
+        debug: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        size: Callable[[], tuple[int, int]] | None = None,
+    ) -> None:
+        """Writes to a terminal.
+
+        Args:
+            clock: Gives seconds.
+            size: Gives columns and lines; by default those of the terminal.
+        """
+        super().__init__(io.StringIO(), debug=debug, clock=clock)
+        self._lines = self._out  # what `PlainRenderer` writes, until it is written to the terminal
+        self._terminal = out
+        self._size = size or self._ask_size
         self._running: dict[int, tuple[str, float]] = {}
-        self._moving: dict[tuple[str, str], Transfer] = {}
-        self._status = False
+        self._frame: list[str] = []
         self._over = threading.Event()
         self._drawer = threading.Thread(target=self._draw_regularly, daemon=True)
         self._started = False
@@ -39,57 +63,98 @@ class TerminalRenderer(PlainRenderer):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
-        if self._started:
+        if self._drawer.ident is not None:
             self._drawer.join()
         with self._lock:
-            self._erase()
-            self._out.flush()
+            self._running.clear()
+            self._boards.clear()
+            self._draw()
 
     def __call__(self, event: Event) -> None:
-        """Shows one event above the status line."""
+        """Shows one event above the frame; one of a transfer, when the frame is drawn the next time."""
         with self._lock:
-            self._erase()
-            self._track(event)
+            if isinstance(event, StepStarted):
+                self._running[event.step] = (event.title, self._clock())
+            elif isinstance(event, StepDone):
+                self._running.pop(event.step, None)
             self._show(event)
-            self._out.flush()
+            self._draw(above=self._taken())
             # The thread starts with the first event of a step: the namespace is entered by then.
             if not self._started and isinstance(event, (StepStarted, Transfer)):
                 self._started = True
                 self._drawer.start()
 
-    def _track(self, event: Event) -> None:
-        if isinstance(event, StepStarted):
-            self._running[event.step] = (event.title, time.monotonic())
-        elif isinstance(event, StepDone):
-            self._running.pop(event.step, None)
-        elif isinstance(event, Transfer):
-            key = (event.action, event.digest)
-            if event.done_bytes == event.total_bytes:
-                self._moving.pop(key, None)
-            else:
-                self._moving[key] = event
+    def _transfer(self, event: Transfer) -> None:
+        if self._debug:
+            super()._transfer(event)
+        else:
+            self._track(event)
+
+    def _taken(self) -> str:
+        """The plain lines that were written since the last time."""
+        assert isinstance(self._lines, io.StringIO)
+        text = self._lines.getvalue()
+        if text:
+            self._lines.seek(0)
+            self._lines.truncate()
+        return text
+
+    # ---- the frame ---------------------------------------------------------------------------
 
     def _draw_regularly(self) -> None:
         while not self._over.wait(_PERIOD):
             with self._lock:
-                if not self._line_open:
-                    self._erase()
-                    self._draw()
-                    self._out.flush()
+                self.draw()
 
-    def _erase(self) -> None:
-        if self._status:
-            self._out.write(_CLEAR)
-            self._status = False
+    def draw(self) -> None:
+        """Draws the frame anew, where it has changed."""
+        if not self._line_open:
+            frame = self._lines_now()
+            if frame != self._frame:
+                self._write_frame("", frame)
 
-    def _draw(self) -> None:
-        parts = [f"{title[:40]} {time.monotonic() - since:.1f}s" for title, since in self._running.values()]
-        for action in sorted({action for action, _ in self._moving}):
-            transfers = [t for (a, _), t in self._moving.items() if a == action]
-            done = sum(t.done_bytes for t in transfers)
-            total = sum(t.total_bytes for t in transfers)
-            of_all = f"/{human_size(total)}" if all(t.total_bytes for t in transfers) else ""
-            parts.append(f"{action} {human_size(done)}{of_all}")
+    def _draw(self, above: str | None = None) -> None:
+        """Writes plain lines above the frame, and the frame below them; without any, ends the frame."""
+        if above is None:
+            self._write_frame("", [])
+        elif above:
+            self._write_frame(above, [] if self._line_open else self._lines_now())
+
+    def _write_frame(self, above: str, frame: list[str]) -> None:
+        text = []
+        if self._frame:
+            up = len(self._frame) - 1
+            text.append("\r" + (f"\x1b[{up}A" if up else ""))
+            if above or not frame:
+                text.append(_TO_END_OF_SCREEN)
+        text.append(above)
+        if frame:
+            text.append("\n".join(f"{_DIM}{line}{_PLAIN}{_TO_END_OF_LINE}" for line in frame))
+            if len(self._frame) > len(frame):
+                text.append(_TO_END_OF_SCREEN)
+        self._frame = frame
+        if written := "".join(text):
+            self._terminal.write(written)
+            self._terminal.flush()
+
+    def _lines_now(self) -> list[str]:
+        """What the frame has now, within the terminal."""
+        columns, height = self._size()
+        now = self._clock()
+        parts = [f"{title[:_TITLE]} {human_time(now - since)}" for title, since in self._running.values()]
+        lines: list[str] = []
+        for action, board in sorted(self._boards.items()):
+            if board.moving:
+                parts.append(board.line(action))
+            if len(board.moving) > 1:
+                lines += board.lines(action, min(_MOST_TRANSFERS, height - 2 - len(lines)))
         if parts:
-            self._out.write(f"\x1b[2m[{' | '.join(parts)}]\x1b[0m"[:200])
-            self._status = True
+            lines.append(f"[{' | '.join(parts)}]")
+        return [one_line(line, max(1, columns - 1)) for line in lines]
+
+    def _ask_size(self) -> tuple[int, int]:
+        try:
+            columns, lines = os.get_terminal_size(self._terminal.fileno())
+        except (OSError, ValueError):
+            return _USUAL_SIZE
+        return (columns, lines) if columns and lines else _USUAL_SIZE
