@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from img.oci.reference import Reference
 from img.registry.auth import Keychain
-from img.registry.endpoint import Endpoint
+from img.registry.endpoint import Endpoint, is_insecure, origin
 from img.registry.options import Options
 from img.registry.routes import Route, Routes, Rule, caller_mirrors
 from img.registry.tokens import Authorizer, TokenRequest
@@ -81,6 +81,14 @@ class Places:
         own = self.routes(ref)[-1]
         other = self.routes(replace(ref, repository=repository))[-1]
         return other.repository if other.host == own.host else repository
+
+    def is_insecure(self, url: str) -> bool:
+        """Tells whether a URL's host is one that may be met without TLS: by the options, or by a rule."""
+        with self._lock:
+            known = [place.endpoint for place in self._known.values() if place.endpoint.insecure]
+        return is_insecure(url, self._options) or any(
+            origin(endpoint.base)[1] == origin(url)[1] for endpoint in known
+        )
 
     def _read(self) -> Routes:
         rules: tuple[Rule, ...] = ()

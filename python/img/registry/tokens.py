@@ -206,7 +206,7 @@ class Authorizer:
         raise RegistryError(
             f"{self._registry} names a token server that is not reached by TLS; nothing was sent to it",
             url=shown(realm),
-            hint="name its host as plain HTTP if you trust the network",
+            hint="name its host as insecure if you trust the network",
         )
 
     def _read(self, raw: bytes, realm: str, began: float) -> _Token:

@@ -20,7 +20,7 @@ from img.oci.reference import Reference
 from img.progress import Note, Progress
 from img.registry.auth import Keychain
 from img.registry.challenge import Scopes, scopes_for
-from img.registry.endpoint import Endpoint, is_insecure, may_be_plain, named, origin, shown
+from img.registry.endpoint import Endpoint, may_be_plain, named, origin, shown
 from img.registry.faults import refusal
 from img.registry.mirrors import Mirrors
 from img.registry.options import Options
@@ -301,7 +301,7 @@ class Wire:
         if scheme not in ("http", "https") or not host:
             raise RegistryError("the registry sends to no address of the web", method=method, url=shown(base))
         from_tls = urlsplit(base).scheme == "https"
-        told = named(target, self._options.plain_http) or is_insecure(target, self._options)
+        told = named(target, self._options.plain_http) or self._places.is_insecure(target)
         near = not from_tls and (may_be_plain(target, self._options) or origin(target) == origin(base))
         if scheme == "http" and not (told or near):
             raise RegistryError(
@@ -309,7 +309,7 @@ class Wire:
                 method=method,
                 url=shown(base),
                 hint="a proxy before it may have to say X-Forwarded-Proto: https, "
-                "or name that host as plain HTTP if you trust the network",
+                "or name that host as insecure if you trust the network",
             )
         return target
 
