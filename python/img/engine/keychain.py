@@ -6,11 +6,14 @@ nothing for a repository leaves it to the next.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from img import _core
 from img.engine.requests import Settings
 from img.errors import UsageError
 from img.progress import Note, Progress
 from img.registry import Chain, ConfigFile, ConfigText, Credentials, Given, Keychain, Place
-from img.registry.helper import Runner, runner
+from img.registry.helper import SECONDS, TOO_LATE, Runner
 
 AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 """What people know a config's text by."""
@@ -37,11 +40,22 @@ def keychain(settings: Settings, progress: Progress) -> Chain | None:
 
 
 def helper_runner(settings: Settings) -> Runner:
-    """How helpers are run: with the proxies of the settings, since some of them speak to a cloud."""
+    """How helpers are run: outside the namespace, as the real user, with no terminal.
+
+    Such a program inherits no proxies; it has those of the settings, since some helpers speak to a cloud.
+    """
     env = [(f"{scheme}_proxy", url) for scheme, url in settings.proxies.items()]
     if env and settings.no_proxy:
         env.append(("no_proxy", ",".join(settings.no_proxy)))
-    return runner(env)
+
+    def run(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
+        try:
+            code, output, _ = _core.run_outside(command, env=env, cwd="/", stdin=given, seconds=SECONDS)
+        except TimeoutError as error:
+            raise TimeoutError(0, TOO_LATE) from error
+        return code, output
+
+    return run
 
 
 def _pair(pair: object) -> Credentials:

@@ -18,7 +18,7 @@ from typing import Any
 
 from img.errors import UsageError
 from img.registry.auth import Credentials
-from img.registry.helper import HELPER_NAME, Helper, Runner, runner
+from img.registry.helper import HELPER_NAME, Helper, Runner, run_here
 from img.registry.place import covering, key_of, normal
 
 _MAX_FILE_BYTES = 4 << 20
@@ -45,11 +45,11 @@ class ConfigFile:
 
         Args:
             path: The file; it need not exist.
-            run: How to run a credential helper; by default outside the namespace.
+            run: How to run a credential helper; by default as a child of this process.
             warn: Hears, once, of a file that anybody may change.
         """
         self._path = path
-        self._run = run or runner()
+        self._run = run or run_here
         self._warn = warn
         self._warned = False
         self._lock = threading.Lock()

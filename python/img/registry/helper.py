@@ -1,8 +1,8 @@
 """`Helper`: a credential helper, a program `docker-credential-NAME` that keeps secrets where files do not.
 
-Called by `ConfigFile` and `LoginFile`. A helper runs as the real user, outside the builder's namespace, with
-no terminal and within a minute. What it prints may hold a secret: nothing of that is quoted but a message in
-words, cleaned. Source: docker/docker-credential-helpers, README, "Development".
+Called by `ConfigFile` and `LoginFile`, who say how it is run; it has a minute. What it prints may hold a
+secret: nothing of that is quoted but a message in words, cleaned.
+Source: docker/docker-credential-helpers, README, "Development".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 
-from img import _core, regex
+from img import regex
 from img.errors import RegistryError
 from img.registry.auth import Credentials
 from img.registry.faults import clean
@@ -18,6 +18,7 @@ from img.registry.faults import clean
 HELPER_NAME = regex.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SECONDS = 60
 """Time for an answer."""
+TOO_LATE = f"no answer within {SECONDS} seconds"
 
 _TOKEN_USER = "<token>"
 _MAX_ANSWER_BYTES = 4 << 20
@@ -27,21 +28,22 @@ Runner = Callable[[Sequence[str], bytes], tuple[int, bytes]]
 """Runs a program with its input; gives its exit code and its output. OSError where it cannot start."""
 
 
-def runner(env: Sequence[tuple[str, str]] = ()) -> Runner:
-    """Runs helpers outside the namespace, where the process outside was started, else from this process.
+def run_here(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
+    """Runs a helper as a child of this process: the `Runner` of whoever has entered no namespace."""
+    import subprocess
 
-    Args:
-        env: Variables over those of this process, which hands no proxies on.
-    """
-
-    def run(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
-        try:
-            code, output, _ = _core.run_outside(command, env=list(env), cwd="/", stdin=given, seconds=SECONDS)
-        except TimeoutError as error:
-            raise TimeoutError(0, f"no answer within {SECONDS} seconds") from error
-        return code, output
-
-    return run
+    try:
+        ended = subprocess.run(
+            command,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(0, TOO_LATE) from error
+    return ended.returncode, ended.stdout
 
 
 class Helper:
