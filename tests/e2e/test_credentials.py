@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from img import Client
+from img.errors import Unauthorized, UsageError
+from img.progress import Event, Note
 
 from tests.conftest import Context
+from tests.support import hosts
 from tests.support.command import PROGRAM, Img, Outcome
 from tests.support.registry import Registry, copy
 from tests.support.tokens import TokenServer
@@ -265,3 +269,24 @@ def test_no_secret_is_left_anywhere(
     search = ["grep", "-rhaE", "|".join(secrets), str(img.state)]
     said.append(subprocess.run(search, capture_output=True, check=False).stdout.decode(errors="replace"))
     assert not [text for text in said if any(secret in text for secret in secrets)]
+
+
+def test_the_library_logs_in_uses_it_and_logs_out(closed: Registry, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    file = tmp_path / "auth.json"
+    with Client(tmp_path / "state", progress=heard.append, auth_files=[file]) as client:
+        with pytest.raises(Unauthorized):
+            client.login(closed.host, USER, "guessed-it")
+        assert not file.exists()
+        done = client.login(closed.host, USER, PASSWORD)
+        assert (done.server, done.username, done.source, done.checked) == (closed.host, USER, str(file), True)
+        assert [event for event in heard if isinstance(event, Note) and str(file) in event.text]
+        assert client.logout(closed.host) and not client.logout(closed.host)
+    with Client(tmp_path / "state") as client, pytest.raises(UsageError, match="no file is named"):
+        client.login(closed.host, USER, PASSWORD)
+    given = {closed.host: (USER, PASSWORD)}
+    try:
+        with Client(tmp_path / "state", credentials=given) as client:
+            assert client.pull(f"{closed.host}/busybox").layers
+    finally:
+        hosts.remove_tree(tmp_path / "state")

@@ -35,7 +35,6 @@ def given(words: tuple[str, ...]) -> dict[str, tuple[str, str]]:
         click.UsageError: it is not to be told which registry they are for, or there is no password.
     """
     found = _of_environment()
-    registries = _named_registries()
     for word in words:
         match = _FOR.fullmatch(word)
         place, pair = (match[1], match[2]) if match else ("", word)
@@ -43,7 +42,7 @@ def given(words: tuple[str, ...]) -> dict[str, tuple[str, str]]:
         if not username:
             raise click.UsageError("--creds takes [REGISTRY=]USER[:PASSWORD].")
         if not place:
-            place = _only(registries)
+            place = _only(_named_registries())
         found[place] = (username, password if colon else _asked(username, place))
     return found
 
@@ -71,11 +70,18 @@ def _of_environment() -> dict[str, tuple[str, str]]:
     if not username and not password:
         return {}
     if not (place and username and password):
+        if not _asks_registries():
+            return {}
         missing = next(name for name in VARIABLES if not os.environ.get(name))
         raise click.UsageError(
             f"{missing} is not set: credentials in the environment are {', '.join(VARIABLES)}, all three."
         )
     return {place: (username, password)}
+
+
+def _asks_registries() -> bool:
+    """Tells whether the running verb takes the flags of this module."""
+    return any(parameter.name == "creds" for parameter in click.get_current_context().command.params)
 
 
 def _only(registries: list[str]) -> str:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 _LONGEST_PASSWORD = 64 << 10
 
 authfile_option = click.option(
-    "--authfile", "-authfile", type=click.Path(dir_okay=False), metavar="FILE", expose_value=False,
-    callback=kept_globally("authfile"),
+    "--authfile", "-authfile", metavar="FILE", expose_value=False, callback=kept_globally("authfile"),
     help="File that keeps credentials. Default: $REGISTRY_AUTH_FILE, else docker's config.json.",
 )  # fmt: skip
 

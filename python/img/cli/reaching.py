@@ -5,6 +5,7 @@ They are kept with the global flags, so that `find_globals().settings()` knows t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -65,6 +66,13 @@ def _read_creds(ctx: click.Context, parameter: click.Parameter, value: bool) -> 
         kept.creds = (*kept.creds, read_line())
 
 
+def _keep_authfile(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value:
+        if not os.path.exists(value):
+            raise click.UsageError(f"--authfile: there is no file {value}.")
+        ctx.ensure_object(Globals).authfile = value
+
+
 def _keep_creds(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
     kept = ctx.ensure_object(Globals)
     kept.creds = (*kept.creds, *value)
@@ -95,8 +103,7 @@ _HOW = (
 )  # fmt: skip
 _AS_WHOM = (
     click.option(
-        "--authfile", "-authfile", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
-        expose_value=False, callback=kept_globally("authfile"),
+        "--authfile", "-authfile", metavar="FILE", expose_value=False, callback=_keep_authfile,
         help="Take credentials from this file, and from no other.",
     ),
     click.option(

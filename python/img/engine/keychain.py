@@ -13,7 +13,7 @@ from img.engine.requests import Settings
 from img.errors import UsageError
 from img.progress import Note, Progress
 from img.registry import Chain, ConfigFile, ConfigText, Credentials, Given, Keychain, Place
-from img.registry.helper import SECONDS, Runner
+from img.registry.helper import SECONDS, TOO_LATE, Runner
 
 AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 """What people know a config's text by."""
@@ -40,9 +40,9 @@ def keychain(settings: Settings, progress: Progress) -> Chain | None:
 
 
 def helper_runner(settings: Settings) -> Runner:
-    """How helpers are run: outside the namespace, where the process outside was started, else from this one.
+    """How helpers are run: outside the namespace, as the real user, with no terminal.
 
-    They get the proxies of the settings, since some of them speak to a cloud.
+    Such a program inherits no proxies; it has those of the settings, since some helpers speak to a cloud.
     """
     env = [(f"{scheme}_proxy", url) for scheme, url in settings.proxies.items()]
     if env and settings.no_proxy:
@@ -52,7 +52,7 @@ def helper_runner(settings: Settings) -> Runner:
         try:
             code, output, _ = _core.run_outside(command, env=env, cwd="/", stdin=given, seconds=SECONDS)
         except TimeoutError as error:
-            raise TimeoutError(0, f"no answer within {SECONDS} seconds") from error
+            raise TimeoutError(0, TOO_LATE) from error
         return code, output
 
     return run

@@ -322,9 +322,7 @@ class Registry:
         Raises:
             Unauthorized: no push is allowed here. RegistryError: the registry takes none, as a read-only one.
         """
-        what = f"upload to {ref.familiar_name}"
-        location = self._wire.run(lambda: self._start(ref, {}, _pushing(ref), what), stop)
-        self._cancel(ref, location)
+        self._session(ref, f"upload to {ref.familiar_name}", stop or Stop()).check()
 
     def push_growing(
         self, ref: Reference, source: Growing, *, stop: Stop | None = None, progress: Progress | None = None

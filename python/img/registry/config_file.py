@@ -45,7 +45,7 @@ class ConfigFile:
 
         Args:
             path: The file; it need not exist.
-            run: How to run a credential helper; by default outside the namespace.
+            run: How to run a credential helper; by default as a child of this process.
             warn: Hears, once, of a file that anybody may change.
         """
         self._path = path

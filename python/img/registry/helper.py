@@ -1,8 +1,8 @@
 """`Helper`: a credential helper, a program `docker-credential-NAME` that keeps secrets where files do not.
 
-Called by `ConfigFile` and `LoginFile`, which are told how to run one: the engine does it as the real user,
-outside the builder's namespace. It has a minute. What it prints may hold a secret: nothing of that is quoted
-but a message in words, cleaned. Source: docker/docker-credential-helpers, README, "Development".
+Called by `ConfigFile` and `LoginFile`, who say how it is run; it has a minute. What it prints may hold a
+secret: nothing of that is quoted but a message in words, cleaned.
+Source: docker/docker-credential-helpers, README, "Development".
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from img.registry.faults import clean
 HELPER_NAME = regex.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 SECONDS = 60
 """Time for an answer."""
+TOO_LATE = f"no answer within {SECONDS} seconds"
 
 _TOKEN_USER = "<token>"
 _MAX_ANSWER_BYTES = 4 << 20
@@ -28,13 +29,20 @@ Runner = Callable[[Sequence[str], bytes], tuple[int, bytes]]
 
 
 def run_here(command: Sequence[str], given: bytes) -> tuple[int, bytes]:
-    """A `Runner`: as a child of this process."""
+    """Runs a helper as a child of this process: the `Runner` of whoever has entered no namespace."""
     import subprocess
 
     try:
-        ended = subprocess.run(command, input=given, stdout=subprocess.PIPE, timeout=SECONDS, check=False)
+        ended = subprocess.run(
+            command,
+            input=given,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
-        raise TimeoutError(0, f"no answer within {SECONDS} seconds") from error
+        raise TimeoutError(0, TOO_LATE) from error
     return ended.returncode, ended.stdout
 
 

@@ -32,7 +32,7 @@ class LoginFile:
         """Names the file, which need not exist; a symlink is followed.
 
         Args:
-            run: How to run a credential helper; by default from this process.
+            run: How to run a credential helper; by default as a child of this process.
         """
         self.path = path
         self._reader = ConfigFile(path, run=run)

@@ -142,6 +142,15 @@ class Session:
                 raise
             return False
 
+    def check(self) -> None:
+        """Asks whether blobs are taken here at all, by an upload that is given back at once.
+
+        Raises:
+            RegistryError: they are not. Stopped.
+        """
+        self._wire.run(self._open, self._stop)
+        self.cancel()
+
     def cancel(self) -> None:
         """Gives an open upload back. Registries sweep old ones themselves, so a failure is no matter."""
         location, self._location = self._location, ""
