@@ -304,14 +304,8 @@ class Registry:
             if session.mount(descriptor.digest, repository):
                 meter.finished()
                 return Upload.MOUNTED
-        source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
-        try:
-            if descriptor.size > part:
-                session.in_parts(source, part, part)
-            else:
-                session.whole(source, descriptor.size)
-        except PartsRefused:
-            session.whole(source, descriptor.size)
+        source = FileSource(open, descriptor, meter, stop)
+        session.send(source, descriptor.size, part_bytes=self._options.part_bytes)
         meter.finished()
         return Upload.SENT
 
