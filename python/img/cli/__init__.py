@@ -32,6 +32,7 @@ VERBS = {
     "push": ("transfer", "Push an image to a registry."),
     "rm": ("images", "Remove images."),
     "save": ("archives", "Save images to an archive."),
+    "store": ("store", "Look after the store."),
     "tag": ("images", "Give an image one more name."),
     "unpack": ("archives", "Write an image's root filesystem into a folder."),
     "version": ("versions", "Show the version information."),

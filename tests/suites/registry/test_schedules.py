@@ -120,8 +120,9 @@ def pull(day: Day, schedule: Schedule, seed: int, state: Path) -> ImgError | Non
 
         error = Watched(puller.stop).run(work)
         named = store.names.find(reference) is not None
-        layers = len(store.layers.all())
+        layers, report = len(store.layers.all()), store.checker().run()
     assert error or (named and layers == len(FILES))
+    assert report.defects == ()
     assert store_complaints(state, day.diff_ids) == []
     return error
 
