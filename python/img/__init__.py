@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from img.oci import Image, ImageConfig, Platform, Reference
     from img.store import BuildRow, Store
     from img.store.build_record import BuildRecord, StepRecord
+    from img.store.check import Defect, StoreReport
 
 __all__ = [
     "BuildError",
@@ -44,6 +45,7 @@ __all__ = [
     "BuildRow",
     "BuiltImage",
     "Client",
+    "Defect",
     "DockerfileError",
     "FetchError",
     "Finding",
@@ -65,6 +67,7 @@ __all__ = [
     "StepRecord",
     "Store",
     "StoreError",
+    "StoreReport",
     "Target",
     "Usage",
     "__version__",
@@ -100,6 +103,7 @@ _HOMES = {
     "img.oci": ("Image", "ImageConfig", "Platform", "Reference"),
     "img.store": ("BuildRow", "Store"),
     "img.store.build_record": ("BuildRecord", "StepRecord"),
+    "img.store.check": ("Defect", "StoreReport"),
 }
 
 

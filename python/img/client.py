@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from img.engine.mount_verbs import CacheMount
     from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord
+    from img.store.check import StoreReport
 
 
 class Client:
@@ -679,6 +680,25 @@ class Client:
             everything: Leaves named images only.
         """
         return _pruned(self._call("prune", everything=everything))
+
+    def check_store(self, *, quick: bool = False, repair: bool = False) -> StoreReport:
+        """Reads all that the store keeps, and tells what is not as it says: blobs, layers, names, records.
+
+        Other processes may use the store meanwhile.
+
+        Args:
+            quick: Digests documents alone, and of layers and large blobs only looks whether they are there.
+            repair: Takes away what is wrong, and what dead processes left: it comes again when it is needed.
+        Returns:
+            What was looked at, and every defect with what to do about it. `sound` is False where anything
+            is wrong but leftovers, also where it was repaired.
+        Raises:
+            StoreError: the database cannot be read, or is damaged and was to be repaired.
+        """
+        from img.store.check import Defect, StoreReport
+
+        data = self._call("check_store", quick=quick, repair=repair)
+        return StoreReport(**{**data, "defects": tuple(Defect(**one) for one in data["defects"])})
 
     # ---- what was built; these read, and need no worker ----------------------------------------
 

@@ -38,6 +38,7 @@ CALLS = frozenset(
         "unpack",
         "usage",
         "prune",
+        "check_store",
     }
     | {"cache_mounts", "export_cache_mount", "import_cache_mount", "remove_cache_mounts"}
 )

@@ -36,6 +36,7 @@ VERBS = {
     "push": ("transfer", "Push an image to a registry."),
     "rm": ("images", "Remove images."),
     "save": ("archives", "Save images to an archive."),
+    "store": ("store", "Look after the store."),
     "tag": ("images", "Give an image one more name."),
     "tags": ("remote_names", "List the tags of a repository in a registry."),
     "unpack": ("archives", "Write an image's root filesystem into a folder."),

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from img.exporter import Form, Named
     from img.registry import Registry
     from img.remote import Reach
+    from img.store.check import StoreReport
 
 __all__ = [
     "Backend",
@@ -828,6 +829,12 @@ class Engine:
 
         namespace = self.enter()
         return MountVerbs(self.store, self._progress, ranged=namespace.kind != "single")
+
+    def check_store(self, *, quick: bool = False, repair: bool = False) -> StoreReport:
+        """Looks all that the store keeps through; see `img.Client.check_store`."""
+        self.enter()
+        self.store.lease()
+        return self.store.checker(quick=quick, repair=repair, progress=self._progress).run()
 
     def prune(self, *, everything: bool = False) -> PruneResult:
         """Frees what no image, no cache policy and no running process needs.

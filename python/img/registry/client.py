@@ -305,6 +305,7 @@ class Registry:
             if session.mount(descriptor.digest, repository):
                 meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
+<<<<<<< HEAD
         source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
         try:
             if descriptor.size > part:
@@ -314,6 +315,11 @@ class Registry:
         except PartsRefused:
             session.whole(source, descriptor.size)
         meter.finished(Upload.SENT.value)
+=======
+        source = FileSource(open, descriptor, meter, stop)
+        session.send(source, descriptor.size, part_bytes=self._options.part_bytes)
+        meter.finished()
+>>>>>>> faults
         return Upload.SENT
 
     def check_push(self, ref: Reference, *, stop: Stop | None = None) -> None:
