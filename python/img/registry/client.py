@@ -331,6 +331,7 @@ class Registry:
             location, shortest = upload.open(_url(ref, "blobs/uploads/"))
             upload.send(source, location, shortest)
         except BaseException as error:
+            upload.drop(source)
             if location:
                 self._cancel(ref, location)
             if isinstance(error, Retriable):

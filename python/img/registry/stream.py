@@ -136,6 +136,10 @@ class GrowingUpload:
     def _what(self) -> str:
         return f"upload to {self.ref.familiar_name}"
 
+    def drop(self, source: Growing) -> None:
+        """Says that nothing comes of it."""
+        self._say(source, 0, 0, kind="dropped")
+
     def _say(self, source: Growing, done: int, total: int, *, kind: str = "") -> None:
         name = self.ref.familiar
         self.progress(
