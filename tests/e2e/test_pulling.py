@@ -202,14 +202,26 @@ def test_some_platforms(img: Img, several: str) -> None:
 def test_without_extraction_nothing_is_unpacked_and_no_namespace_entered(
     img: Img, several: str, registry: Registry, tmp_path: Path
 ) -> None:
-    strace = ["strace", "-f", "-qq", "-e", "trace=unshare,clone,clone3", "-o", str(tmp_path / "calls")]
-    words = img.command("pull", "--no-extract", "--all-platforms", f"{several}:latest")
-    subprocess.run([*strace, *words], check=True, timeout=60, env=img.environment(), capture_output=True)
-    assert "CLONE_NEWUSER" not in (tmp_path / "calls").read_text()
-    assert not list((img.state / "layers").iterdir())
     copy = f"{registry.host}/pulling/unopened:1"
-    img.ok("tag", f"{several}:latest", copy)
-    assert img.ok("push", copy).stdout.strip() == digest_of(f"{several}:latest")
+    for words in (
+        ("pull", "--no-extract", "--all-platforms", f"{several}:latest"),
+        ("tag", f"{several}:latest", copy),
+        ("push", copy),
+    ):
+        strace = (
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=unshare,clone,clone3,setns",
+            "-o",
+            str(tmp_path / "calls"),
+        )
+        command = [*strace, *img.command(*words)]
+        subprocess.run(command, check=True, timeout=60, env=img.environment(), capture_output=True)
+        assert "CLONE_NEW" not in (tmp_path / "calls").read_text()
+    assert not list((img.state / "layers").iterdir())
+    assert digest_of(copy) == digest_of(f"{several}:latest")
     assert img.image(f"{several}:latest").text("below") == "below\n"
 
 
