@@ -678,7 +678,12 @@ def start_outside() -> None:
     """
 
 def run_outside(
-    argv: Sequence[str], *, env: Sequence[tuple[str, str]], cwd: str, stdin: bytes = ...
+    argv: Sequence[str],
+    *,
+    env: Sequence[tuple[str, str]],
+    cwd: str,
+    stdin: bytes = ...,
+    seconds: float | None = None,
 ) -> tuple[int, bytes, bytes]:
     """Runs a program to its end, outside where `start_outside` was called, else in this namespace.
 
@@ -690,8 +695,10 @@ def run_outside(
         argv: The program, looked up in PATH, and its arguments. No shell sees them.
         env: Variables over those that it inherits.
         cwd: Folder that it starts in.
+        seconds: Time that it has; then it is ended. None for no limit.
     Returns:
         Its exit code (128 plus the number of a signal), and the first 64 MiB of its output and errors.
     Raises:
         OSError: there is no such program, or it cannot be run.
+        TimeoutError: its time was over.
     """

@@ -45,7 +45,10 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.copying import CopyResult
+    from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
+    from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord
 
 
@@ -58,12 +61,18 @@ class Client:
         *,
         progress: Progress = silent,
         docker_config: str | os.PathLike[str] = "",
+        auth_files: Sequence[str | os.PathLike[str]] = (),
+        credentials: Mapping[str, tuple[str, str]] | None = None,
         plain_http: Sequence[str] = (),
         jobs: int = 0,
         backend: Backend = "auto",
         proxies: Mapping[str, str] | None = None,
         no_proxy: Sequence[str] = (),
         ca_file: str | os.PathLike[str] = "",
+        insecure: Sequence[str] = (),
+        cert_dirs: Sequence[str | os.PathLike[str]] = (),
+        mirrors: Sequence[str] = (),
+        registries_conf: Sequence[str | os.PathLike[str]] = (),
         variables: Mapping[str, str] | None = None,
     ) -> None:
         """Prepares; opens nothing.
@@ -72,12 +81,21 @@ class Client:
             state: Root of the store. Default: `~/.local/share/img`.
             progress: Takes events, in the thread that made the call.
             docker_config: Path of docker's `config.json`, for credentials; by default there are none.
+            auth_files: Files of its form, such as podman's `auth.json`, that are asked before it, in order.
+            credentials: User name and password by registry, or by `registry/namespace`, which go before
+                those of any file, and to nobody else.
             plain_http: Registries (`host[:port]`) to speak to without TLS, loopback aside.
             jobs: Steps and transfers at once; 0 means as many as there are processors.
             backend: How steps get their roots: `overlay`, `native` (copies), or what this machine allows.
             proxies: Proxy URL by scheme (`http`, `https`); by default there are none.
             no_proxy: Hosts and domain suffixes that are reached directly. Loopback always is.
             ca_file: PEM file of further certificate authorities.
+            insecure: Registries (`host[:port]`, a network such as `10.0.0.0/8`, or `*`) whose certificate is
+                not verified, and which may be spoken to without TLS.
+            cert_dirs: Folders laid out as `certs.d`: `HOST[:PORT]/*.crt`, `*.cert` with `*.key`.
+            mirrors: `HOST=MIRROR` each: a mirror that is asked before the registry.
+            registries_conf: Files and folders in the format of containers' `registries.conf`; a later
+                one wins.
             variables: What shared caches look for in an environment (`AWS_ACCESS_KEY_ID`,
                 `ACTIONS_RUNTIME_TOKEN`, …), by name; by default nothing.
         """
@@ -85,12 +103,18 @@ class Client:
         self._settings = Settings(
             state=str(root.absolute()),
             docker_config=str(docker_config),
+            auth_files=tuple(os.path.abspath(path) for path in auth_files),
+            credentials=dict(credentials or {}),
             plain_http=tuple(plain_http),
             jobs=jobs,
             backend=backend,
             proxies=dict(proxies or {}),
             no_proxy=tuple(no_proxy),
             ca_file=str(ca_file),
+            insecure=tuple(insecure),
+            cert_dirs=tuple(map(str, cert_dirs)),
+            mirrors=tuple(mirrors),
+            registries_conf=tuple(map(str, registries_conf)),
             variables=dict(variables or {}),
         )
         self._progress = progress
@@ -458,6 +482,112 @@ class Client:
         digests = self._call("push_all", names=list(names), all_tags=all_tags, form=format, **said)
         return {str(name): str(digest) for name, digest in digests.items()}
 
+    def login(
+        self, server: str, username: str, password: str, *, file: str | os.PathLike[str] = ""
+    ) -> LoginResult:
+        """Logs in to a registry: shows it the credentials, and keeps them where it takes them.
+
+        They are kept by the credential helper that the file names for the registry, else in the file, as
+        docker does it; an identity token that the registry gives is kept in the place of the password.
+        Warnings arrive at `progress` before anything is stored.
+
+        Args:
+            server: `registry[:port]`, or that and the beginning of a repository; empty for docker.io.
+            file: The file that keeps them. Default: `docker_config`, else the first of `auth_files`.
+        Raises:
+            Unauthorized: the registry does not take them; nothing is stored.
+            RegistryError: it cannot be reached, or the credential helper failed.
+            UsageError: no file is named, or it is broken, or cannot be written. InvalidReference.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().login(server, username, password, file=path)
+
+    def logout(self, server: str = "", *, file: str | os.PathLike[str] = "") -> bool:
+        """Forgets what is kept for a registry, in the file and in its helper; False where that was nothing.
+
+        Args:
+            server: As `login` takes it; `file` likewise.
+        Raises:
+            UsageError, RegistryError, InvalidReference: as `login`.
+        """
+        path = os.path.abspath(file) if str(file) else ""
+        with Engine(self._settings, self._progress) as engine:
+            return engine.logins().logout(server, file=path).removed
+
+    def copy(
+        self,
+        source: str,
+        *targets: str,
+        platform: str | Sequence[str] = (),
+        form: str = "",
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+        preserve_digests: bool = False,
+        referrers: bool = False,
+        foreign_layers: bool = False,
+    ) -> CopyResult:
+        """Copies an image from one place to others, as it is: no layer is unpacked, and no digest changes.
+
+        Args:
+            source: A registry's name, `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `dir:PATH`,
+                `docker-archive:PATH[:NAME]`, or `img:NAME` for the store.
+            targets: Likewise; several get the same image.
+            platform: Of an index, the image for this platform alone; several: an index of those. Default:
+            all. form: `oci` or `docker`: rewrites the manifests so. compression: Compresses layers that are
+            not so; `compression_level` of it, and
+                `force_compression` those that are.
+            preserve_digests: Refuse whatever would change a digest.
+            referrers: Signatures, SBOMs and whatever else refers to the image come along.
+            foreign_layers: So do layers that are only referred to by URL.
+        Raises:
+            InvalidReference: a place is none. NotFound: there is no such image, or none for the platform.
+            DigestMismatch, SizeMismatch, InvalidDocument: the source is not what it says.
+            RegistryError, StoreError, UsageError, Unsupported, SandboxError.
+        """
+        from img.engine.copying import CopyRequest, CopyResult
+
+        request = CopyRequest(
+            source=source,
+            targets=targets,
+            platforms=_several(platform),
+            form=form,  # type: ignore[arg-type]
+            compression=compression,
+            level=compression_level,
+            force=force_compression,
+            preserve_digests=preserve_digests,
+            referrers=referrers,
+            foreign=foreign_layers,
+            cwd=os.getcwd(),
+        )
+        data = self._call("copy", request=asdict(request))
+        return CopyResult(**{**data, "targets": tuple(data["targets"])})
+
+    def tags(self, name: str) -> list[str]:
+        """Lists the tags of a registry's repository, in its order; the names in a layout or an archive.
+
+        Raises:
+            NotFound: there is no such repository. InvalidReference, UsageError, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.tags(name)
+
+    def delete_remote(self, *names: str, force: bool = False, tag_only: bool = False) -> list[Deleted]:
+        """Deletes names from registries, with the manifests that they stand for; gives what went.
+
+        Where another tag stands for the same manifest, only the tag goes, if the registry can do that.
+
+        Args:
+            force: Other tags of the same manifest go, too.
+            tag_only: The tags alone go, and the manifests stay.
+        Raises:
+            UsageError: other tags stand for the manifest, and would go. NotOffered: the registry deletes
+                nothing, or no tags alone. NotFound, Unauthorized, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.delete_remote(names, force=force, tag_only=tag_only)
+
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.
 
@@ -787,12 +917,18 @@ def _client_options(options: dict[str, Any]) -> dict[str, Any]:
         "state",
         "progress",
         "docker_config",
+        "auth_files",
+        "credentials",
         "plain_http",
         "jobs",
         "backend",
         "proxies",
         "no_proxy",
         "ca_file",
+        "insecure",
+        "cert_dirs",
+        "mirrors",
+        "registries_conf",
         "variables",
     )
     return {name: options.pop(name) for name in names if name in options}

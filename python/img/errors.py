@@ -1,7 +1,7 @@
 """Every error that `img` raises, as types with fields; the text for people is made from them.
 
     ImgError
-    ├── InvalidReference(reference, reason)
+    ├── InvalidReference(reference, reason, at)
     ├── UsageError(message)
     ├── InvalidDocument(document, reason)
     ├── DockerfileError(path, line, column, excerpt, hint, before, after, also)
@@ -13,7 +13,9 @@
     ├── RegistryError(method, url, status, codes)
     │   ├── Unauthorized
     │   ├── NotFound
-    │   └── TooManyRequests
+    │   ├── NotOffered
+    │   ├── TooManyRequests
+    │   └── RegistryBlocked(reference, prefix, source)
     ├── StoreError(message)
     │   ├── BlobNotFound(digest)
     │   ├── ImageNotFound(reference, near)
@@ -46,6 +48,8 @@ __all__ = [
     "LayerError",
     "LockError",
     "NotFound",
+    "NotOffered",
+    "RegistryBlocked",
     "RegistryError",
     "SandboxError",
     "SizeMismatch",
@@ -63,6 +67,9 @@ __all__ = [
 
 _MOST_LINES = 12
 """Lines of one instruction that an error shows."""
+
+_MOST_COLUMNS = 160
+"""A longer name is not shown again for a caret."""
 
 
 class ImgError(Exception):
@@ -88,15 +95,26 @@ class UsageError(ImgError):
 
 
 class InvalidReference(ImgError):
-    """A name is not a valid image reference. Source: distribution-spec v1.1, "Pulling manifests"."""
+    """A name is not a valid image reference. Source: distribution-spec v1.1, "Pulling manifests".
+
+    Attributes:
+        at: Where in the name the mistake is, from 0; -1 where it is in no one place.
+    """
 
     exit_code = 2
-    fields = ("reference", "reason")
+    fields = ("reference", "reason", "at", "hint")
 
-    def __init__(self, reference: str, reason: str) -> None:
-        super().__init__(f"invalid reference {reference!r}: {reason}")
+    def __init__(self, reference: str, reason: str, at: int = -1, hint: str = "") -> None:
+        super().__init__(f"invalid reference {reference!r}: {reason}", hint=hint)
         self.reference = reference
         self.reason = reason
+        self.at = at
+
+    def __str__(self) -> str:
+        text = str(self.args[0])
+        if self.at < 0 or not self.reference.isprintable() or len(self.reference) > _MOST_COLUMNS:
+            return text
+        return f"{text}\n  {self.reference}\n  {' ' * self.at}^"
 
 
 class DockerfileError(ImgError):
@@ -269,7 +287,7 @@ class RegistryError(ImgError):
     """
 
     exit_code = 3
-    fields = ("message", "method", "url", "status", "codes", "hint")
+    fields: tuple[str, ...] = ("message", "method", "url", "status", "codes", "hint")
 
     def __init__(
         self,
@@ -305,8 +323,27 @@ class NotFound(RegistryError):
     """The registry has no such repository, tag, manifest or blob (404)."""
 
 
+class NotOffered(RegistryError):
+    """The registry does not do what it was asked (405, or its code is UNSUPPORTED), such as deletion."""
+
+
 class TooManyRequests(RegistryError):
     """The registry's rate limit is reached (429)."""
+
+
+class RegistryBlocked(RegistryError):
+    """A rule forbids to ask for this at all. `source`: the file that has the rule, and the line."""
+
+    fields = ("reference", "prefix", "source")
+
+    def __init__(self, reference: str, prefix: str, source: str) -> None:
+        super().__init__(
+            f"{reference} is not asked for: {source} blocks {prefix}",
+            hint="take the rule out of the file, or use another name",
+        )
+        self.reference = reference
+        self.prefix = prefix
+        self.source = source
 
 
 class StoreError(ImgError):

@@ -29,6 +29,7 @@ CALLS = frozenset(
         "pull_all",
         "push",
         "push_all",
+        "copy",
         "tag",
         "remove",
         "save",
@@ -97,6 +98,10 @@ def perform(call: Mapping[str, Any], progress: Any) -> Any:
     with Engine(Settings(**settings), progress) as engine:
         if name == "build":
             return plain(engine.build(BuildRequest.from_data(args["request"])))
+        if name == "copy":
+            from img.engine.copying import CopyRequest
+
+            return plain(engine.copy(CopyRequest.from_data(args["request"])))
         if "output" in args:
             return _written(engine, name, args)
         return plain(getattr(engine, name)(**args))

@@ -14,11 +14,11 @@ from img import Client
 from img.progress import Event, Transferred
 
 from tests.conftest import Context, MakeImg
-from tests.suites.registry.servers import PASSWORD, USER, DockerRegistry, TokenServer
 from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_index, write_layout
 from tests.support.registry import Registry
+from tests.support.tokens import TokenServer
 
 pytestmark = pytest.mark.once
 
@@ -135,23 +135,22 @@ def test_what_is_here_is_asked_for_once_or_not_at_all(
 def test_where_tokens_are_wanted_one_request_more_is_refused(
     img: Img, make_context: Context, tmp_path: Path
 ) -> None:
-    (tmp_path / "tokens").mkdir()
     with (
-        TokenServer(tmp_path / "tokens") as tokens,
-        DockerRegistry(tmp_path, tokens.auth) as server,
+        TokenServer(tmp_path / "tokens", users={"ali": "sesame"}) as tokens,
+        Registry(tmp_path / "registry", auth=tokens.auth) as server,
         Between(int(server.host.rpartition(":")[2])) as between,
     ):
         host = f"127.0.0.1:{between.port}"
-        auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        auth = base64.b64encode(b"ali:sesame").decode()
         (img.home / ".docker").mkdir()
         (img.home / ".docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
         img.build(make_context({"Dockerfile": "FROM scratch\nCOPY . /\n"}), tag=f"{host}/pulling/tokens:1")
         img.ok("push", f"{host}/pulling/tokens:1")
         between.seen.clear()
-        tokens.calls.clear()
+        tokens.requests.clear()
         img.ok("pull", f"{host}/pulling/tokens:1")
         assert [(seen.method, seen.status) for seen in between.seen] == [("HEAD", 401), ("HEAD", 200)]
-        assert len(tokens.calls) == 1
+        assert len(tokens.requests) == 1
 
 
 def test_several_names_at_once_and_a_shared_layer_comes_once(

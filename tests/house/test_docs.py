@@ -41,7 +41,7 @@ def example(registry: Registry, busybox_layout: Path, make_context: Context) -> 
 
     def localise(text: str) -> str:
         text = re.sub(r"(?<![\w/:.-])alpine\b", base, text)
-        return text.replace("registry.example.com/", f"{registry.host}/")
+        return re.sub(r"\bregistry\.example\.com(?=/|$)", registry.host, text)
 
     return context, localise
 
@@ -62,10 +62,11 @@ def test_every_verb_has_its_section() -> None:
 def test_the_commands_of_the_reference_run_as_written(img: Img, example: tuple[Path, Localise]) -> None:
     """In the page's order, in one store; what they print differs in digests, sizes and times."""
     context, localise = example
-    lines = re.findall(r"^\$ img (.*)$", (DOCS / "cli.md").read_text(), re.MULTILINE)
-    assert {line.split()[0] for line in lines} == set(VERBS)
-    for line in lines:
-        img.ok(*map(localise, shlex.split(line)), cwd=context)
+    text = (DOCS / "cli.md").read_text()
+    lines = re.findall(r"^\$ (?:echo (\S+) \| )?img (.*)$", text, re.MULTILINE)
+    assert {line.split()[0] for _, line in lines} == set(VERBS)
+    for given, line in lines:
+        img.ok(*map(localise, shlex.split(line)), cwd=context, stdin=given.encode())
 
 
 @pytest.mark.parametrize("code", SCRIPTS)

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -26,19 +27,41 @@ class Registry:
         host: `127.0.0.1:<port>`, the registry part of references into it.
     """
 
-    def __init__(self, folder: Path, *, htpasswd: str = "", port: int = 0, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        htpasswd: str = "",
+        port: int = 0,
+        tls: tuple[Path, Path] | None = None,
+        client_ca: Path | None = None,
+        proxy: str = "",
+        readonly: bool = False,
+        address: str = "127.0.0.1",
+        auth: Mapping[str, object] | None = None,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             htpasswd: Lines of user names and bcrypt hashes, or none.
-            read_only: It takes no push.
             port: A free port, for a registry that is to be found again where it was; 0: any.
+            tls: Its certificate and key, PEM files each.
+            client_ca: Authorities of the certificates that it wants to be shown, a PEM file.
+            proxy: URL of the registry whose pull-through mirror it is.
+            readonly: It can only be pulled from.
+            address: The loopback address that it listens on.
+            auth: Its configuration's `auth`, such as a `TokenServer` has, in place of `htpasswd`.
         """
         self.folder = folder
         self.host = ""
         self._port = port
         self._htpasswd = htpasswd
-        self._read_only = read_only
+        self._tls = tls
+        self._client_ca = client_ca
+        self._proxy = proxy
+        self._readonly = readonly
+        self._address = address
+        self._auth = auth
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Registry:
@@ -58,7 +81,7 @@ class Registry:
         for line in process.stderr:
             log.append(line)
             if "listening on " in line:
-                self.host = line.split("listening on ")[1].split('"')[0].split()[0]
+                self.host = line.split("listening on ")[1].split('"')[0].split()[0].rstrip(",")
                 threading.Thread(target=process.stderr.read, daemon=True).start()
                 return self
         raise RuntimeError("docker-registry did not start:\n" + "".join(log))
@@ -77,17 +100,23 @@ class Registry:
         return reference
 
     def _configuration(self) -> dict[str, object]:
-        configuration: dict[str, object] = {
-            "version": 0.1,
-            "log": {"level": "info"},
-            "storage": {
-                "filesystem": {"rootdirectory": str(self.folder / "data")},
-                "delete": {"enabled": True},
-                "maintenance": {"readonly": {"enabled": self._read_only}},
-            },
-            "http": {"addr": f"127.0.0.1:{self._port}"},
+        storage: dict[str, object] = {
+            "filesystem": {"rootdirectory": str(self.folder / "data")},
+            "delete": {"enabled": True},
         }
-        if self._htpasswd:
+        http: dict[str, object] = {"addr": f"{self._address}:{self._port}"}
+        configuration = {"version": 0.1, "log": {"level": "info"}, "storage": storage, "http": http}
+        if self._readonly:
+            storage["maintenance"] = {"readonly": {"enabled": True}}
+        if self._proxy:
+            configuration["proxy"] = {"remoteurl": self._proxy}
+        if self._tls:
+            certificate, key = self._tls
+            client = {"clientcas": [str(self._client_ca)]} if self._client_ca else {}
+            http["tls"] = {"certificate": str(certificate), "key": str(key), **client}
+        if self._auth:
+            configuration["auth"] = self._auth
+        elif self._htpasswd:
             path = self.folder / "htpasswd"
             path.write_text(self._htpasswd)
             configuration["auth"] = {"htpasswd": {"realm": "tests", "path": str(path)}}

@@ -25,7 +25,7 @@ from img.progress import (
 SAMPLES: dict[str, object] = {
     "codes": ("DENIED",), "log_tail": ("a", "b"), "near": ("alpine",), "line": 2, "column": 3, "status": 404,
     "exit_code_of_step": 7, "not_found": True, "expected": "sha256:a", "actual": "sha256:b",
-    "also": ("Dockerfile:4: RUN x",),
+    "also": ("Dockerfile:4: RUN x",), "at": 4,
 }  # fmt: skip
 KINDS = [
     kind

@@ -19,11 +19,15 @@ from img.cli.go import GoGroup
 VERBS = {
     "build": ("build", "Build an image from a Dockerfile."),
     "cache": ("cache", "Look into the build cache."),
+    "copy": ("copying", "Copy an image between registries, archives, layouts and the store."),
+    "delete": ("remote_names", "Delete images from a registry."),
     "du": ("disk", "Show what the store holds on disk, in real bytes."),
     "history": ("history", "Show the builds of this store, or how an image came about."),
     "images": ("images", "List images."),
     "inspect": ("images", "Show an image's config."),
     "load": ("archives", "Load images from an archive."),
+    "login": ("login", "Log in to a registry."),
+    "logout": ("login", "Log out of a registry."),
     "logs": ("logs", "Show what the steps of a build wrote."),
     "lock": ("lock", "Pin what a Dockerfile names to digests, in img.lock."),
     "ls": ("disk", "List image layers and snapshots."),
@@ -33,6 +37,7 @@ VERBS = {
     "rm": ("images", "Remove images."),
     "save": ("archives", "Save images to an archive."),
     "tag": ("images", "Give an image one more name."),
+    "tags": ("remote_names", "List the tags of a repository in a registry."),
     "unpack": ("archives", "Write an image's root filesystem into a folder."),
     "version": ("versions", "Show the version information."),
 }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
 from img.cli.build_inputs import outside
-from img.cli.common import build_args_option, find_globals, insecure_option, pairs, spool_stdin, verb, words
-from img.cli.reaching import registry_options
+from img.cli.common import build_args_option, find_globals, pairs, spool_stdin, verb, words
+from img.cli.reaching import build_registry_options
 from img.cli.render import renderer
 from img.cli.report import check_files, show, write_files
 from img.cli.transfer import compression, compression_level, force_compression, registry_of
@@ -229,8 +229,7 @@ if TYPE_CHECKING:
     default="auto",
     help="How progress is shown on standard error.",
 )
-@insecure_option
-@registry_options
+@build_registry_options
 def build_command(**flags: Any) -> None:
     """Build an image from the Dockerfile in PATH: a folder, the URL of a git repository (#REF:FOLDER), of
     an archive or of a Dockerfile; - reads an archive or a Dockerfile from standard input.
@@ -247,7 +246,7 @@ def build_command(**flags: Any) -> None:
     with ExitStack() as held:
         request = _request(flags, held.enter_context(_spool_folder(flags)))
         options = find_globals()
-        settings = options.settings(jobs=flags["jobs"] or 0, insecure=flags["insecure"])
+        settings = options.settings(jobs=flags["jobs"] or 0)
         mode = "quiet" if flags["quiet"] else flags["progress"]
         if call is None:
             check_files(flags)

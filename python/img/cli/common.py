@@ -40,23 +40,42 @@ class Globals:
     backend: str = ""
     insecure: tuple[str, ...] = field(default=())
     ca_file: str = ""
+    cert_dir: str = ""
+    mirrors: tuple[str, ...] = field(default=())
+    registries_conf: str = ""
+    authfile: str = ""
+    creds: tuple[str, ...] = ()
 
     def settings(self, *, jobs: int = 0, insecure: Sequence[str] = ()) -> Settings:
         """Makes the engine's settings out of flags and environment. Only the CLI reads the latter."""
+        from img.cli import network
         from img.engine import Settings
 
         return Settings(
             state=self.state or default_state(),
-            docker_config=_docker_config(),
-            plain_http=(*self.insecure, *insecure),
-            proxies=_proxies(),
-            no_proxy=tuple(word for word in _variable("no_proxy").split(",") if word),
+            credentials=self._credentials(),
+            **credential_files(self.authfile),
+            insecure=(*self.insecure, *insecure),
+            proxies=network.proxies(),
+            no_proxy=network.no_proxy(),
             ca_file=self.ca_file or os.environ.get("SSL_CERT_FILE", ""),
+            cert_dirs=network.cert_dirs(),
+            cert_dir=self.cert_dir,
+            mirrors=self.mirrors,
+            registries_conf=network.registries_conf(self.registries_conf),
             jobs=jobs,
             single_id=self.single_id,
             backend=BACKENDS[self.backend or "auto"],
             variables=_for_caches(),
         )
+
+    def _credentials(self) -> Mapping[str, Sequence[str]]:
+        """Credentials for this command alone; most have none."""
+        if not self.creds and not any(os.environ.get(f"IMG_REGISTRY_{n}") for n in ("USERNAME", "PASSWORD")):
+            return {}
+        from img.cli.credentials import given
+
+        return given(self.creds)
 
 
 def default_state() -> str:
@@ -76,19 +95,28 @@ def _for_caches() -> dict[str, str]:
     }
 
 
-def _variable(name: str) -> str:
-    """A variable that the world writes in small letters or in capitals."""
-    return os.environ.get(name) or os.environ.get(name.upper(), "")
+def credential_files(authfile: str = "") -> dict[str, Any]:
+    """Where credentials are looked for, as fields of the settings.
 
-
-def _proxies() -> dict[str, str]:
-    found = {scheme: _variable(f"{scheme}_proxy") or _variable("all_proxy") for scheme in ("http", "https")}
-    return {scheme: url for scheme, url in found.items() if url}
-
-
-def _docker_config() -> str:
-    folder = os.environ.get("DOCKER_CONFIG") or os.path.join(os.path.expanduser("~"), ".docker")
-    return os.path.join(folder, "config.json")
+    A file that is named, by flag or REGISTRY_AUTH_FILE, stands for all others. Else it is DOCKER_AUTH_CONFIG,
+    podman's two files, and docker's. Source: containers-auth.json(5); docker's "Environment variables".
+    """
+    if named := authfile or os.environ.get("REGISTRY_AUTH_FILE"):
+        return {"auth_files": (os.path.abspath(named),)}
+    home = os.path.expanduser("~")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    configs = os.environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    docker = os.environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
+    return {
+        "auth_config": os.environ.get("DOCKER_AUTH_CONFIG", ""),
+        "auth_files": (
+            os.path.join(runtime, "containers", "auth.json")
+            if runtime
+            else f"/run/containers/{os.getuid()}/auth.json",
+            os.path.join(configs, "containers", "auth.json"),
+        ),
+        "docker_config": os.path.join(docker, "config.json"),
+    }
 
 
 def kept_globally(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -268,10 +296,6 @@ def format_option(function: F) -> F:
 build_args_option = click.option(
     "-build-arg", "--build-arg", "build_args", multiple=True, metavar="NAME[=VALUE]",
     help="Set a build-time variable.",
-)  # fmt: skip
-insecure_option = click.option(
-    "--insecure-registry", "insecure", multiple=True, metavar="HOST[:PORT]",
-    help="Speak plain HTTP to this registry.",
 )  # fmt: skip
 
 

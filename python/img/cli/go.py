@@ -108,12 +108,20 @@ def _is_choice(option: click.Option, word: str) -> bool:
     return isinstance(option.type, click.Choice) and word in option.type.choices
 
 
+def truth(word: str) -> bool | None:
+    """What a word means to Go's flag package; None where it is no truth value."""
+    return True if word in _TRUE else False if word in _FALSE else None
+
+
 def _flag(option: click.Option, name: str, equals: str, value: str) -> Iterator[str]:
     """A flag without a value, or Go's `=true` and `=false`."""
-    if not equals or value in _TRUE:
-        yield name
-    elif value not in _FALSE:
+    said = truth(value) if equals else True
+    if said is None:
         raise click.UsageError(f"{name} takes true or false, not {value!r}.")
+    if said:
+        yield name
+    elif option.secondary_opts and name in option.opts:
+        yield option.secondary_opts[0]  # of a flag that is on unless it is taken back
 
 
 class GoGroup(_Helped, click.Group):

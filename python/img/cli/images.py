@@ -15,6 +15,7 @@ from img.cli.common import (
     table,
     verb,
 )
+from img.cli.reaching import registry_options
 
 
 @verb("images", short="List images.", example="img images\nimg images --format '{name}:{tag} {id}'")
@@ -108,16 +109,28 @@ def rm_command(names: tuple[str, ...]) -> None:
 )
 @click.argument("name", metavar="NAME[:TAG]")
 @click.option("--manifest", is_flag=True, help="Show the manifest in place of the config.")
+@click.option(
+    "--platform", "-platform", default="", metavar="OS/ARCH", help="Of an index, which image is shown."
+)
 @format_option
-def inspect_command(name: str, manifest: bool, template: str) -> None:
-    """Show an image's OCI config as JSON."""
+@registry_options
+def inspect_command(name: str, manifest: bool, platform: str, template: str) -> None:
+    """Show an image's OCI config as JSON. A name with a prefix is looked up there, and nothing is pulled:
+    docker://NAME in its registry, oci:PATH:REF in a layout, as img copy has them.
+    """
     import json
 
     from img.engine import Engine
+    from img.oci.location import has_prefix
 
     with Engine(find_globals().settings(), show_warnings) as engine:
-        image = engine.store.names.get(name)
-    document = json.loads(image.manifest.raw if manifest else image.config_raw)
+        if has_prefix(name):
+            found = engine.look(name, platform=platform)
+            raw = (found.manifest if platform else found.root) if manifest else found.config
+        else:
+            image = engine.store.names.get(name)
+            raw = image.manifest.raw if manifest else image.config_raw
+    document = json.loads(raw)
     if template and template != "json":
         print_rows([document], template)
         return

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
 from img.cli.build_inputs import secrets_and_agents
-from img.cli.common import build_args_option, find_globals, insecure_option, pairs, print_json, verb, words
-from img.cli.reaching import registry_options
+from img.cli.common import build_args_option, find_globals, pairs, print_json, verb, words
+from img.cli.reaching import build_registry_options
 from img.cli.render import renderer
 from img.cli.transfer import progress
 
@@ -94,8 +94,7 @@ _ALL = "*"
 )
 @click.option("--offline", is_flag=True, help="Open no socket: pin to what the store has.")
 @click.option("--json", "as_json", is_flag=True, help="Print the entries as JSON.")
-@insecure_option
-@registry_options
+@build_registry_options
 @progress
 def lock_command(**flags: Any) -> None:
     """Pin every image, repository and URL that the Dockerfile in PATH names to what it means now. Builds
@@ -117,7 +116,7 @@ def lock_command(**flags: Any) -> None:
         **secrets_and_agents(flags),
     )
     options = find_globals()
-    settings = options.settings(insecure=flags["insecure"])
+    settings = options.settings()
     with renderer(flags["progress"], debug=options.debug) as show, Engine(settings, show) as engine:
         result = engine.lock(request, mode=mode, names=names)
     _report(result, mode, as_json=flags["as_json"])

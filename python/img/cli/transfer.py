@@ -12,10 +12,6 @@ from img.cli.render import renderer
 if TYPE_CHECKING:
     from img.engine import Compression, ManifestFormat, PullPolicy, PullResult
 
-insecure = click.option(
-    "--insecure-registry", "-insecure-registry", "insecure", is_flag=True,
-    help="Speak plain HTTP to the registry (loopback always may).",
-)  # fmt: skip
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
@@ -40,7 +36,7 @@ def registry_of(name: str) -> str:
     """The registry that a name is of."""
     from img.oci import Reference
 
-    return Reference.parse(name).registry
+    return Reference.parse(name.removeprefix("docker://")).registry
 
 
 @verb(
@@ -68,7 +64,6 @@ def registry_of(name: str) -> str:
 )  # fmt: skip
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print image IDs alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-@insecure
 @registry_options
 @progress
 def pull_command(
@@ -80,20 +75,19 @@ def pull_command(
     policy: PullPolicy,
     quiet: bool,
     as_json: bool,
-    insecure: bool,
     progress: str,
 ) -> None:
-    """Pull images, all at once, and extract the layers of each."""
+    """Pull images, all at once, and extract the layers of each. What img copy takes for a place
+    (oci:PATH:REF and its kin) is pulled from there.
+    """
     from img.engine import Engine
-    from img.oci import Reference
     from img.values import asdict
 
     options = find_globals()
-    settings = options.settings(insecure=[registry_of(name) for name in names] if insecure else [])
+    settings = options.settings()
     with renderer("quiet" if quiet else progress, debug=options.debug) as show:
         for name in names if not quiet else ():
-            reference = Reference.parse(name)
-            click.echo(f"Pulling {reference.familiar_name if all_tags else reference.familiar}...", err=True)
+            click.echo(f"Pulling {_shown(name, all_tags=all_tags)}...", err=True)
         with Engine(settings, show) as engine:
             results = engine.pull_all(
                 names, all_tags=all_tags, platforms=words(platforms), all_platforms=all_platforms,
@@ -108,6 +102,16 @@ def pull_command(
             click.echo(result.id)
         else:
             _show_pulled(result, several=len(results) > 1)
+
+
+def _shown(name: str, *, all_tags: bool) -> str:
+    """A place or a name as people write it; of all tags, the repository alone."""
+    from img.oci.location import Location
+
+    place = Location.parse(name)
+    if all_tags and place.reference is not None:
+        return place.reference.familiar_name
+    return place.familiar
 
 
 def _show_pulled(result: PullResult, *, several: bool) -> None:
@@ -142,7 +146,6 @@ def _show_pulled(result: PullResult, *, several: bool) -> None:
 )  # fmt: skip
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print digests alone, and no progress.")
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
-@insecure
 @registry_options
 @progress
 def push_command(
@@ -155,7 +158,6 @@ def push_command(
     digest_file: str,
     quiet: bool,
     as_json: bool,
-    insecure: bool,
     progress: str,
 ) -> None:
     """Push images under their own names, all at once; prints the digest of each."""
@@ -165,7 +167,7 @@ def push_command(
     if digest_file:
         check_file(digest_file, "--digest-file")
     options = find_globals()
-    settings = options.settings(insecure=[registry_of(n) for n in names] if insecure else [])
+    settings = options.settings()
     with (
         renderer("quiet" if quiet else progress, debug=options.debug) as show,
         Engine(settings, show) as engine,

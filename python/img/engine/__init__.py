@@ -41,8 +41,10 @@ from img.engine.requests import (
 from img.errors import UsageError
 from img.oci import Image, ImageConfig, Manifest, Reference, parse
 from img.oci.descriptor import sha256
+from img.oci.location import has_prefix
 from img.progress import Progress, silent
 from img.store import LayerRecord, Pruned, Store, main_of
+from img.values import replace
 
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
@@ -50,12 +52,16 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.copying import CopyRequest, CopyResult, Looked
+    from img.engine.forms import Forms
+    from img.engine.logins import Logins
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
     from img.engine.pulling import Puller
     from img.engine.pushing import Pusher
     from img.engine.recording import Recorder
+    from img.engine.remote_names import Deleted
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
@@ -113,6 +119,10 @@ class Engine:
             SandboxError: this machine refuses, with what to do about it.
         """
         if self._namespace is None:
+            from img.engine.helping import names_helper
+
+            if names_helper(self._settings):
+                _core.start_outside()
             self._namespace = _core.enter_namespace(single=self._settings.single_id)
             if self._store is not None:
                 self._store.close()
@@ -136,13 +146,18 @@ class Engine:
             return self._impatient
 
     def _open_registry(self, **patience: Any) -> Registry:
-        from img.registry import ConfigFile, Options, Registry
+        from img.engine.keychain import keychain
+        from img.registry import Options, Registry
 
-        config = self._settings.docker_config
         return Registry(
-            keychain=ConfigFile(config) if config else None,
+            keychain=keychain(self._settings, self._progress),
             options=Options(
                 plain_http=frozenset(self._settings.plain_http),
+                insecure=frozenset(self._settings.insecure),
+                cert_dirs=self._settings.cert_dirs,
+                cert_dir=self._settings.cert_dir,
+                mirrors=self._settings.mirrors,
+                registries_conf=self._settings.registries_conf,
                 proxies=self._settings.proxies,
                 no_proxy=self._settings.no_proxy,
                 ca_file=self._settings.ca_file or None,
@@ -438,9 +453,16 @@ class Engine:
         if extract:
             self.enter()
         self.store.lease()
+        asked = [name.removeprefix("docker://") for name in names]
+        elsewhere = [name for name in asked if has_prefix(name)]
+        if all_tags and elsewhere:
+            raise UsageError(f"all tags are those of a registry's repository, and {elsewhere[0]} is none")
         puller = self._puller(NO_PULLING if policy == "never" else "")
         pulls = Pulls(self.store, puller, self._progress, wish)
-        return pulls.pull_tags(names, self.registry()) if all_tags else pulls.pull(names)
+        if all_tags:
+            return pulls.pull_tags(asked, self.registry())
+        results = pulls.pull([name for name in asked if name not in elsewhere])
+        return results + (self._take_in(elsewhere, wish) if elsewhere else [])
 
     def push(self, name: str, **options: Any) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
@@ -481,6 +503,87 @@ class Engine:
         self.store.lease()
         pusher = self._pusher(self._puller(), wish)
         return Pushes(self.store, pusher, pusher.forms, form=form).push(rows)
+
+    def logins(self) -> Logins:
+        """Logging in to registries and out of them; stays out of the namespace."""
+        from img.engine.logins import Logins
+
+        return Logins(self._settings, self.registry, self._progress)
+
+    def _take_in(self, places: Sequence[str], wish: PullWish) -> list[PullResult]:
+        """Pulls what is in no registry: it is copied into the store, and named and extracted from there."""
+        from img.engine.copying import take_in
+        from img.engine.pulls import Pulls
+
+        names = [take_in(self, place, wish, self._progress) for place in places]
+        here = replace(wish, policy="never")
+        return Pulls(self.store, self._puller(NO_PULLING), self._progress, here).pull(names)
+
+    def copy(self, request: CopyRequest) -> CopyResult:
+        """Copies an image from one place to others, without unpacking it.
+
+        Raises:
+            InvalidReference, UsageError, RegistryError, StoreError, InvalidDocument, Unsupported.
+        """
+        from img.engine.copying import Copying
+
+        copying = Copying(self, request, self._progress, jobs=max(4, self._jobs))
+        if copying.source.transport == "img":
+            self.enter()  # a layer that was built has no blob yet
+        return copying.run(lambda: self._forms(request))
+
+    def tags(self, name: str) -> list[str]:
+        """Lists the tags of a registry's repository, in its order; of another place, its names.
+
+        Raises:
+            InvalidReference, UsageError. NotFound: there is no such repository. RegistryError.
+        """
+        from img.engine.remote_names import names_at
+
+        return names_at(self, name, self._progress)
+
+    def tag_digests(self, name: str, tags: Sequence[str]) -> dict[str, str]:
+        """What tags of a registry's repository stand for, by a question for each; one that went is left out.
+
+        Raises:
+            RegistryError.
+        """
+        from img.engine.remote_names import digests_of
+
+        reference = Reference.parse(name.removeprefix("docker://"))
+        return digests_of(self.registry(), reference, tags, jobs=max(8, self._jobs))
+
+    def delete_remote(
+        self, names: Sequence[str], *, force: bool = False, tag_only: bool = False
+    ) -> list[Deleted]:
+        """Deletes names from registries, and what they stand for; gives what went.
+
+        Args:
+            force: Other tags of the same manifest go, too.
+            tag_only: The tags alone go, and what they stand for stays.
+        Raises:
+            UsageError: other tags stand for the same manifest. NotOffered: a registry deletes nothing.
+            NotFound, RegistryError: as for one name; those before it are gone then.
+        """
+        from img.engine.remote_names import delete_names
+
+        return delete_names(self.registry(), names, force=force, tag_only=tag_only, jobs=max(8, self._jobs))
+
+    def look(self, place: str, *, platform: str = "") -> Looked:
+        """Reads the documents of an image wherever it is, and fetches no layer.
+
+        Raises:
+            InvalidReference, UsageError, NotFound, InvalidDocument, RegistryError.
+        """
+        from img.engine.copying import look_at
+
+        return look_at(self, place, platform, self._progress)
+
+    def _forms(self, request: CopyRequest) -> Forms:
+        from img.engine.forms import Forms
+
+        wish = _wish(request.compression or "", request.level, force=request.force)
+        return Forms(self.store, self._puller(), self._packer(), wish)
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -558,7 +661,7 @@ class Engine:
         write_archive(self.store, [Named(image=packed, names=names)], out, form)
 
     def load(self, archive: str | Path) -> list[str]:
-        """Takes the images of an archive into the store; gives their names, or IDs where unnamed.
+        """Takes the images of an archive, or of a layout's folder, into the store; gives their names, or IDs.
 
         Raises:
             InvalidDocument, DigestMismatch.
@@ -566,6 +669,10 @@ class Engine:
         from img.exporter import read_archive
 
         path = Path(archive)
+        if path.is_dir():
+            from img.engine.copying import load_layout
+
+            return load_layout(self, path, self._progress)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")
         loaded = []

@@ -312,8 +312,8 @@ class Pusher:
     def _send_whole(
         self, blob: Descriptor, there: Iterable[str], owners: Mapping[str, Image], name: Reference
     ) -> None:
-        known = (*there, *self._store.layers.sources_of(blob.digest))
-        origins = sorted({Reference.parse(source) for source in known}, key=str)
+        known = (*sorted(there), *sorted(self._store.layers.sources_of(blob.digest)))
+        origins = map(Reference.parse, known)
         mounts = (o.repository for o in origins if o.registry == name.registry)
 
         def open_blob() -> BinaryIO:

@@ -6,7 +6,7 @@ All are frozen and made of plain values, so that they cross a process boundary a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from img.errors import UsageError
@@ -29,12 +29,22 @@ class Settings:
 
     Attributes:
         state: The store's root.
+        credentials: User name and password by place (`host[:port]`, or that and the beginning of a
+            repository), which go before those of any file. Never shown.
+        auth_config: Text of a `config.json` that goes before the files; empty for none. Never shown.
+        auth_files: Files of docker's or podman's form that are asked before `docker_config`, in order.
         docker_config: Path of docker's `config.json` for credentials; empty for none.
         plain_http: Registries (`host[:port]`) that are spoken to without TLS, loopback aside.
+        insecure: Registries (`host[:port]`, a network, or `*`) whose certificate is not verified, and which
+            may be spoken to without TLS.
         proxies: Proxy URL by scheme (`http`, `https`), for registries and what builds fetch. May hold a
             password: never shown.
         no_proxy: Hosts and domain suffixes that are reached directly.
         ca_file: PEM file of further certificate authorities; empty for none.
+        cert_dirs: Folders laid out as `certs.d`; the first one that has a registry's folder counts for it.
+        cert_dir: One folder of certificates for every registry, instead of those; empty for none.
+        mirrors: `HOST=MIRROR` each: asked before the registry, and before what files say.
+        registries_conf: Files and folders in the format of containers' `registries.conf`; a later one wins.
         jobs: Steps, transfers and threads at once; 0 means as many as there are processors.
         single_id: Use one id even where a range is at hand.
         backend: How steps get their roots.
@@ -43,11 +53,19 @@ class Settings:
     """
 
     state: str
+    credentials: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    auth_config: str = field(default="", repr=False)
+    auth_files: tuple[str, ...] = ()
     docker_config: str = ""
     plain_http: tuple[str, ...] = ()
+    insecure: tuple[str, ...] = ()
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     no_proxy: tuple[str, ...] = ()
     ca_file: str = ""
+    cert_dirs: tuple[str, ...] = ()
+    cert_dir: str = ""
+    mirrors: tuple[str, ...] = ()
+    registries_conf: tuple[str, ...] = ()
     jobs: int = 0
     single_id: bool = False
     backend: Backend = "auto"

@@ -1,26 +1,28 @@
 """`Reference`: the name of an image, `registry/repository[:tag][@digest]`.
 
-Names are normalised as Docker does: `alpine` is `docker.io/library/alpine:latest`.
-Source: distribution-spec v1.1, "Pulling manifests", for the grammar of repository and tag.
+Names are normalised as Docker does: `alpine` is `docker.io/library/alpine:latest`. `misspelled` says what is
+wrong with a text that is no name. Whatever is taken here, other tools take as well.
+Source: the grammar at the head of distribution's `reference` package; distribution-spec v1.1, "Pulling
+manifests", for repository and tag, and for the limit of 255.
 """
 
 from __future__ import annotations
 
 from img import regex
-from img.errors import InvalidReference
 from img.oci.descriptor import is_digest
 from img.values import dataclass, replace
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
+MOST_NAME = 255
+"""Characters of registry, slash and repository together, beyond which clients do not go."""
 
-_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = regex.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REPOSITORY = regex.compile(rf"{COMPONENT}(?:/{COMPONENT})*")
 _TAG = regex.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_REGISTRY = regex.compile(
-    r"(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*)(?::[0-9]{1,5})?"
-)
+_REGISTRY = regex.compile(rf"(?:\[[0-9a-fA-F:]+\]|{LABEL}(?:\.{LABEL})*)(?::([0-9]{{1,5}}))?")
+_IDENTIFIER = regex.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,30 +39,32 @@ class Reference:
         """Reads a name as people write it.
 
         Raises:
-            InvalidReference: with the reason, and with what would be valid where that is plain.
+            InvalidReference: with the reason and its place, and with what may have been meant.
         """
+        found = cls.read(text)
+        if found is None:
+            from img.oci.misspelled import explain  # only a mistake pays for this import
+
+            raise explain(text)
+        return found
+
+    @classmethod
+    def read(cls, text: str) -> Reference | None:
+        """As `parse`; None where the text is no name."""
         rest, at, digest = text.partition("@")
-        if at and not is_digest(digest):
-            raise InvalidReference(text, "what follows @ is not sha256:<64 hexadecimal digits>")
-        registry, repository = _split_registry(rest)
-        repository, tag = _split_tag(repository)
-        if not repository:
-            raise InvalidReference(text, "the repository is empty")
-        if tag is not None and not _TAG.fullmatch(tag):
-            raise InvalidReference(
-                text, f"the tag {tag!r} may hold letters, digits, '_', '.' and '-', up to 128"
-            )
+        registry, repository = split_registry(rest)
+        repository, tag = split_tag(repository)
         if registry == DEFAULT_REGISTRY and "/" not in repository:
             repository = f"library/{repository}"
-        if not _REGISTRY.fullmatch(registry):
-            raise InvalidReference(text, f"{registry!r} is not a host name with an optional port")
-        if not _REPOSITORY.fullmatch(repository):
-            reason = "a repository is lower-case letters and digits, parted by '.', '_', '-' and '/'"
-            if _REPOSITORY.fullmatch(repository.lower()):
-                reason += f"; did you mean {repository.lower()!r}?"
-            raise InvalidReference(text, reason)
-        if len(repository) > 255:
-            raise InvalidReference(text, "the repository is longer than 255 characters")
+        if (
+            (at and not is_digest(digest))
+            or (tag is not None and not _TAG.fullmatch(tag))
+            or not is_registry(registry)
+            or not _REPOSITORY.fullmatch(repository)
+            or len(registry) + 1 + len(repository) > MOST_NAME
+            or _IDENTIFIER.fullmatch(text)
+        ):
+            return None
         return cls(
             registry=registry,
             repository=repository,
@@ -90,7 +94,8 @@ class Reference:
         short = self.repository.removeprefix("library/")
         if "/" in short:
             short = self.repository
-        return short if _split_registry(short)[0] == DEFAULT_REGISTRY else self.name
+        clear = split_registry(short)[0] == DEFAULT_REGISTRY and not _IDENTIFIER.fullmatch(short)
+        return short if clear else self.name
 
     @property
     def familiar(self) -> str:
@@ -107,17 +112,23 @@ class Reference:
         return replace(self, digest=digest)
 
 
-def _split_registry(text: str) -> tuple[str, str]:
-    """Tells the registry by Docker's rule: the first part holds '.' or ':' or is `localhost`."""
+def split_registry(text: str) -> tuple[str, str]:
+    """Tells the registry by Docker's rule: the first part holds '.', ':' or a capital, or is `localhost`."""
     first, slash, rest = text.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
-        registry = DEFAULT_REGISTRY if first in ("index.docker.io", "registry-1.docker.io") else first
-        return registry, rest
+        return DEFAULT_REGISTRY if first == "index.docker.io" else first, rest
     return DEFAULT_REGISTRY, text
 
 
-def _split_tag(text: str) -> tuple[str, str | None]:
+def split_tag(text: str) -> tuple[str, str | None]:
+    """Parts a repository and its tag; None where there is no colon."""
     head, colon, tag = text.rpartition(":")
     if colon and "/" not in tag:
         return head, tag
     return text, None
+
+
+def is_registry(text: str) -> bool:
+    """Tells whether a text is a host's name or address, with or without a port."""
+    match = _REGISTRY.fullmatch(text)
+    return match is not None and int(match[1] or 0) <= 65535

@@ -11,17 +11,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from img.registry.auth import ConfigFile, Credentials, Keychain
+    from img.registry.auth import Chain, Credentials, Given, Keychain
     from img.registry.client import Registry, Sink, Upload
+    from img.registry.config_file import ConfigFile, ConfigText
     from img.registry.options import Options
+    from img.registry.place import Place
     from img.registry.stop import Stop, Stopped
     from img.registry.transfer import fetch, in_parallel, push
 
 __all__ = [
+    "Chain",
     "ConfigFile",
+    "ConfigText",
     "Credentials",
+    "Given",
     "Keychain",
     "Options",
+    "Place",
     "Registry",
     "Sink",
     "Stop",
@@ -33,9 +39,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "auth": ("ConfigFile", "Credentials", "Keychain"),
+    "auth": ("Chain", "Credentials", "Given", "Keychain"),
     "client": ("Registry", "Sink", "Upload"),
+    "config_file": ("ConfigFile", "ConfigText"),
     "options": ("Options",),
+    "place": ("Place",),
     "stop": ("Stop", "Stopped"),
     "transfer": ("fetch", "in_parallel", "push"),
 }

@@ -11,28 +11,29 @@ import enum
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import quote, urlencode
 
 from img import regex
-from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
+from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
 from img.oci.reference import Reference
 from img.progress import Progress, silent
-from img.registry.auth import Keychain
+from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.download import Download, Sink
-from img.registry.endpoint import origin, shown
+from img.registry.endpoint import origin
 from img.registry.meter import Meter
 from img.registry.options import Options
-from img.registry.retry import Retriable
 from img.registry.search import choose
+from img.registry.session import PartsRefused, Session
 from img.registry.stop import Stop
-from img.registry.upload import FileBody
+from img.registry.upload import FileSource
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
+    from img.registry.login import Login
+    from img.registry.place import Place
     from img.registry.stream import Growing
     from img.registry.transport import Reply
 
@@ -44,6 +45,7 @@ _ACCEPT = ", ".join([*sorted(MANIFESTS), *sorted(INDEXES)])
 _MAX_PAGES = 1000
 _PAGE = 1000
 _MAX_LINK = 4096
+_MOST_MOUNTS = 4
 _NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
 
@@ -82,6 +84,16 @@ class Registry:
         """Closes idle connections. Calling it twice does nothing."""
         self._wire.close()
 
+    def login(self, place: Place, credentials: Credentials) -> Login:
+        """Shows credentials to a registry; see `img.registry.login`.
+
+        Raises:
+            Unauthorized: it does not take them. RegistryError: it cannot be reached.
+        """
+        from img.registry.login import login
+
+        return login(place, credentials, self._options, self._progress)
+
     # ---- down ---------------------------------------------------------------------------------
 
     def manifest(self, ref: Reference, digest: str | None = None) -> Manifest | Index:
@@ -109,7 +121,7 @@ class Registry:
                     raise DigestMismatch(f"manifest of {name}", expected, sha256(raw))
                 return parse(raw, reply.headers.get("Content-Type", ""), where=f"manifest of {name}")
 
-        return self._believed(attempt)
+        return self._believed(ref, attempt)
 
     def head(self, ref: Reference) -> Descriptor | None:
         """Asks what a reference stands for, without its document; None where there is nothing.
@@ -118,7 +130,7 @@ class Registry:
             RegistryError: as `manifest`.
         """
         what = f"image {ref.familiar}"
-        url = _url(ref, f"manifests/{ref.target}")
+        url = f"manifests/{ref.target}"
 
         def attempt() -> Descriptor | None:
             headers = {"Accept": _ACCEPT}
@@ -163,7 +175,7 @@ class Registry:
                 raise DigestMismatch("blob", descriptor.digest, sha256(raw))
             return raw
 
-        return self._believed(attempt)
+        return self._believed(ref, attempt)
 
     def blob(
         self,
@@ -190,7 +202,7 @@ class Registry:
         stop = stop or Stop()
         told = progress or self._progress
         meter = Meter(told, "pull", descriptor.digest, descriptor.size, ref.familiar)
-        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+        what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def ask(headers: dict[str, str]) -> Reply:
             # Without Range, 416 and 206 would be nonsense: let the wire refuse them.
@@ -198,6 +210,10 @@ class Registry:
             return self._wire.exchange("GET", ref, url, what=what, ok=ok, headers=headers)
 
         Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+
+    def doubt(self, ref: Reference) -> None:
+        """Leaves the reference's mirrors out from now on: what came from one of them was wrong."""
+        self._wire.doubt(ref)
 
     def tags(self, ref: Reference) -> list[str]:
         """Lists the tags of the reference's repository, all pages, in the registry's order.
@@ -210,7 +226,7 @@ class Registry:
         what = f"repository {ref.familiar_name}"
         found: dict[str, None] = {}
         seen: set[str] = set()
-        url = _url(ref, f"tags/list?n={_PAGE}")
+        url = f"tags/list?n={_PAGE}"
         while url and url not in seen and len(seen) < _MAX_PAGES:
             seen.add(url)
 
@@ -231,7 +247,7 @@ class Registry:
         Raises:
             RegistryError: as `manifest`.
         """
-        what, url = _blob(ref, descriptor.digest), _url(ref, f"blobs/{descriptor.digest}")
+        what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def attempt() -> bool:
             ok, scopes = (200, 404), _pushing(ref)
@@ -248,10 +264,10 @@ class Registry:
         Raises:
             RegistryError: as `push_blob`.
         """
-        location = self._mount(ref, descriptor, from_repository, Stop())
-        if location:
-            self._cancel(ref, location)
-        return location == ""
+        session = self._session(ref, _blob(ref, descriptor.digest), Stop())
+        mounted = session.mount(descriptor.digest, from_repository)
+        session.cancel()
+        return mounted
 
     def push_blob(
         self,
@@ -266,8 +282,9 @@ class Registry:
         """Sees to it that the reference's repository has a blob: there already, mounted, or sent.
 
         Args:
-            open: Opens the blob at its start; called again for each attempt.
-            mount_from: Repositories of the same registry that may have it.
+            open: Opens the blob at its start, seekable; called again for each part and attempt.
+            mount_from: Repositories of the same registry that may have it, the likeliest first: a few
+                are tried.
             stop: Ends the transfer early.
             progress: Where events go; by default where all of this registry's go.
         Raises:
@@ -282,15 +299,20 @@ class Registry:
         if self.has_blob(ref, descriptor, stop=stop):
             meter.finished(Upload.PRESENT.value)
             return Upload.PRESENT
-        location: str | None = None
-        for repository in dict.fromkeys(mount_from):
-            if location:
-                self._cancel(ref, location)
-            location = self._mount(ref, descriptor, repository, stop)
-            if location == "":
+        session = self._session(ref, _blob(ref, descriptor.digest), stop)
+        # Where nobody knows a repository that has it, the registry may: the question costs no request.
+        for repository in [*dict.fromkeys(mount_from)][:_MOST_MOUNTS] or [""]:
+            if session.mount(descriptor.digest, repository):
                 meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
-        self._send(ref, descriptor, FileBody(open, descriptor.size, meter, stop), location, stop)
+        source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
+        try:
+            if descriptor.size > part:
+                session.in_parts(source, part, part)
+            else:
+                session.whole(source, descriptor.size)
+        except PartsRefused:
+            session.whole(source, descriptor.size)
         meter.finished(Upload.SENT.value)
         return Upload.SENT
 
@@ -300,9 +322,7 @@ class Registry:
         Raises:
             Unauthorized: no push is allowed here. RegistryError: the registry takes none, as a read-only one.
         """
-        what = f"upload to {ref.familiar_name}"
-        location = self._wire.run(lambda: self._start(ref, {}, _pushing(ref), what), stop)
-        self._cancel(ref, location)
+        self._session(ref, f"upload to {ref.familiar_name}", stop or Stop()).check()
 
     def push_growing(
         self, ref: Reference, source: Growing, *, stop: Stop | None = None, progress: Progress | None = None
@@ -318,25 +338,21 @@ class Registry:
             RegistryError: the registry does not take it so; `push_blob` may still be right.
             Stopped: `stop` was set. Whatever `source` raises.
         """
-        from img.registry.stream import PART_BYTES, GrowingUpload
+        from img.registry.stream import MOST_BYTES, PART_BYTES, GrowingSource
 
         if (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
             return False
-        told = progress or self._progress
-        upload = GrowingUpload(
-            wire=self._wire, ref=ref, scopes=_pushing(ref), stop=stop or Stop(), progress=told
-        )
-        location = ""
+        stop = stop or Stop()
+        growing = GrowingSource(source, progress or self._progress, stop, ref.familiar)
+        session = self._session(ref, f"upload to {ref.familiar_name}", stop)
         try:
-            location, shortest = upload.open(_url(ref, "blobs/uploads/"))
-            upload.send(source, location, shortest)
+            session.in_parts(growing, PART_BYTES, MOST_BYTES)
         except BaseException as error:
-            upload.drop(source)
-            if location:
-                self._cancel(ref, location)
-            if isinstance(error, Retriable):
-                raise error.error from error.cause
+            growing.drop()
+            if isinstance(error, PartsRefused):
+                raise error.error from error
             raise
+        growing.finished()
         return True
 
     def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
@@ -351,7 +367,7 @@ class Registry:
         digest = sha256(raw)
         if ref.digest and ref.digest != digest:
             raise DigestMismatch(f"manifest of {ref.familiar}", ref.digest, digest)
-        url = _url(ref, f"manifests/{ref.tag or digest}")
+        url = f"manifests/{ref.tag or digest}"
         headers, scopes = {"Content-Type": media_type}, _pushing(ref)
         what = f"image {ref.familiar}"
 
@@ -366,17 +382,39 @@ class Registry:
 
         return self._wire.run(attempt)
 
+    def delete(self, ref: Reference) -> None:
+        """Deletes what the reference names: by digest, the manifest and every tag of it; else the tag alone.
+
+        Raises:
+            NotFound: there is none. NotOffered: the registry deletes nothing, or no tags.
+            RegistryError: as `push_manifest`.
+        """
+        url, what = f"manifests/{ref.target}", f"image {ref.familiar}"
+        scopes = scopes_for(ref.repository, "pull", "delete")
+
+        def attempt() -> None:
+            self._wire.exchange("DELETE", ref, url, what=what, ok=(200, 202, 204), scopes=scopes).close()
+
+        self._wire.run(attempt)
+
     # ---- inside -------------------------------------------------------------------------------
 
     def _get(self, ref: Reference, path: str, what: str, *, accept: str = "*/*") -> Reply:
-        return self._wire.exchange("GET", ref, _url(ref, path), what=what, headers={"Accept": accept})
+        return self._wire.exchange("GET", ref, path, what=what, headers={"Accept": accept})
 
-    def _believed(self, attempt: Callable[[], T]) -> T:
-        """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal."""
+    def _believed(self, ref: Reference, attempt: Callable[[], T]) -> T:
+        """Runs `attempt`; wrong bytes are fetched once more, since a broken cache on the way may heal.
+
+        So is what is no document, where a mirror may have given it: the registry itself decides then.
+        """
         try:
             return self._wire.run(attempt)
         except (DigestMismatch, SizeMismatch):
-            return self._wire.run(attempt)
+            self._wire.doubt(ref)
+        except InvalidDocument:
+            if not self._wire.doubt(ref):
+                raise
+        return self._wire.run(attempt)
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""
@@ -386,72 +424,8 @@ class Registry:
         url = self._wire.resolve(reply.url, match[1], "GET")
         return url if origin(url) == origin(reply.url) else ""
 
-    def _start(self, ref: Reference, query: dict[str, str], scopes: Scopes, what: str) -> str:
-        """Opens an upload; gives its address, or an empty text where the blob was mounted."""
-        url = _url(ref, "blobs/uploads/") + (f"?{urlencode(query)}" if query else "")
-        ok = (201, 202)
-        with self._wire.exchange("POST", ref, url, what=what, ok=ok, scopes=scopes, body=b"") as reply:
-            if reply.status == 201 and query:
-                return ""
-            location = reply.headers.get("Location", "")
-            if not location:
-                raise RegistryError(
-                    f"{ref.registry} opens an upload without saying where",
-                    method="POST",
-                    url=shown(reply.url),
-                )
-            return self._wire.resolve(reply.url, location, "POST")
-
-    def _mount(self, ref: Reference, descriptor: Descriptor, repository: str, stop: Stop) -> str | None:
-        """Tries a mount; gives an open upload's address where the registry would rather have the bytes.
-
-        None: the registry does not let us near the other repository, which is no failure of the push.
-        """
-        scopes = _pushing(ref) | scopes_for(repository, "pull")
-        query = {"mount": descriptor.digest, "from": repository}
-        what = _blob(ref, descriptor.digest)
-        try:
-            return self._wire.run(lambda: self._start(ref, query, scopes, what), stop)
-        except (Unauthorized, NotFound):
-            return None
-
-    def _cancel(self, ref: Reference, location: str) -> None:
-        """Gives an open upload back. Registries sweep old ones themselves, so a failure is no matter."""
-        try:
-            what = f"upload to {ref.familiar_name}"
-            ok = (200, 202, 204, 404, 405)
-            self._wire.exchange("DELETE", ref, location, what=what, ok=ok, scopes=_pushing(ref)).close()
-        except (RegistryError, Retriable):
-            pass
-
-    def _send(
-        self, ref: Reference, descriptor: Descriptor, body: FileBody, location: str | None, stop: Stop
-    ) -> None:
-        """Sends a blob in one request; after a failure in the middle a fresh upload is opened."""
-        what, scopes = _blob(ref, descriptor.digest), _pushing(ref)
-        opened = [location] if location else []
-
-        def attempt() -> None:
-            url = opened.pop() if opened else self._start(ref, {}, scopes, what)
-            url += ("&" if "?" in url else "?") + urlencode({"digest": descriptor.digest})
-            headers = {"Content-Type": "application/octet-stream"}
-            given = body if len(body) else b""
-            try:
-                reply = self._wire.exchange(
-                    "PUT", ref, url, what=what, ok=(201, 204), scopes=scopes, headers=headers, body=given
-                )
-            except NotFound as gone:  # the registry forgot the upload, as one does that was started anew
-                raise Retriable(gone, cause=gone) from gone
-            with reply:
-                stored = reply.headers.get(_DIGEST_HEADER, "")
-            if is_digest(stored) and stored != descriptor.digest:
-                raise DigestMismatch("blob", descriptor.digest, stored)
-
-        self._wire.run(attempt, stop)
-
-
-def _url(ref: Reference, path: str) -> str:
-    return f"/v2/{quote(ref.repository)}/{path}"
+    def _session(self, ref: Reference, what: str, stop: Stop) -> Session:
+        return Session(self._wire, ref, what=what, stop=stop)
 
 
 def _blob(ref: Reference, digest: str) -> str:

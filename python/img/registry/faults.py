@@ -9,7 +9,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from img.errors import InvalidDocument, NotFound, RegistryError, TooManyRequests, Unauthorized
+from img.errors import (
+    InvalidDocument,
+    NotFound,
+    NotOffered,
+    RegistryError,
+    TooManyRequests,
+    Unauthorized,
+)
 from img.registry.endpoint import shown
 from img.registry.retry import Retriable, retry_after
 
@@ -25,6 +32,7 @@ _KINDS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
     403: Unauthorized,
     404: NotFound,
+    405: NotOffered,
     429: TooManyRequests,
 }
 
@@ -48,7 +56,8 @@ def refusal(
         codes, text = (), ""
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
-    error = _KINDS.get(reply.status, RegistryError)(
+    kind = _KINDS.get(reply.status, NotOffered if "UNSUPPORTED" in codes else RegistryError)
+    error = kind(
         _sentence(reply.status, what, host) + says,
         method=method,
         url=shown(reply.url),
@@ -80,6 +89,8 @@ def _hint(status: int, method: str, credentials: str, asked: float | None) -> st
         return "the registry is read-only, or a cache of another one: push to that"
     if status == 404:
         return "check the spelling of the repository and of the tag"
+    if status == 405:
+        return "the registry allows no such thing: it may be read-only, or a mirror"
     if status == 429:
         wait = f"wait {asked:.0f} seconds" if asked else "wait a while"
         return f"{wait}, or log in: a registry allows more to those it knows"

@@ -1,36 +1,25 @@
-"""`GrowingUpload`: sends a blob while it is made, in parts; its digest is said with the last request.
+"""`GrowingSource`: a blob while it is made, as an upload reads it; its digest is said with the last request.
 
-`Registry.push_growing` calls it. The parts are as long as what is there when one begins, so a registry that
-is slow gets fewer and longer ones, and no more than a piece is ever in memory. Nothing here is tried again:
-whoever calls sends the whole blob once it is there, with all patience.
-Source: OCI distribution-spec v1.1, "Pushing a blob in chunks".
+`Registry.push_growing` makes it. The parts are as long as what is there when one begins, so a registry that
+is slow gets fewer and longer ones, and no more than a piece is ever in memory.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Protocol
-from urllib.parse import urlencode
 
-from img.errors import DigestMismatch, RegistryError, StoreError
-from img.oci.descriptor import Descriptor, is_digest
-from img.oci.reference import Reference
+from img.errors import StoreError
+from img.oci.descriptor import Descriptor
 from img.progress import Progress, Transfer
-from img.registry.challenge import Scopes
-from img.registry.endpoint import shown
 from img.registry.stop import Stop
-from img.registry.upload import PIECE_BYTES
-from img.registry.wire import Wire
-from img.values import dataclass
+from img.registry.upload import PIECE_BYTES, unreadable
 
 PART_BYTES = 8 << 20
 """The shortest part, but for the last one. A blob that is not longer is not sent in parts at all."""
 
 MOST_BYTES = 64 << 20
 """The longest part: proxies have limits for one request."""
-
-_END = re.compile(r"-(\d{1,18})\s*$")
 
 
 class Growing(Protocol):
@@ -52,139 +41,72 @@ class Growing(Protocol):
         """Waits until it is whole, and says what it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrowingUpload:
-    """Where one blob goes, and who is told."""
+class GrowingSource:
+    """Reads what is there, and tells how far it came. See `session.Source`."""
 
-    wire: Wire
-    ref: Reference
-    scopes: Scopes
-    stop: Stop
-    progress: Progress
+    def __init__(self, growing: Growing, progress: Progress, stop: Stop, name: str) -> None:
+        """Reads nothing yet. `name`: the image's, for events."""
+        self._growing = growing
+        self._name = name
+        self._progress = progress
+        self._stop = stop
+        self._reached = 0
 
-    def open(self, url: str) -> tuple[str, int]:
-        """Opens an upload; gives its address, and the shortest part that the registry takes.
+    def ready(self, offset: int, least: int, most: int) -> int:
+        """Waits for a part. Nothing is ready any more of a blob that came to nothing: `digest` raises why."""
+        return min(most, self._growing.wait(offset, least) or 0)
+
+    def pieces(self, offset: int, count: int) -> Iterator[bytes]:
+        """Reads a part.
 
         Raises:
-            RegistryError, Retriable: it cannot be opened.
+            StoreError: the file cannot be read. Stopped: the work was stopped.
         """
-        with self.wire.exchange(
-            "POST", self.ref, url, what=self._what, ok=(202,), scopes=self.scopes, body=b""
-        ) as reply:
-            location = self.wire.resolve(reply.url, reply.headers.get("Location", ""), "POST")
-            least = reply.headers.get("OCI-Chunk-Min-Length", "")
-        return location, int(least) if least.isdecimal() and len(least) < 12 else 0
+        end = offset + count
+        while offset < end:
+            self._stop.check()
+            try:
+                piece = self._growing.read(offset, min(PIECE_BYTES, end - offset))
+            except OSError as error:
+                raise unreadable(error) from error
+            if not piece:
+                raise StoreError("a blob that is to be pushed became shorter")
+            yield piece
+            offset += len(piece)
+        self._reached = max(self._reached, end)
+        self._say(0)
 
-    def send(self, source: Growing, location: str, least: int) -> None:
-        """Sends it to an upload that is open.
+    def digest(self) -> str:
+        """Waits until the blob is whole.
 
-        Args:
-            location: Address of the upload.
-            least: The shortest part that the registry takes.
         Raises:
-            RegistryError, Retriable: it does not take it so. Stopped. What `source.result` raises.
+            StoreError: another number of bytes was read. Whatever `Growing.result` raises.
         """
-        offset = 0
-        while True:
-            self.stop.check()
-            there = source.wait(offset, max(PART_BYTES, least))
-            if not there:
-                break  # its end; or it failed, as its result says
-            count = min(there, max(MOST_BYTES, least))
-            location = self._part(source, location, offset, count)
-            offset += count
-        made = source.result()
-        if made.size != offset:
-            raise StoreError(f"{offset} bytes of a blob were sent that has {made.size}")
-        self._close(location, made.digest)
-        self._say(source, offset, offset, kind="sent")
+        made = self._growing.result()
+        if made.size != self._reached:
+            raise StoreError(f"{self._reached} bytes of a blob were sent that has {made.size}")
+        return made.digest
 
-    def _part(self, source: Growing, location: str, offset: int, count: int) -> str:
-        """Sends bytes that are there; gives the address for the next ones."""
-        end = offset + count - 1
-        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{offset}-{end}"}
-        body = _Part(self, source, offset, count)
-        with self.wire.exchange(
-            "PATCH",
-            self.ref,
-            location,
-            what=self._what,
-            ok=(201, 202, 204),
-            scopes=self.scopes,
-            headers=headers,
-            body=body,
-        ) as reply:
-            stands = _END.search(reply.headers.get("Range", ""))
-            if stands and int(stands[1]) != end:
-                raise RegistryError(
-                    f"{self.ref.registry} has {stands[1]} as the last byte of an upload, and not {end}",
-                    method="PATCH",
-                    url=shown(reply.url),
-                )
-            return self.wire.resolve(reply.url, reply.headers.get("Location", "") or location, "PATCH")
+    def finished(self) -> None:
+        """Says that all of it is there."""
+        self._say(self._reached, "sent")
 
-    def _close(self, location: str, digest: str) -> None:
-        url = location + ("&" if "?" in location else "?") + urlencode({"digest": digest})
-        with self.wire.exchange(
-            "PUT", self.ref, url, what=self._what, ok=(201, 204), scopes=self.scopes, body=b""
-        ) as reply:
-            stored = reply.headers.get("Docker-Content-Digest", "")
-        if is_digest(stored) and stored != digest:
-            raise DigestMismatch("blob", digest, stored)
+    def drop(self) -> None:
+        """Says that nothing comes of it: whoever shows it need not any more."""
+        self._reached = 0
+        self._say(0, "dropped")
 
-    @property
-    def _what(self) -> str:
-        return f"upload to {self.ref.familiar_name}"
-
-    def drop(self, source: Growing) -> None:
-        """Says that nothing comes of it."""
-        self._say(source, 0, 0, kind="dropped")
-
-    def _say(self, source: Growing, done: int, total: int, *, kind: str = "") -> None:
-        name = self.ref.familiar
-        self.progress(
+    def _say(self, total: int, kind: str = "") -> None:
+        self._progress(
             Transfer(
                 action="push",
-                digest=source.diff_id,
-                done_bytes=done,
+                digest=self._growing.diff_id,
+                done_bytes=self._reached,
                 total_bytes=total,
-                name=name,
+                name=self._name,
                 kind=kind,
             )
         )
 
 
-class _Part:
-    """Some bytes of a blob as a request body that can be sent again."""
-
-    def __init__(self, upload: GrowingUpload, source: Growing, offset: int, count: int) -> None:
-        self._upload = upload
-        self._source = source
-        self._offset = offset
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Gives the pieces.
-
-        Raises:
-            StoreError: the file cannot be read. Stopped: the work was stopped.
-        """
-        sent = 0
-        while sent < self._count:
-            self._upload.stop.check()
-            wanted = min(PIECE_BYTES, self._count - sent)
-            try:
-                piece = self._source.read(self._offset + sent, wanted)
-            except OSError as error:  # the disk's, which the HTTP library would take for the network's
-                raise StoreError(f"cannot read a blob that is to be pushed: {error.strerror}") from error
-            if not piece:
-                raise StoreError("a blob that is to be pushed became shorter")
-            yield piece
-            sent += len(piece)
-        self._upload._say(self._source, self._offset + sent, 0)
-
-
-__all__ = ["MOST_BYTES", "PART_BYTES", "Growing", "GrowingUpload"]
+__all__ = ["MOST_BYTES", "PART_BYTES", "Growing", "GrowingSource"]

@@ -54,6 +54,7 @@ def fetch(
             _into_sink(registry, ref, descriptor, open_sink, halt, progress)
         except (DigestMismatch, SizeMismatch, LayerError):
             halt.check()
+            registry.doubt(ref)
             _into_sink(registry, ref, descriptor, open_sink, halt, progress)
 
     once = {descriptor.digest: descriptor for descriptor in descriptors}

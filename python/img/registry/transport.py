@@ -7,51 +7,40 @@ where they may pass, `RegistryError` where they cannot; neither quotes a URL's q
 
 from __future__ import annotations
 
-import errno
 import http.client
-import socket
-import ssl
+import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from img.errors import InvalidDocument, RegistryError, UsageError
-from img.registry.endpoint import is_loopback, named, origin, shown
+from img.errors import InvalidDocument, RegistryError
+from img.registry.certificates import Certificates
+from img.registry.endpoint import Endpoint, is_insecure, origin, shown
 from img.registry.options import Options
 from img.registry.retry import Retriable
+from img.values import replace
+from img.web.adapter import Adapter, Trust, usable
+from img.web.blame import Kind, blame
+from img.web.hosts import proxy_for
 
-_POOL = 32
 _DRAIN_BYTES = 64 << 10
 _DOCUMENT_PIECE_BYTES = 64 << 10
-_NO_ADDRESS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema,
-    urllib3.exceptions.LocationParseError,
-)
 
 
 class Transport:
     """Connections to every registry of one client. Safe from several threads."""
 
     def __init__(self, options: Options) -> None:
-        """Prepares; no connection is made.
-
-        Raises:
-            UsageError: the CA file cannot be used.
-        """
-        # Adapters without a Session: a Session would keep cookies, read the environment and netrc,
-        # and is not made for several threads; the pools below an adapter are.
+        """Prepares; no connection is made."""
         self._options = options
-        self._plain = _Adapter(None)
-        self._verified = _Adapter(_trusting(options.ca_file))
-        self._unverified = _Adapter(_blind()) if options.insecure else None
+        self._certificates = Certificates(options)
+        self._lock = threading.Lock()
+        self._adapters: dict[Trust | None, Adapter] = {}
 
     def send(
         self,
@@ -60,59 +49,83 @@ class Transport:
         *,
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None = None,
+        behalf: Endpoint | None = None,
     ) -> Reply:
         """Sends a request and reads the head of its answer.
 
         Args:
             body: Bytes, or pieces of them from an object that has a length.
+            behalf: The registry whose business it is: what verifies its certificate also verifies that of the
+                token server and of the storage that it names.
         Returns:
             The answer, whatever its status; the caller closes it.
         Raises:
             Retriable: no connection, no answer, or a broken one.
             RegistryError: the TLS certificate was refused, or the URL is none.
+            UsageError: a certificate cannot be used, or the proxy is one of a kind that is not known here.
         """
         sent = {"User-Agent": self._options.user_agent, "Accept-Encoding": "identity", **headers}
         timeout = (self._options.connect_seconds, self._options.read_seconds)
+        proxies = self._proxies(url)
         try:
             prepared = requests.Request(method, url, headers=sent, data=body).prepare()
-            adapter = self._adapter(prepared.url or url)
-            response = adapter.send(
+            trust = self._trust(prepared.url or url, behalf)
+            response = self._adapter(trust).send(
                 prepared,
                 stream=True,
                 timeout=timeout,
-                verify=adapter is not self._unverified,
-                proxies=self._proxies(url),
+                verify=trust is None or trust.verified,
+                proxies=proxies,
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            raise _failure(error, method, url, self._options) from _root(error)
+            proxy = proxies.get(urlsplit(url).scheme.lower(), "")
+            fault = _failure(error, method, url, self._options, proxy)
+            raise fault from (fault.cause if isinstance(fault, Retriable) else None)
         return Reply(response, method, url, self._options)
 
     def close(self) -> None:
         """Closes idle connections."""
-        for adapter in (self._plain, self._verified, self._unverified):
-            if adapter is not None:
-                adapter.close()
+        with self._lock:
+            adapters, self._adapters = self._adapters, {}
+        for adapter in adapters.values():
+            adapter.close()
 
-    def _adapter(self, url: str) -> _Adapter:
+    def _trust(self, url: str, behalf: Endpoint | None) -> Trust | None:
+        """How a URL's host is met: by its own files, and by the authorities of `behalf`. None without TLS."""
         if not url.lower().startswith("https:"):
-            return self._plain
-        if self._unverified is not None and named(url, self._options.insecure):
-            return self._unverified
-        return self._verified
+            return None
+        netloc = urlsplit(url).netloc.rpartition("@")[2]
+        own = behalf is not None and netloc.lower() == behalf.host.lower()
+        trust = self._certificates.of(behalf.names if behalf is not None and own else (netloc,))
+        verified = not is_insecure(url, self._options)
+        if behalf is None or own:
+            return replace(trust, verified=verified and not (behalf and behalf.insecure))
+        further = self._certificates.of(behalf.names).authorities
+        authorities = tuple(dict.fromkeys((*trust.authorities, *further)))
+        return replace(trust, verified=verified and not behalf.insecure, authorities=authorities)
+
+    def _adapter(self, trust: Trust | None) -> Adapter:
+        with self._lock:
+            if trust not in self._adapters:
+                self._adapters[trust] = Adapter(trust, self._options, ca_file=self._options.ca_file or "")
+            return self._adapters[trust]
 
     def _proxies(self, url: str) -> dict[str, str]:
-        host = (urlsplit(url).hostname or "").lower()
-        if not self._options.proxies or is_loopback(host):
-            return {}
-        for name in self._options.no_proxy:
-            suffix = name.lower().strip().lstrip("*").lstrip(".")
-            if name.strip() == "*" or (suffix and (host == suffix or host.endswith("." + suffix))):
-                return {}
-        return dict(self._options.proxies)
+        """The proxy for a URL's host, by its scheme; empty where it is reached directly.
+
+        Raises:
+            UsageError: the proxy is of no kind that can be used.
+        """
+        proxy = proxy_for(url, self._options.proxies, self._options.no_proxy)
+        return {urlsplit(url).scheme.lower(): usable(proxy)} if proxy else {}
 
 
 class Reply:
-    """An answer: its status and headers, and its body as it arrives. One thread reads; any may `shutdown`."""
+    """An answer: its status and headers, and its body as it arrives. One thread reads; any may `shutdown`.
+
+    Attributes:
+        on_failure: Told when the body fails to come, if somebody wants to know.
+    """
 
     def __init__(self, response: requests.Response, method: str, url: str, options: Options) -> None:
         self._response = response
@@ -121,6 +134,7 @@ class Reply:
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.url = url
+        self.on_failure: Callable[[RegistryError], None] | None = None
 
     def __enter__(self) -> Reply:
         return self
@@ -167,19 +181,14 @@ class Reply:
             if total > limit:
                 raise InvalidDocument(what, f"longer than {limit} bytes")
             if time.monotonic() > deadline:
-                late = RegistryError(
-                    f"{what} came too slowly", method=self._method, url=shown(self.url), status=self.status
-                )
-                raise Retriable(late)
+                raise self._failed(f"{what} came too slowly")
         if self.length is not None and total < self.length and self._method != "HEAD":
             raise self.ended_early(what)
         return b"".join(pieces)
 
     def ended_early(self, what: str = "the body") -> Retriable:
         """The failure of an answer that has fewer bytes than it should."""
-        return Retriable(
-            RegistryError(f"{what} ended early", method=self._method, url=shown(self.url), status=self.status)
-        )
+        return self._failed(f"{what} ended early")
 
     def close(self) -> None:
         """Ends the exchange; the connection is kept for the next one where little is left to read."""
@@ -202,90 +211,37 @@ class Reply:
         try:
             data: bytes = read(count, decode_content=False) if count else b""
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            raise _failure(error, self._method, self.url, self._options) from _root(error)
+            fault = _failure(error, self._method, self.url, self._options)
+            self._tell(fault)
+            raise fault from (fault.cause if isinstance(fault, Retriable) else None)
         return data
 
+    def _failed(self, text: str) -> Retriable:
+        error = RegistryError(text, method=self._method, url=shown(self.url), status=self.status)
+        self._tell(fault := Retriable(error))
+        return fault
 
-class _Adapter(HTTPAdapter):
-    """An adapter over one TLS context."""
-
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._context = context
-        super().__init__(pool_connections=_POOL, pool_maxsize=_POOL, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        if self._context is not None:
-            kwargs["ssl_context"] = self._context
-        super().init_poolmanager(*args, **kwargs)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if self._context is not None:
-            kwargs["ssl_context"] = self._context
-        return super().proxy_manager_for(proxy, **kwargs)
+    def _tell(self, fault: Exception) -> None:
+        error = fault.error if isinstance(fault, Retriable) else fault
+        if self.on_failure and isinstance(error, RegistryError):
+            self.on_failure(error)
 
 
-def _trusting(ca_file: str | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            reason = (
-                error.strerror if isinstance(error, OSError) and error.strerror else "no certificate in it"
-            )
-            raise UsageError(f"cannot use the CA file {ca_file}: {reason}") from error
-    return context
-
-
-def _blind() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    # The user asked for this registry by name; a warning at every request would only be noise.
-    urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-    return context
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Every exception inside what requests and urllib3 wrap around the one that happened."""
-    seen: set[int] = set()
-    todo: list[object] = [error]
-    while todo:
-        one = todo.pop(0)
-        if not isinstance(one, BaseException) or id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        todo += [getattr(one, "reason", None), one.__cause__, *one.args, one.__context__]
-
-
-def _root(error: BaseException) -> BaseException | None:
-    """The system's own error, whose text holds no URL."""
-    own = (OSError, http.client.HTTPException)
-    wrapped = (requests.RequestException, urllib3.exceptions.HTTPError)
-    return next((e for e in _chain(error) if isinstance(e, own) and not isinstance(e, wrapped)), None)
-
-
-def _failure(error: BaseException, method: str, url: str, options: Options) -> Exception:
+def _failure(error: BaseException, method: str, url: str, options: Options, proxy: str = "") -> Exception:
     """Says what happened, in words that name host and port and hold no secret."""
-    chain = list(_chain(error))
-    where = _place(url)
+    found, where = blame(error, options, proxy), _place(url)
 
-    def registry_error(message: str, hint: str) -> RegistryError:
+    def registry_error(message: str, hint: str = "") -> RegistryError:
         return RegistryError(message, method=method, url=shown(url), hint=hint)
 
-    for one in chain:
-        if isinstance(one, ssl.SSLCertVerificationError):
-            reason = one.verify_message or "the certificate does not fit"
-            hint = (
-                "give its authority's certificate, or name the registry as insecure if you trust the network"
-            )
-            return registry_error(f"the TLS certificate of {where} was refused: {reason}", hint)
-    if any(isinstance(one, _NO_ADDRESS) for one in chain):
-        return registry_error(f"{where} is no address to connect to", "")
-    reason, hint = _reason(chain, options)
-    garbled = any(isinstance(one, http.client.BadStatusLine | ConnectionResetError) for one in chain)
-    return Retriable(registry_error(f"{where}: {reason}", hint), cause=_root(error), garbled=garbled)
+    if found.kind is Kind.CERTIFICATE:
+        hint = "give its authority's certificate, or name the registry as insecure if you trust the network"
+        return registry_error(f"the TLS certificate of {where} was refused: {found.text}", hint)
+    if found.kind is Kind.ADDRESS:
+        return registry_error(f"{where} is no address to connect to")
+    return Retriable(
+        registry_error(f"{where}: {found.text}", found.hint), cause=found.root, garbled=found.garbled
+    )
 
 
 def _place(url: str) -> str:
@@ -294,31 +250,3 @@ def _place(url: str) -> str:
     except ValueError:
         return shown(url)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _reason(chain: list[BaseException], options: Options) -> tuple[str, str]:
-    """What went wrong, and what to do; the system's own errors say it better than the wrappers."""
-
-    def first(*kinds: type[BaseException]) -> BaseException | None:
-        return next((one for one in chain if isinstance(one, kinds)), None)
-
-    down = "is the registry running, and is its name right?"
-    trouble = "the registry or the network has trouble"
-    if first(socket.gaierror):
-        return "no such host", "check the registry's name and this machine's name server"
-    if first(ConnectionRefusedError):
-        return "connection refused", down
-    if isinstance(handshake := first(ssl.SSLError), ssl.SSLError):
-        text = (handshake.reason or "handshake failed").replace("_", " ").lower()
-        return f"TLS failed: {text}", "does the registry speak TLS? name it as plain HTTP if it does not"
-    new = first(urllib3.exceptions.NewConnectionError)
-    if not new and first(urllib3.exceptions.ConnectTimeoutError):
-        return f"no connection within {options.connect_seconds:g} seconds", down
-    if first(urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return f"silent for {options.read_seconds:g} seconds", trouble
-    for one in chain:
-        if isinstance(one, OSError) and one.errno in errno.errorcode:
-            return f"{'no connection' if new else 'the connection broke'}: {one.strerror}", trouble
-    if first(urllib3.exceptions.ProxyError):
-        return "the proxy gave no connection", "check the proxy's address"
-    return "the connection broke", trouble

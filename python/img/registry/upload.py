@@ -1,7 +1,4 @@
-"""`FileBody`: a blob's bytes as a request body that can be sent again, with progress.
-
-It has a length and gives large pieces, so that the HTTP library sends them as they are, unchunked.
-"""
+"""`FileSource`: a blob that is whole already, as an upload reads it, with progress."""
 
 from __future__ import annotations
 
@@ -9,60 +6,74 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from img.errors import SizeMismatch, StoreError
+from img.oci.descriptor import Descriptor
 from img.registry.meter import Meter
 from img.registry.stop import Stop
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
+"""What is handed to the network at once. It must be gone within one time-out, on a slow line as well."""
 
 
-class FileBody:
-    """Opens the blob anew for each time it is sent."""
+class FileSource:
+    """Opens the blob anew for each part, and again where a part is sent again. See `session.Source`."""
 
-    def __init__(self, open_blob: Callable[[], BinaryIO], size: int, meter: Meter, stop: Stop) -> None:
+    def __init__(
+        self, open_blob: Callable[[], BinaryIO], descriptor: Descriptor, meter: Meter, stop: Stop
+    ) -> None:
         self._open = open_blob
-        self._size = size
+        self._digest = descriptor.digest
+        self._size = descriptor.size
         self._meter = meter
         self._stop = stop
 
-    def __len__(self) -> int:
-        return self._size
+    def ready(self, offset: int, least: int, most: int) -> int:
+        """All that is left, and at most `most`."""
+        return min(most, self._size - offset)
 
-    def __iter__(self) -> Iterator[bytes]:
-        """Gives the pieces.
+    def pieces(self, offset: int, count: int) -> Iterator[bytes]:
+        """Reads a part.
 
         Raises:
             StoreError: the file cannot be read.
-            SizeMismatch: the file is longer or shorter than the descriptor says.
+            SizeMismatch: it is longer or shorter than the descriptor says.
             Stopped: the work was stopped.
         """
-        sent = 0
-        with _reading(self._open) as file:
-            while piece := _read(file):
+        end = offset + count
+        with _reading(self._open, offset) as file:
+            while offset < end:
                 self._stop.check()
-                if sent + len(piece) > self._size:
-                    raise SizeMismatch(self._size, sent + len(piece))
+                piece = _read(file, min(PIECE_BYTES, end - offset))
+                if not piece:
+                    raise SizeMismatch(self._size, offset)
+                offset += len(piece)
+                if offset == self._size and (more := len(_read(file, PIECE_BYTES))):
+                    raise SizeMismatch(self._size, self._size + more)
                 yield piece
-                sent += len(piece)
-                self._meter.at(sent)
-        if sent != self._size:
-            raise SizeMismatch(self._size, sent)
+                self._meter.at(offset)
+
+    def digest(self) -> str:
+        """The blob's digest."""
+        return self._digest
 
 
-def _reading(open_blob: Callable[[], BinaryIO]) -> BinaryIO:
+def _reading(open_blob: Callable[[], BinaryIO], offset: int) -> BinaryIO:
     try:
-        return open_blob()
+        file = open_blob()
+        if offset:
+            file.seek(offset)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
+    return file
 
 
-def _read(file: BinaryIO) -> bytes:
+def _read(file: BinaryIO, count: int) -> bytes:
     try:
-        return file.read(PIECE_BYTES)
+        return file.read(count)
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
 
 
-def _unreadable(error: OSError) -> StoreError:
+def unreadable(error: OSError) -> StoreError:
     """The disk's failure, told apart from the network's, which the HTTP library also calls OSError."""
     name = f" ({error.filename})" if error.filename else ""
     return StoreError(f"cannot read a blob that is to be pushed: {error.strerror}{name}")

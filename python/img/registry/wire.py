@@ -1,7 +1,8 @@
 """`Wire`: one exchange with a registry, as the verbs of `Registry` need it.
 
-It puts together what the small modules know: the endpoint's scheme, redirects that carry no credentials away,
-the answer to a 401, and an error for every status that was not asked for. It retries nothing but a refused
+It puts together what the small modules know: the places of a reference, an endpoint's scheme, redirects that
+carry no credentials away, the answer to a 401, and an error for every status that was not asked for. What is
+only read is asked of mirrors first; every place gets its own credentials. It retries nothing but a refused
 token; `run` retries a whole piece of work.
 """
 
@@ -9,21 +10,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
-from img.errors import RegistryError
+from img.errors import InvalidDocument, RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.oci.reference import Reference
-from img.progress import Progress
+from img.progress import Note, Progress
 from img.registry.auth import Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.endpoint import Endpoint, may_be_plain, named, origin, shown
 from img.registry.faults import refusal
+from img.registry.mirrors import Mirrors
 from img.registry.options import Options
+from img.registry.places import Places
 from img.registry.retry import Backoff, Retriable
+from img.registry.routes import Route
+from img.registry.schemes import settle
 from img.registry.stop import Stop
-from img.registry.tokens import Authorizer
 from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
@@ -40,26 +45,56 @@ _KEEPING_METHOD = frozenset({307, 308})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request before anything authorises it."""
+    """One request before anything authorises it.
+
+    Attributes:
+        endpoint: The registry whose business it is.
+    """
 
     method: str
     url: str
+    endpoint: Endpoint
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = field(default=None, repr=False)
     may_redirect: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Errand:
+    """What is asked of whichever place gives it.
+
+    Attributes:
+        path: Below the repository, from `/v2/` on, or a whole address.
+        scopes: In the words of the reference.
+    """
+
+    method: str
+    ref: Reference
+    path: str
+    what: str
+    ok: tuple[int, ...]
+    scopes: Scopes
+    headers: Mapping[str, str]
+    body: Body | None = field(default=None, repr=False)
+
+    @property
+    def may_go_to_mirrors(self) -> bool:
+        """Only what is read of a repository, by one who wants no more than to read."""
+        below = not self.path.startswith("/") and "://" not in self.path
+        reading = self.method in ("GET", "HEAD") and all(action == "pull" for _, action in self.scopes)
+        return below and reading
 
 
 class Wire:
     """Every registry of one client, over one set of connections. Safe from several threads."""
 
     def __init__(self, keychain: Keychain | None, options: Options, progress: Progress) -> None:
-        self._keychain = keychain
         self._options = options
         self._progress = progress
         self._lock = threading.Lock()
         self._transport: Transport | None = None
-        self._endpoints: dict[str, Endpoint] = {}
-        self._authorizers: dict[str, Authorizer] = {}
+        self._mirrors = Mirrors()
+        self._places = Places(keychain, options, partial(_TokenServer, self))
 
     def close(self) -> None:
         """Closes the connections; the next exchange opens new ones."""
@@ -91,7 +126,8 @@ class Wire:
         """Sends one request, with what authorises it, and follows its redirects.
 
         Args:
-            url: Absolute, or from `/v2/` on.
+            url: A path below the repository (`manifests/v1`), which its mirrors are asked for first where it
+                is only read; one from `/v2/` on; or a whole address.
             what: What is asked for, for errors.
             ok: The statuses that are an answer.
             scopes: What it needs to be allowed; by default to pull from the reference's repository.
@@ -99,44 +135,124 @@ class Wire:
             The answer, whose status is one of `ok`; the caller closes it.
         Raises:
             Retriable: it failed in a way that may pass.
+            RegistryBlocked: a rule forbids to ask.
             RegistryError: it failed.
         """
-        endpoint, authorizer = self._known(ref.registry)
         wanted = scopes_for(ref.repository, "pull") if scopes is None else scopes
-        request = Request(method=method, url=url, headers=headers or {}, body=body)
+        errand = _Errand(
+            method=method,
+            ref=ref,
+            path=url,
+            what=what,
+            ok=ok,
+            scopes=wanted,
+            headers=headers or {},
+            body=body,
+        )
+        routes = self._places.routes(ref)
+        if "://" in url:
+            return self._at(self._places.owner(routes, url), errand)
+        if len(routes) == 1 or not errand.may_go_to_mirrors:
+            return self._at(routes[-1], errand)
+        reply = self._from_mirror(routes, errand)
+        if reply is not None:
+            return reply
+        try:
+            return self._at(routes[-1], errand)
+        except Retriable as fault:
+            _add(fault.error, self._mirrors.said(ref, routes))
+            self._mirrors.wake(routes)
+            raise
+        except RegistryError as error:
+            _add(error, self._mirrors.said(ref, routes))
+            raise
 
-        def once() -> tuple[Reply, str]:
+    def doubt(self, ref: Reference) -> bool:
+        """Leaves a reference's mirrors out from now on: something that came from one of them was wrong.
+
+        Returns:
+            False where there is none that could have been it.
+        """
+        routes = self._places.routes(ref)
+        known = [route for route in routes if route in self._mirrors.awake(ref, "blobs/", routes)]
+        for route in known:
+            self._mirrors.lied(route)
+        return bool(known)
+
+    def beside(self, ref: Reference, repository: str) -> str:
+        """What another repository of the reference's registry is called where the reference is."""
+        return self._places.beside(ref, repository)
+
+    def _from_mirror(self, routes: tuple[Route, ...], errand: _Errand) -> Reply | None:
+        """Asks the mirrors in turn; None where none of them has it."""
+        for route in self._mirrors.awake(errand.ref, errand.path, routes):
+            try:
+                reply = self._patiently(route, errand)
+            except (Retriable, RegistryError, InvalidDocument) as fault:
+                error = fault.error if isinstance(fault, Retriable) else fault
+                self._mirrors.failed(errand.ref, route, error)
+                self._say(f"mirror {route.host} is passed over: {error}")
+                continue
+            reply.on_failure = partial(self._mirrors.failed, errand.ref, route)
+            self._say(f"{errand.what}: from mirror {route.host}")
+            return reply
+        return None
+
+    def _patiently(self, route: Route, errand: _Errand) -> Reply:
+        """Asks a mirror; once more where the connection broke, as one does that was kept for too long."""
+        errand = replace(errand, ok=tuple(status for status in errand.ok if status != 404))
+        try:
+            return self._at(route, errand)
+        except Retriable as fault:
+            if not fault.garbled:
+                raise
+            return self._at(route, errand)
+
+    def _say(self, text: str) -> None:
+        self._progress(Note(level="debug", text=text))
+
+    def _at(self, route: Route, errand: _Errand) -> Reply:
+        """Asks one place, with its own credentials."""
+        place, repository = self._places.at(route), route.repository
+        scopes = self._translated(errand, repository)
+        below = errand.path.startswith("/") or "://" in errand.path
+        path = errand.path if below else f"/v2/{quote(repository)}/{errand.path}"
+        request = Request(
+            method=errand.method, url=path, headers=errand.headers, body=errand.body, endpoint=place.endpoint
+        )
+
+        def send(base: str) -> tuple[Reply, str]:
             """Sends with the Authorization that is known, and once more with what a 401 asks for."""
-            target = replace(request, url=urljoin(endpoint.base + "/", url))
-            own = endpoint.owns(target.url)
-            authorization = authorizer.header(ref.repository, wanted) if own else ""
+            target = replace(request, url=urljoin(base + "/", path))
+            own = origin(target.url) == origin(base)
+            authorization = place.authorizer.header(repository, scopes) if own else ""
             reply = self.follow(target, authorization)
-            if reply.status != 401 or not own or not endpoint.owns(reply.url):
+            if reply.status != 401 or not own or origin(reply.url) != origin(base):
                 return reply, authorization
             asked = reply.headers.get("WWW-Authenticate", "")
             with reply:
-                better = authorizer.answer(asked, ref.repository, wanted, refused=authorization)
+                better = place.authorizer.answer(asked, repository, scopes, refused=authorization)
                 if not better:
-                    raise refusal(
-                        reply, method, what, host=ref.registry, secret=authorization, hint=hint(reply)
-                    )
+                    raise refused(reply, authorization)
             return self.follow(target, better), better
 
-        def hint(reply: Reply) -> str:
-            return authorizer.hint(ref.repository) if reply.status in (401, 403) else ""
+        def refused(reply: Reply, authorization: str) -> Exception:
+            hint = place.authorizer.hint(repository) if reply.status in (401, 403) else ""
+            return refusal(
+                reply, errand.method, errand.what, host=route.host, secret=authorization, hint=hint
+            )
 
-        reply, authorization = self._settle(endpoint, once)
-        if reply.status in ok:
+        reply, authorization = settle(place.endpoint, send)
+        if reply.status in errand.ok:
             return reply
-        raise refusal(reply, method, what, host=ref.registry, secret=authorization, hint=hint(reply))
+        raise refused(reply, authorization)
 
-    def _known(self, registry: str) -> tuple[Endpoint, Authorizer]:
-        with self._lock:
-            if registry not in self._endpoints:
-                self._endpoints[registry] = Endpoint(registry, self._options)
-                request = _TokenServer(self, registry)
-                self._authorizers[registry] = Authorizer(registry, self._keychain, self._options, request)
-            return self._endpoints[registry], self._authorizers[registry]
+    def _translated(self, errand: _Errand, repository: str) -> Scopes:
+        """The scopes in the words of the place that is asked."""
+        if repository == errand.ref.repository:
+            return errand.scopes
+        own = f"repository:{errand.ref.repository}"
+        return frozenset((f"repository:{repository}" if r == own else r, a) for r, a in errand.scopes)
 
     def _http(self) -> Transport:
         with self._lock:
@@ -145,34 +261,6 @@ class Wire:
 
                 self._transport = Transport(self._options)
             return self._transport
-
-    def _settle(self, endpoint: Endpoint, once: Callable[[], tuple[Reply, str]]) -> tuple[Reply, str]:
-        """Asks without TLS where that is allowed, and with TLS if the answer shows that it is wanted."""
-        if endpoint.settled:
-            return once()
-        try:
-            reply, authorization = once()
-        except Retriable as fault:
-            if not fault.garbled:
-                raise
-            return self._try_tls(endpoint, once, fault)
-        if not _wants_tls(reply):
-            endpoint.settled = True
-            return reply, authorization
-        reply.close()
-        endpoint.switch_to_tls()
-        return once()
-
-    def _try_tls(
-        self, endpoint: Endpoint, once: Callable[[], tuple[Reply, str]], fault: Retriable
-    ) -> tuple[Reply, str]:
-        """After an answer that was not HTTP: either TLS is spoken here, or the connection merely broke."""
-        endpoint.switch_to_tls()
-        try:
-            return once()
-        except Retriable:
-            endpoint.switch_back()
-            raise fault from fault.cause
 
     def follow(self, request: Request, authorization: str) -> Reply:
         """Sends, and follows redirects. Authorization stays with the origin that it was meant for.
@@ -184,7 +272,7 @@ class Wire:
         method, at, allowed = request.method, request.url, authorization
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {**request.headers, "Authorization": allowed} if allowed else request.headers
-            reply = self._http().send(method, at, headers=headers, body=request.body)
+            reply = self._http().send(method, at, headers=headers, body=request.body, behalf=request.endpoint)
             location = reply.headers.get("Location", "")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
             if reply.status not in followed or not location or not request.may_redirect:
@@ -213,7 +301,7 @@ class Wire:
         if scheme not in ("http", "https") or not host:
             raise RegistryError("the registry sends to no address of the web", method=method, url=shown(base))
         from_tls = urlsplit(base).scheme == "https"
-        told = named(target, self._options.plain_http)
+        told = named(target, self._options.plain_http) or self._places.is_insecure(target)
         near = not from_tls and (may_be_plain(target, self._options) or origin(target) == origin(base))
         if scheme == "http" and not (told or near):
             raise RegistryError(
@@ -221,7 +309,7 @@ class Wire:
                 method=method,
                 url=shown(base),
                 hint="a proxy before it may have to say X-Forwarded-Proto: https, "
-                "or name that host as plain HTTP if you trust the network",
+                "or name that host as insecure if you trust the network",
             )
         return target
 
@@ -229,9 +317,9 @@ class Wire:
 class _TokenServer:
     """How an `Authorizer` reaches a token server: over the same connections, with the same patience."""
 
-    def __init__(self, wire: Wire, registry: str) -> None:
+    def __init__(self, wire: Wire, endpoint: Endpoint) -> None:
         self._wire = wire
-        self._registry = registry
+        self._endpoint = endpoint
 
     def __call__(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> bytes:
         what = "a token"
@@ -240,19 +328,23 @@ class _TokenServer:
 
         def attempt() -> bytes:
             # A body is a secret here: it goes to the server that it was meant for, and nowhere else.
-            request = Request(method=method, url=url, headers=plain, body=body, may_redirect=body is None)
+            request = Request(
+                method=method,
+                url=url,
+                endpoint=self._endpoint,
+                headers=plain,
+                body=body,
+                may_redirect=body is None,
+            )
             with self._wire.follow(request, authorization) as reply:
                 if reply.status == 200:
                     return reply.document(MAX_DOCUMENT_BYTES, "token")
-                raise refusal(reply, method, what, host=self._registry, secret=authorization)
+                raise refusal(reply, method, what, host=self._endpoint.registry, secret=authorization)
 
         return self._wire.run(attempt)
 
 
-def _wants_tls(reply: Reply) -> bool:
-    """Tells whether an answer to plain HTTP is a TLS server's complaint: a 400 that no registry gives."""
-    return (
-        reply.status == 400
-        and "json" not in reply.headers.get("Content-Type", "").lower()
-        and "Docker-Distribution-Api-Version" not in reply.headers
-    )
+def _add(error: RegistryError, said: str) -> None:
+    """Tells in an error what the mirrors had said before."""
+    if said and said not in error.message:
+        error.message += f"; {said}"

@@ -7,23 +7,21 @@ password or query. Authorization is made anew for each host, so none follows a r
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future, wait
 from types import TracebackType
-from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
-from img.errors import FetchError, UsageError
+from img.errors import FetchError
 from img.remote.giturl import shown
 from img.remote.reach import Reach
 from img.remote.tokens import Tokens, without_user
+from img.web.adapter import Adapter, Trust, usable
+from img.web.blame import Kind, blame
 
 MOST_REDIRECTS = 10
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -51,7 +49,8 @@ class Wire:
         """
         self._reach = reach
         self._tokens = tokens
-        self._adapter = _Adapter(_trusting(reach.ca_file))
+        authorities = (reach.ca_file,) if reach.ca_file else ()
+        self._adapter = Adapter(Trust(authorities=authorities), reach, ca_file=reach.ca_file)
         self._open: set[Answer] = set()
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -87,7 +86,8 @@ class Wire:
             sent["Authorization"] = secret
         try:
             prepared = requests.Request("GET", without_user(here), headers=sent).prepare()
-            response = self._answered(prepared, self._reach.proxies_for(here))
+            proxies = {scheme: usable(proxy) for scheme, proxy in self._reach.proxies_for(here).items()}
+            response = self._answered(prepared, proxies)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise self.failure(error, here) from None  # its text may hold what the URL holds
         answer = Answer(self, response, here)
@@ -120,18 +120,14 @@ class Wire:
 
     def failure(self, error: BaseException, url: str) -> Exception:
         """Says what happened, in words that hold no secret."""
-        chain = list(_chain(error))
-        for one in chain:
-            if isinstance(one, ssl.SSLCertVerificationError):
-                reason = one.verify_message or "the certificate does not fit"
-                hint = "name a file with its authority's certificate in SSL_CERT_FILE"
-                return FetchError(shown(url), f"the TLS certificate was refused: {reason}", hint)
-        if any(
-            isinstance(one, (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError))
-            for one in chain
-        ):
+        proxy = self._reach.proxies_for(url).get(url.partition(":")[0].lower(), "")
+        found = blame(error, self._reach, proxy)
+        if found.kind is Kind.CERTIFICATE:
+            hint = "name a file with its authority's certificate in SSL_CERT_FILE"
+            return FetchError(shown(url), f"the TLS certificate was refused: {found.text}", hint)
+        if found.kind is Kind.ADDRESS:
             return FetchError(shown(url), "it is no address to connect to")
-        return Passing(FetchError(shown(url), _reason(chain, self._reach)))
+        return Passing(FetchError(shown(url), found.text))
 
     def forget(self, answer: Answer) -> None:
         """Notes that an answer is closed."""
@@ -204,61 +200,3 @@ class Answer:
         """Ends the exchange."""
         self._wire.forget(self)
         self._response.close()
-
-
-class _Adapter(HTTPAdapter):
-    """An adapter over one TLS context; no Session, which would read the environment and keep cookies."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(pool_connections=8, pool_maxsize=8, max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **kwargs)
-
-
-def _trusting(ca_file: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if ca_file:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"cannot use the CA file {ca_file}") from error
-    return context
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Every exception inside what requests and urllib3 wrap around the one that happened."""
-    seen: set[int] = set()
-    todo: list[object] = [error]
-    while todo:
-        one = todo.pop(0)
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
-            todo += [getattr(one, "reason", None), one.__cause__, *one.args, one.__context__]
-
-
-def _reason(chain: list[BaseException], reach: Reach) -> str:
-    """What went wrong, in the system's own words where there are some."""
-
-    def met(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in chain)
-
-    if met(socket.gaierror):
-        return "there is no such host"
-    if met(ConnectionRefusedError):
-        return "connection refused"
-    for one in chain:
-        if isinstance(one, ssl.SSLError):
-            return f"TLS failed: {(one.reason or 'handshake failed').replace('_', ' ').lower()}"
-    if met(urllib3.exceptions.ConnectTimeoutError) and not met(urllib3.exceptions.NewConnectionError):
-        return f"no connection within {reach.connect_seconds:g} seconds"
-    if met(urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return f"silent for {reach.read_seconds:g} seconds"
-    if met(urllib3.exceptions.ProxyError):
-        return "the proxy gave no connection"
-    return "the connection broke"

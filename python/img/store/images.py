@@ -277,6 +277,12 @@ class ImageStore:
                 return parse(self._blobs.read(digest), where=digest).descriptor
         return None
 
+    def whole_index(self, digest: str) -> dict[str, Manifest | Index]:
+        """Every document of an index, by digest, where all that it names is here; else nothing."""
+        if not self._is_whole(digest):
+            return {}
+        return {document.digest: document for document in self.documents(digest)}
+
     def _is_whole(self, digest: str) -> bool:
         """Tells whether a manifest, or an index, and all that it names are here."""
         try:

@@ -3,9 +3,10 @@
 #![allow(clippy::needless_pass_by_value)] // arguments arrive from Python as owned values
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use img_core::outside::{self, Program};
+use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -21,21 +22,26 @@ fn start_outside(py: Python<'_>) -> PyResult<()> {
     outside::start().map_err(|error| to_python(py, error))
 }
 
-/// Runs a program to its end; a signal's handler that raises ends it first.
+/// Runs a program to its end; a signal's handler that raises, and the end of its time, end it first.
 #[pyfunction]
-#[pyo3(signature = (argv, *, env, cwd, stdin=Vec::new()))]
+#[pyo3(signature = (argv, *, env, cwd, stdin=Vec::new(), seconds=None))]
 fn run_outside(
     py: Python<'_>,
     argv: Vec<String>,
     env: Vec<(String, String)>,
     cwd: PathBuf,
     stdin: Vec<u8>,
+    seconds: Option<f64>,
 ) -> PyResult<(i32, Bound<'_, PyBytes>, Bound<'_, PyBytes>)> {
     let program = Program {
         argv,
         env,
         cwd,
         stdin,
+    };
+    let until = match seconds.map(Duration::try_from_secs_f64).transpose() {
+        Ok(time) => time.and_then(|time| Instant::now().checked_add(time)),
+        Err(error) => return Err(PyValueError::new_err(error.to_string())),
     };
     let mut running = py
         .detach(|| outside::run(&program))
@@ -51,6 +57,9 @@ fn run_outside(
             ));
         }
         signals(py)?;
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Err(PyTimeoutError::new_err("the program took too long"));
+        }
     }
 }
 

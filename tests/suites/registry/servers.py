@@ -1,15 +1,13 @@
-"""Servers on loopback: Debian's docker-registry, a token server for it, and a registry that errs as told."""
+"""Servers on loopback: Debian's docker-registry, and a registry that errs as told."""
 
 from __future__ import annotations
 
-import base64
-import datetime
 import json
 import re
+import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,10 +69,14 @@ class Call:
         self._handler.close_connection = True
 
 
+class _Six(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
 class Server:
     """An HTTP server that answers with `serve`, and remembers what it was asked."""
 
-    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
+    def __init__(self, certificate: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
         server = self
         self.calls: list[Call] = []
 
@@ -90,19 +92,20 @@ class Server:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client had enough
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = handle_any
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        kind = _Six if ":" in address else ThreadingHTTPServer
+        self._httpd = kind((address, 0), Handler)
         self._httpd.daemon_threads = True
         self._httpd.handle_error = lambda *_: None  # type: ignore[method-assign]
         if certificate:
             self._httpd.socket = certificate.wrap_socket(
                 self._httpd.socket, server_side=True, do_handshake_on_connect=False
             )
-        self.host = f"127.0.0.1:{self._httpd.server_port}"
+        self.host = f"{f'[{address}]' if ':' in address else address}:{self._httpd.server_port}"
         self._thread = threading.Thread(target=self._httpd.serve_forever, args=(0.01,), daemon=True)
 
     def __enter__(self) -> Any:
@@ -127,8 +130,8 @@ Fault = Callable[["FaultyRegistry", Call], None]
 class FaultyRegistry(Server):
     """A registry that can be read, with faults in store for a path: each is used for one request."""
 
-    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
-        super().__init__(certificate)
+    def __init__(self, certificate: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> None:
+        super().__init__(certificate, address)
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -281,72 +284,3 @@ class DockerRegistry:
         self._reader.join()
         assert self._process.stderr is not None
         self._process.stderr.close()
-
-
-class TokenServer(Server):
-    """Sells what docker-registry takes: signed tokens, to anybody for pulling and to `USER` for pushing.
-
-    Source: the distribution project's token authentication specification.
-    """
-
-    SERVICE, ISSUER = "the registry", "the token server"
-
-    def __init__(self, folder: Path) -> None:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-        from cryptography.x509.oid import NameOID
-
-        super().__init__()
-        self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.ISSUER)])
-        now = datetime.datetime.now(datetime.timezone.utc)
-        day = datetime.timedelta(days=1)
-        builder = x509.CertificateBuilder(name, name, self._key.public_key(), x509.random_serial_number())
-        builder = builder.not_valid_before(now - day).not_valid_after(now + day)
-        certificate = builder.sign(self._key, hashes.SHA256())
-        self._der = certificate.public_bytes(serialization.Encoding.DER)
-        self._bundle = folder / "tokens.pem"
-        self._bundle.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    @property
-    def auth(self) -> dict[str, object]:
-        """The `auth` section of docker-registry's configuration."""
-        return {
-            "token": {
-                "realm": f"http://{self.host}/token",
-                "service": self.SERVICE,
-                "issuer": self.ISSUER,
-                "rootcertbundle": str(self._bundle),
-            }
-        }
-
-    def serve(self, call: Call) -> None:
-        known = call.authorization == "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        if call.authorization and not known:
-            call.answer(401)
-            return
-        allowed = {"pull", "push"} if known else {"pull"}
-        access: list[dict[str, object]] = []
-        for text in call.fields.get("scope", []):
-            kind, _, rest = text.partition(":")
-            name, _, actions = rest.rpartition(":")
-            granted = sorted(allowed & set(actions.split(",")))
-            access.append({"type": kind, "name": name, "actions": granted})
-        call.answer(200, json.dumps({"access_token": self._sign(access), "expires_in": 300}).encode())
-
-    def _sign(self, access: list[dict[str, object]]) -> str:
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import padding
-
-        now = int(time.time())
-        header = {"typ": "JWT", "alg": "RS256", "x5c": [base64.b64encode(self._der).decode()]}
-        claims: dict[str, object] = {"iss": self.ISSUER, "sub": USER, "aud": self.SERVICE, "access": access}
-        claims |= {"exp": now + 300, "nbf": now - 60, "iat": now - 60, "jti": "1"}
-        signed = b".".join(_unpadded(json.dumps(part).encode()) for part in (header, claims))
-        signature = self._key.sign(signed, padding.PKCS1v15(), hashes.SHA256())
-        return (signed + b"." + _unpadded(signature)).decode()
-
-
-def _unpadded(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")

@@ -14,7 +14,8 @@ from img.registry import Upload, fetch, push
 
 from tests.suites.registry.conftest import Connect, Known
 from tests.suites.registry.images import AMD64, ARM64, Folder, make_image
-from tests.suites.registry.servers import HTPASSWD, PASSWORD, USER, DockerRegistry, TokenServer
+from tests.suites.registry.servers import HTPASSWD, PASSWORD, USER, DockerRegistry
+from tests.support.tokens import TokenServer
 
 
 @pytest.fixture
@@ -211,7 +212,7 @@ def basic(tmp_path_factory: pytest.TempPathFactory, needs_docker_registry: None)
 
 @pytest.fixture(scope="module")
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TokenServer]:
-    with TokenServer(tmp_path_factory.mktemp("tokens")) as running:
+    with TokenServer(tmp_path_factory.mktemp("tokens"), users={USER: PASSWORD}) as running:
         yield running
 
 
@@ -258,9 +259,9 @@ class TestBearer:
         self, connect: Connect, bearer: DockerRegistry, tokens: TokenServer
     ) -> None:
         ref, bits = Reference.parse(f"{bearer.host}/bearer/two:1"), make_image(1, 2, 3, 4, 5)
-        before = len(tokens.calls)
+        before = len(tokens.requests)
         push(connect(Known(USER, PASSWORD)), ref, bits.manifest, bits.open)
-        assert len(tokens.calls) - before == 1
+        assert len(tokens.requests) - before == 1
 
     def test_a_mount_asks_for_both_repositories(
         self, connect: Connect, bearer: DockerRegistry, tokens: TokenServer
@@ -271,7 +272,7 @@ class TestBearer:
         push(registry, one, bits.manifest, bits.open)
         assert registry.mount_blob(two, bits.layers[0], one.repository)
         wanted = {"repository:bearer/from:pull", "repository:bearer/to:pull,push"}
-        assert set(tokens.calls[-1].fields["scope"]) == wanted
+        assert set(tokens.requests[-1].scopes) == wanted
 
     def test_an_anonymous_push_is_refused(self, connect: Connect, bearer: DockerRegistry) -> None:
         ref, bits = Reference.parse(f"{bearer.host}/bearer/three:1"), make_image()

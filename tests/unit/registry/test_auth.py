@@ -1,4 +1,4 @@
-"""Credentials out of docker's config.json."""
+"""Credentials out of the files that docker and podman write, and out of several of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from img.errors import RegistryError, UsageError
-from img.registry import ConfigFile, Credentials
+from img.registry import Chain, ConfigFile, ConfigText, Credentials, Given, Place
 
 Write = Callable[[object], ConfigFile]
 
@@ -121,6 +121,57 @@ def test_nothing_secret_is_in_the_repr() -> None:
     assert "sesame" not in shown and "t0k" not in shown
 
 
+def entry(pair: str) -> dict[str, str]:
+    return {"auth": encoded(pair)}
+
+
+def test_the_first_source_that_has_something_is_believed_and_named(tmp_path: Path) -> None:
+    for name, hosts in {"one": ["a.example"], "two": ["a.example", "b.example"]}.items():
+        config = {"auths": {host: entry(f"ali:{name}") for host in hosts}}
+        (tmp_path / name).write_text(json.dumps(config))
+    paths = [str(tmp_path / name) for name in ("missing", "one", "two")]
+    text = ConfigText(json.dumps({"auths": {"c.example": entry("ali:text")}}), "THE_VARIABLE")
+    given = Given({Place.parse("d.example"): ali("given")})
+    chain = Chain([given, text, *(ConfigFile(path) for path in paths)])
+    for registry, password, source in (
+        ("a.example", "one", paths[1]),
+        ("b.example", "two", paths[2]),
+        ("c.example", "text", "THE_VARIABLE"),
+        ("d.example", "given", "the credentials given"),
+    ):
+        assert chain.get(registry, "x") == ali(password)
+        assert chain.source_of(registry, "x") == source
+    assert chain.get("e.example", "x") is None and chain.source_of("e.example", "x") == ""
+    assert paths[1] in chain.source
+
+
+def test_a_source_goes_before_a_longer_match_of_a_later_one(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text(json.dumps({"auths": {"r.example": entry("ali:one")}}))
+    (tmp_path / "two").write_text(json.dumps({"auths": {"r.example/a": entry("ali:two")}}))
+    assert Chain([ConfigFile(str(tmp_path / n)) for n in ("one", "two")]).get("r.example", "a/b") == ali(
+        "one"
+    )
+
+
+def test_a_broken_text_is_named_by_its_variable_and_not_quoted() -> None:
+    with pytest.raises(UsageError, match="THE_VARIABLE is broken") as caught:
+        ConfigText('{"auths": s3cret', "THE_VARIABLE").get("r.example", "a")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_anybody_may_change_is_told_once(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    heard: list[str] = []
+    path.chmod(0o644)
+    ConfigFile(str(path), warn=heard.append).get("r.example", "a")
+    assert not heard
+    path.chmod(0o666)
+    config = ConfigFile(str(path), warn=heard.append)
+    assert config.get("r.example", "a") is config.get("r.example", "b") is None
+    assert len(heard) == 1 and f"chmod 600 {path}" in heard[0]
+
+
 class TestHelpers:
     @pytest.fixture
     def helper(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
@@ -164,7 +215,15 @@ class TestHelpers:
         config = write({"credsStore": "all", "auths": {"r.example": {"auth": encoded("ali:sesame")}}})
         assert config.get("r.example", "a") == ali()
 
-    @pytest.mark.parametrize("script", ["echo s3cret; exit 3", "echo s3cret", 'echo \'{"Secret":"s3cret"}\''])
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "echo s3cret; exit 3",
+            'echo \'{ "Secret" : "s3cret" }\'; exit 3',
+            "echo s3cret",
+            'echo \'{"Secret":"s3cret"}\'',
+        ],
+    )
     def test_a_helper_that_fails_is_named_and_not_quoted(
         self, write: Write, helper: Callable[[str, str], None], script: str
     ) -> None:
@@ -172,6 +231,47 @@ class TestHelpers:
         with pytest.raises(RegistryError, match="docker-credential-bad") as caught:
             write({"credsStore": "bad"}).get("r.example", "a")
         assert "s3cret" not in f"{caught.value!r}{caught.value.hint}"
+
+    def test_the_longest_match_wins_across_sections(
+        self, write: Write, helper: Callable[[str, str], None]
+    ) -> None:
+        helper("one", 'echo "{\\"Username\\":\\"one\\",\\"Secret\\":\\"$server\\"}"')
+        helper("all", 'echo "{\\"Username\\":\\"all\\",\\"Secret\\":\\"$server\\"}"')
+        config = write(
+            {
+                "auths": {"r.example": entry("ali:file"), "r.example/team/app": entry("ali:app"),
+                          "s.example/kept": {}},
+                "credHelpers": {"r.example/team": "one", "t.example": ""},
+                "credsStore": "all",
+            }
+        )  # fmt: skip
+
+        def found(registry: str, repository: str) -> tuple[str, str]:
+            credentials = config.get(registry, repository)
+            return (credentials.username, credentials.password) if credentials else ("", "")
+
+        assert found("r.example", "team/app") == ("ali", "app")
+        assert found("r.example", "team/tool") == ("one", "r.example/team")
+        assert found("r.example", "other") == ("all", "r.example")
+        assert found("s.example", "kept/x") == ("all", "s.example/kept")
+        assert found("t.example", "x") == ("", "")
+
+    def test_a_helper_is_not_asked_at_every_request(
+        self, write: Write, helper: Callable[[str, str], None], tmp_path: Path
+    ) -> None:
+        helper("all", f'echo >> {tmp_path}/asked; echo \'{{"Username":"a","Secret":"s"}}\'')
+        config = write({"credsStore": "all"})
+        for _ in range(3):
+            assert config.get("r.example", "a")
+        assert (tmp_path / "asked").read_text() == "\n"
+
+    def test_what_a_helper_says_in_words_is_shown_cleaned(
+        self, write: Write, helper: Callable[[str, str], None]
+    ) -> None:
+        helper("bad", "printf 'the keyring \\033[31m is locked\\nmore\\n'; echo s3cret >&2; exit 1")
+        with pytest.raises(RegistryError, match="the keyring  \\[31m is locked") as caught:
+            write({"credsStore": "bad"}).get("r.example", "a")
+        assert "more" not in str(caught.value) and "s3cret" not in str(caught.value)
 
     def test_a_helper_that_is_not_installed_is_told(self, write: Write) -> None:
         with pytest.raises(RegistryError, match="docker-credential-no-such"):

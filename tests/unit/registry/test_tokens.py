@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import threading
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -24,9 +27,15 @@ class Desk:
         self.paper = paper
         self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
         self.now = 1000.0
+        self.refuses: dict[str, int] = {}
+        self.open = threading.Event()
+        self.open.set()
 
     def __call__(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None) -> bytes:
         self.asked.append((method, url, headers, body))
+        if status := self.refuses.get(method):
+            raise RegistryError("refused", status=status)
+        self.open.wait(60)
         return json.dumps({"token": f"t{len(self.asked) - 1}", **self.paper}).encode()
 
 
@@ -72,6 +81,46 @@ def test_a_token_is_replaced_shortly_before_it_expires(paper: dict[str, object],
     assert known.header("a", PULL) == "Bearer t1"
 
 
+@pytest.mark.parametrize(
+    ("ago", "form", "seconds"),
+    [
+        (200, "%Y-%m-%dT%H:%M:%SZ", 100),
+        (200, "%Y-%m-%dT%H:%M:%S.123456789Z", 100),
+        (-500, "%Y-%m-%dT%H:%M:%SZ", 300),  # another clock is ahead
+        (5000, "%Y-%m-%dT%H:%M:%SZ", 300),  # or behind
+        (200, "%Y-%m-%dT%H:%M:%S+02:00", 300),
+        (200, "yesterday", 300),
+    ],
+)
+def test_a_token_out_of_a_cache_ages_from_when_it_was_made(ago: int, form: str, seconds: int) -> None:
+    made = datetime.now(timezone.utc) - timedelta(seconds=ago)
+    desk = Desk(expires_in=300, issued_at=made.strftime(form))
+    known = authorizer(desk)
+    known.answer(CHALLENGE, "a", PULL, refused="")
+    desk.now += seconds * 0.7
+    assert known.header("a", PULL) == "Bearer t0"
+    desk.now += seconds * 0.3
+    assert known.header("a", PULL) == "Bearer t1"
+
+
+def test_threads_buy_a_token_once_and_do_not_wait_where_they_have_one() -> None:
+    desk = Desk(expires_in=300)
+    known = authorizer(desk)
+    known.answer(CHALLENGE, "b", scopes_for("b", "pull"), refused="")
+    desk.open.clear()
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(known.header("a", PUSH))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    while len(desk.asked) < 2:
+        threading.Event().wait(0.001)
+    assert known.header("b", scopes_for("b", "pull")) == "Bearer t0"
+    desk.open.set()
+    for thread in threads:
+        thread.join()
+    assert found == ["Bearer t1"] * 6 and len(desk.asked) == 2
+
+
 def test_a_refused_token_is_not_shown_again() -> None:
     desk = Desk(expires_in=300)
     known = authorizer(desk)
@@ -89,6 +138,7 @@ def test_a_password_goes_to_the_token_server_as_basic() -> None:
         "of": ["r"],
         "service": ["r.example"],
         "scope": ["repository:a:pull"],
+        "account": ["ali"],
     }
 
 
@@ -104,6 +154,33 @@ def test_an_identity_token_buys_in_the_body_and_never_in_the_address() -> None:
         "client_id": ["img"],
         "scope": ["repository:a:pull,push"],
     }
+
+
+@pytest.mark.parametrize(
+    ("credentials", "basic"),
+    [
+        (Credentials(identity_token="id3ntity"), ":id3ntity"),
+        (Credentials(username="ali", password="sesame", identity_token="id3ntity"), "ali:sesame"),
+    ],
+)
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_that_takes_no_post_is_asked_the_older_way(
+    credentials: Credentials, basic: str, status: int
+) -> None:
+    desk = Desk()
+    desk.refuses["POST"] = status
+    assert authorizer(desk, credentials).answer(CHALLENGE, "a", PULL, refused="") == "Bearer t1"
+    method, url, headers, _ = desk.asked[1]
+    assert method == "GET" and "id3ntity" not in url
+    assert headers["Authorization"] == "Basic " + base64.b64encode(basic.encode()).decode()
+
+
+def test_a_server_that_refuses_the_identity_is_not_asked_again() -> None:
+    desk = Desk()
+    desk.refuses["POST"] = 400
+    with pytest.raises(RegistryError):
+        authorizer(desk, Credentials(identity_token="x")).answer(CHALLENGE, "a", PULL, refused="")
+    assert len(desk.asked) == 1
 
 
 def test_basic_is_answered_once() -> None:

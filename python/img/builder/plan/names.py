@@ -106,7 +106,7 @@ class Names:
         try:
             return Reference.parse(name)
         except InvalidReference as error:
-            raise fault(span, f"{name!r} is no image: {error.reason}", at=name) from error
+            raise fault(span, f"{name!r} is no image: {error.reason}", at=name, hint=error.hint) from error
 
     def uses(self, stage: ins.Stage) -> tuple[Use, ...]:
         """Everything that a stage names, its base first.

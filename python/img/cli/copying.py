@@ -1,0 +1,145 @@
+"""`img copy`: an image from one place to others, as it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from img.cli import clicks as click
+from img.cli.common import find_globals, human_size, print_json, verb
+from img.cli.reaching import registry_options
+from img.cli.render import renderer
+from img.cli.transfer import compression, compression_level, force_compression, progress
+
+if TYPE_CHECKING:
+    from img.engine import Compression
+    from img.engine.copying import CopyResult, Format
+    from img.oci.location import Location
+
+EXAMPLE = """\
+img copy alpine registry.example.com/mirror/alpine
+img copy --platform linux/arm64 alpine oci-archive:alpine.tar
+img copy oci:layout:1.0 HOST/app:1.0 HOST/app:latest
+img copy img:me/app docker-archive:app.tar:me/app:1"""
+
+
+@verb("copy", short="Copy an image between registries, archives, layouts and the store.", example=EXAMPLE)
+@click.argument("source", metavar="SOURCE")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option(
+    "--platform", "-platform", "platforms", multiple=True, metavar="OS/ARCH",
+    help="Of an index, copy only the image for this platform; several: an index of those.",
+)  # fmt: skip
+@click.option("-a", "--all", "-all", "everything", is_flag=True, help="Copy all of an index (the default).")
+@click.option(
+    "--format", "-format", "form", type=click.Choice(["oci", "docker"]), default=None,
+    help="Rewrite the manifests in this form; their digests change.",
+)  # fmt: skip
+@compression
+@compression_level
+@force_compression
+@click.option("--preserve-digests", is_flag=True, help="Fail rather than change a digest.")
+@click.option(
+    "--with-referrers", "referrers", is_flag=True,
+    help="Copy signatures, SBOMs and whatever else refers to the image.",
+)  # fmt: skip
+@click.option(
+    "--foreign-layers", "foreign", is_flag=True,
+    help="Copy layers that are only referred to by URL as well.",
+)  # fmt: skip
+@click.option("--digest-file", "-digest-file", metavar="FILE", help="Write the digest to this file.")
+@click.option(
+    "--src-tls-verify/--no-src-tls-verify", "source_tls", default=True,
+    help="Insist on TLS with the source's registry.",
+)  # fmt: skip
+@click.option(
+    "--dest-tls-verify/--no-dest-tls-verify", "target_tls", default=True,
+    help="Insist on TLS with the targets' registries.",
+)  # fmt: skip
+@click.option("-q", "--quiet", "-quiet", is_flag=True, help="Print the digest alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@registry_options
+@progress
+def copy_command(
+    source: str,
+    targets: tuple[str, ...],
+    platforms: tuple[str, ...],
+    everything: bool,
+    form: Format | None,
+    compression: Compression | None,
+    level: int | None,
+    force: bool,
+    preserve_digests: bool,
+    referrers: bool,
+    foreign: bool,
+    digest_file: str | None,
+    source_tls: bool,
+    target_tls: bool,
+    quiet: bool,
+    as_json: bool,
+    progress: str,
+) -> None:
+    """Copy an image without unpacking it, all its platforms included; prints its digest.
+
+    A place is a registry's NAME (docker://NAME), oci:PATH[:REF], oci-archive:PATH[:REF],
+    docker-archive:PATH[:NAME], dir:PATH, or img:NAME for the store.
+    """
+    from img.engine import Engine
+    from img.engine.copying import CopyRequest
+    from img.oci.location import Location
+
+    if everything and platforms:
+        raise click.UsageError("--all and --platform contradict each other.")
+    request = CopyRequest(
+        source=source,
+        targets=targets,
+        platforms=tuple(word for value in platforms for word in value.split(",") if word),
+        form=form or "",
+        compression=compression,
+        level=level,
+        force=force,
+        preserve_digests=preserve_digests,
+        referrers=referrers,
+        foreign=foreign,
+    )
+    places = [Location.parse(source), *(Location.parse(target) for target in targets)]
+    plain = _registries(places[:1]) if not source_tls else []
+    plain += _registries(places[1:]) if not target_tls else []
+    options = find_globals()
+    with (
+        renderer("quiet" if quiet else progress, debug=options.debug) as show,
+        Engine(options.settings(insecure=plain), show) as engine,
+    ):
+        if not quiet:
+            click.echo(f"Copying {places[0].familiar}...", err=True)
+        result = engine.copy(request)
+    if digest_file:
+        with open(digest_file, "w", encoding="ascii") as file:
+            file.write(result.digest)
+    if as_json:
+        print_json(_fields(result))
+        return
+    if not quiet:
+        click.echo(_summary(places[1:], result), err=True)
+    click.echo(result.digest)
+
+
+def _registries(places: list[Location]) -> list[str]:
+    return [place.reference.registry for place in places if place.transport == "docker" and place.reference]
+
+
+def _fields(result: CopyResult) -> dict[str, Any]:
+    from img.values import asdict
+
+    return asdict(result)
+
+
+def _summary(targets: list[Location], result: CopyResult) -> str:
+    """One line: where it is now, and what that took."""
+    counts = [
+        (result.sent, f"{result.sent} sent ({human_size(result.sent_bytes)})"),
+        (result.mounted, f"{result.mounted} mounted"),
+        (result.present, f"{result.present} there already"),
+        (result.referrers, f"{result.referrers} about it"),
+    ]
+    told = ", ".join(text for count, text in counts if count) or "nothing to send"
+    return f"Successfully copied to {', '.join(target.familiar for target in targets)}: {told}"

@@ -1,0 +1,188 @@
+"""`Logins`: logging in to registries and out of them: verified first, warned of, then kept.
+
+`Engine` makes one for each call. It stays out of the namespace, so a credential helper runs as a child of
+this process. No secret leaves it but to the registry, the helper, and the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from img.engine.keychain import helper_runner, keychain
+from img.engine.requests import Settings
+from img.errors import RegistryError, Unauthorized, UsageError
+from img.progress import Note, Progress
+from img.registry import Credentials, Place, Registry
+from img.registry.login_file import LoginFile
+from img.values import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginResult:
+    """What a login came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        username: Whose credentials they are; empty where an identity token alone is known.
+        source: Where they are kept: the file that was written, or where they were found.
+        helper: The program that keeps the secret; empty where it stands in the file.
+        checked: False where the registry asked for no credentials.
+        identity_token: A token of the registry is kept in the place of the password.
+    """
+
+    server: str
+    username: str
+    source: str
+    helper: str = ""
+    checked: bool = True
+    identity_token: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutResult:
+    """What a logout came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        file: The file that was looked at.
+        removed: There was something to forget.
+    """
+
+    server: str
+    file: str
+    removed: bool
+
+
+class Logins:
+    """The operations. `server` is `registry[:port][/namespace]`, and empty for docker.io."""
+
+    def __init__(self, settings: Settings, registry: Callable[[], Registry], progress: Progress) -> None:
+        """Reads nothing yet."""
+        self._settings = settings
+        self._registry = registry
+        self._progress = progress
+
+    def login(self, server: str, username: str, password: str, *, file: str = "") -> LoginResult:
+        """Shows credentials to a registry, and keeps them where it takes them.
+
+        Args:
+            file: The file, in the place of the settings' own: docker's, else the first auth file.
+        Raises:
+            Unauthorized: the registry does not take them; nothing is stored.
+            RegistryError: it cannot be reached, or the credential helper failed.
+            UsageError: no file is named, or it is broken, or cannot be written. InvalidReference.
+        """
+        place = Place.parse(server)
+        kept = self._file(file)
+        helper = kept.helper(place)
+        given = Credentials(username=username, password=password)
+        done = self._registry().login(place, given)
+        if not done.checked:
+            self._warn(f"{place.registry} asked for no credentials, so these were not checked")
+        if helper is None:
+            secret = "token" if done.credentials.identity_token else "password"
+            self._warn(
+                f"the {secret} will stand in {kept.path}, for whoever can read that file; "
+                'a credential helper, named in it as "credsStore", keeps it elsewhere'
+            )
+        kept.store(place, done.credentials)
+        self._tell_of_others(place, kept.path, "go before those that were just stored")
+        return LoginResult(
+            server=str(place),
+            username=username,
+            source=kept.path,
+            helper=helper.program if helper else "",
+            checked=done.checked,
+            identity_token=bool(done.credentials.identity_token),
+        )
+
+    def find(self, server: str) -> LoginResult | None:
+        """Says whose credentials are known for a registry, and asks nobody; None where there are none.
+
+        Raises:
+            UsageError: a file is broken. RegistryError: a credential helper failed. InvalidReference.
+        """
+        place = Place.parse(server)
+        found, source = self._known(place)
+        if found is None:
+            return None
+        token = bool(found.identity_token)
+        return LoginResult(
+            server=str(place), username=found.username, source=source, checked=False, identity_token=token
+        )
+
+    def verify(self, server: str) -> LoginResult | None:
+        """Shows to a registry what is known for it; None where that is nothing, or is not taken.
+
+        Raises:
+            RegistryError: it cannot be reached. As `find` otherwise.
+        """
+        place = Place.parse(server)
+        found, source = self._known(place)
+        if found is None:
+            return None
+        try:
+            done = self._registry().login(place, found)
+        except Unauthorized as error:
+            self._warn(f"{error}, which was found in {source}")
+            return None
+        token = bool(found.identity_token)
+        return LoginResult(
+            server=str(place), username=found.username, source=source, checked=done.checked,
+            identity_token=token,
+        )  # fmt: skip
+
+    def logout(self, server: str, *, file: str = "") -> LogoutResult:
+        """Forgets what is kept for a registry. Doing it twice is no error.
+
+        Args:
+            file: As `login` takes it.
+        Raises:
+            UsageError: the file is broken, or cannot be written. RegistryError: the credential helper failed.
+            InvalidReference.
+        """
+        place = Place.parse(server)
+        kept = self._file(file)
+        removed = kept.erase(place)
+        self._tell_of_others(place, kept.path, "still open it")
+        return LogoutResult(server=str(place), file=kept.path, removed=removed)
+
+    def logout_all(self, *, file: str = "") -> list[LogoutResult]:
+        """Forgets every registry that the file or a helper that it names has credentials for.
+
+        Raises:
+            As `logout`.
+        """
+        kept = self._file(file)
+        return [
+            LogoutResult(server=str(place), file=kept.path, removed=kept.erase(place))
+            for place in kept.places()
+        ]
+
+    def _file(self, file: str) -> LoginFile:
+        settings = self._settings
+        path = file or settings.docker_config or next(iter(settings.auth_files), "")
+        if not path:
+            raise UsageError("no file is named that keeps credentials", hint="name one, or docker's config")
+        return LoginFile(path, run=helper_runner(settings))
+
+    def _known(self, place: Place) -> tuple[Credentials | None, str]:
+        chain = keychain(self._settings, self._progress)
+        if chain is None:
+            return None, ""
+        # A repository below the place: what is kept for the place itself, or for more than it.
+        repository = place.namespace or "-"
+        return chain.get(place.registry, repository), chain.source_of(place.registry, repository)
+
+    def _tell_of_others(self, place: Place, path: str, what: str) -> None:
+        """Warns where the settings find other credentials than those in the file that was changed."""
+        try:
+            found, source = self._known(place)
+        except (UsageError, RegistryError) as error:
+            self._warn(str(error))
+            return
+        if found and source != path:
+            self._warn(f"other credentials for {place}, in {source}, {what}")
+
+    def _warn(self, text: str) -> None:
+        self._progress(Note(level="warning", text=text))

@@ -1,0 +1,197 @@
+"""`Files`: the files of a place, by name: those of a folder, or of a tar that is read where it lies.
+
+A plain tar is not unpacked: its heads are read once, and its files out of the middle. One with compression
+around it is unpacked into a folder first. Names and links come from outside: none leads out of the place.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from img import _core
+from img.errors import InvalidDocument, SizeMismatch, UsageError
+from img.oci import Descriptor
+from img.progress import Progress
+from img.registry import Sink, Stop
+
+PIECE_BYTES = 1 << 20
+_MOST_MEMBERS = 200_000
+_MOST_LINKS = 8
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class Files(Protocol):
+    """Named files. Safe from several threads."""
+
+    where: str
+
+    def size(self, name: str) -> int | None:
+        """A file's bytes; None where there is no such file."""
+
+    def read(self, name: str, offset: int, count: int) -> bytes:
+        """Reads from the middle of a file; fewer bytes than asked for only at its end."""
+
+    def close(self) -> None:
+        """Closes what is open."""
+
+
+class Folder:
+    """The files below a folder."""
+
+    def __init__(self, root: Path) -> None:
+        """Looks at nothing yet."""
+        self._root = root.resolve()
+        self.where = str(root)
+
+    def size(self, name: str) -> int | None:
+        """As `Files.size`."""
+        path = self._path(name)
+        return path.stat().st_size if path is not None else None
+
+    def read(self, name: str, offset: int, count: int) -> bytes:
+        """As `Files.read`."""
+        path = self._path(name)
+        if path is None:
+            raise InvalidDocument(self.where, f"it has no {name}")
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(count)
+
+    def _path(self, name: str) -> Path | None:
+        path = (self._root / name).resolve()
+        return path if path.is_relative_to(self._root) and path.is_file() else None
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Tar:
+    """The files of a plain tar."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        """Reads the heads.
+
+        Raises:
+            InvalidDocument: it is no tar, or one that nobody would take for an image.
+        """
+        self.where = where
+        self._file = path.open("rb", buffering=0)
+        self._places: dict[str, tuple[int, int]] = {}
+        self._links: dict[str, str] = {}
+        try:
+            with tarfile.open(fileobj=self._file, mode="r:") as archive:
+                for member in archive:
+                    self._note(member)
+                    # Members of an iteration are kept by the module, for nobody.
+                    archive.members.clear()  # type: ignore[attr-defined]
+        except (tarfile.TarError, ValueError, EOFError) as error:
+            self._file.close()
+            raise InvalidDocument(where, f"it is no tar archive: {error}") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _note(self, member: tarfile.TarInfo) -> None:
+        name = posixpath.normpath(member.name).lstrip("/")
+        if len(self._places) + len(self._links) > _MOST_MEMBERS:
+            raise InvalidDocument(self.where, f"it has more than {_MOST_MEMBERS} files: no image archive has")
+        if member.issym():
+            self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+        elif member.islnk():
+            self._links[name] = posixpath.normpath(member.linkname).lstrip("/")
+        elif member.isreg() and not member.issparse():
+            self._places[name] = (member.offset_data, member.size)
+
+    def _place(self, name: str) -> tuple[int, int] | None:
+        name = posixpath.normpath(name)
+        for _ in range(_MOST_LINKS):
+            if name in self._places:
+                return self._places[name]
+            name = self._links.get(name, "")
+        return None
+
+    def size(self, name: str) -> int | None:
+        """As `Files.size`."""
+        place = self._place(name)
+        return place[1] if place else None
+
+    def read(self, name: str, offset: int, count: int) -> bytes:
+        """As `Files.read`."""
+        place = self._place(name)
+        if place is None:
+            raise InvalidDocument(self.where, f"it has no {name}")
+        return os.pread(self._file.fileno(), max(0, min(count, place[1] - offset)), place[0] + offset)
+
+    def close(self) -> None:
+        """Closes the archive."""
+        self._file.close()
+
+
+def open_archive(path: Path, scratch: Callable[[], Path]) -> Files:
+    """The files of an archive, compressed or not.
+
+    Args:
+        scratch: Makes an empty folder for one that has to be unpacked.
+    Raises:
+        UsageError: there is no such file. InvalidDocument: it is no archive. LayerError: it is hostile.
+    """
+    where = str(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, and no archive", hint=f"an image layout in it is oci:{path}")
+    if not path.is_file():
+        raise UsageError(f"no such archive: {path}")
+    with path.open("rb") as file:
+        magic = file.read(8)
+    if not any(magic.startswith(packed) for packed in _PACKED):
+        return Tar(path, where)
+    folder = scratch()
+    if _core.unpack_archive(str(path), str(folder)) is None:
+        raise InvalidDocument(where, "it is no tar archive, compressed or not")
+    files = Folder(folder)
+    files.where = where
+    return files
+
+
+def whole(files: Files, name: str, limit: int) -> bytes:
+    """Reads a small file.
+
+    Raises:
+        InvalidDocument: there is none, or it is longer than `limit` bytes.
+    """
+    size = files.size(name)
+    if size is None:
+        raise InvalidDocument(files.where, f"it has no {name}")
+    if size > limit:
+        raise InvalidDocument(f"{name} of {files.where}", f"longer than {limit} bytes")
+    return files.read(name, 0, size)
+
+
+def pour_file(
+    files: Files, name: str, blob: Descriptor, sink: Sink, *, stop: Stop, progress: Progress
+) -> None:
+    """Writes a file into a sink, from where the sink stands.
+
+    Raises:
+        InvalidDocument: there is none. SizeMismatch: it has another length. Stopped. What the sink raises.
+    """
+    from img.registry.meter import Meter
+
+    size = files.size(name)
+    if size is None:
+        raise InvalidDocument(files.where, f"the blob {blob.digest} is missing")
+    if size != blob.size:
+        raise SizeMismatch(blob.size, size)
+    meter = Meter(progress, "copy", blob.digest, blob.size)
+    while sink.offset < size:
+        stop.check()
+        piece = files.read(name, sink.offset, PIECE_BYTES)
+        if not piece:
+            raise SizeMismatch(size, sink.offset)
+        sink.write(piece)
+        meter.at(sink.offset)
+    meter.finished("fetched")

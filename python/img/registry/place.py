@@ -1,0 +1,87 @@
+"""`Place`: what credentials are for: a registry, or the repositories of one that begin alike.
+
+Config files and helpers call a place by a key, of which several spellings are about; `normal` makes one
+of them. Pure: text in, values out. Source: containers-auth.json(5), "FORMAT"; docker's config.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from img import regex
+from img.errors import InvalidReference
+from img.oci.reference import DEFAULT_REGISTRY
+from img.values import dataclass
+
+DOCKER_HUB = "https://index.docker.io/v1/"
+"""What docker calls `docker.io` in its files and to helpers."""
+
+_DOCKER_NAMES = frozenset({"index.docker.io", "registry-1.docker.io", "docker.io"})
+_HOST = regex.compile(r"(?:\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?)(?::[0-9]{1,5})?")
+_NAMESPACE = regex.compile(r"[a-z0-9]+(?:(?:[._]|__|-+|/)[a-z0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A registry (`host[:port]`), and the beginning of its repositories' names, or empty for all."""
+
+    registry: str
+    namespace: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Place:
+        """Reads `registry[:port][/namespace]`, a `https://` before it and a `/v2/` behind it allowed.
+
+        Args:
+            text: Empty for `docker.io`.
+        Raises:
+            InvalidReference: it is none.
+        """
+        name = normal(text.strip() or DEFAULT_REGISTRY)
+        registry, _, namespace = name.partition("/")
+        if not _HOST.fullmatch(registry):
+            raise InvalidReference(text, "the registry is not a host name with an optional port")
+        if namespace and not _NAMESPACE.fullmatch(namespace):
+            raise InvalidReference(text, "what follows the registry is not the beginning of a repository")
+        return cls(registry=registry, namespace=namespace)
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.namespace}" if self.namespace else self.registry
+
+    @property
+    def key(self) -> str:
+        """What files and helpers call it."""
+        return key_of(str(self))
+
+    def covers(self, registry: str, repository: str) -> bool:
+        """Tells whether what is for this place is for a repository."""
+        return covers(str(self), registry, repository)
+
+
+def normal(key: str) -> str:
+    """The one spelling of a key: without a scheme, the protocol's version, and docker.io's other names."""
+    name = key.partition("://")[2] if "://" in key else key
+    host, _, path = name.strip("/").partition("/")
+    host = host.lower()
+    if path in ("v1", "v2"):
+        path = ""
+    if host in _DOCKER_NAMES:
+        host = DEFAULT_REGISTRY
+    return f"{host}/{path}" if path else host
+
+
+def key_of(name: str) -> str:
+    """The key of a normal name."""
+    return DOCKER_HUB if name == DEFAULT_REGISTRY else name
+
+
+def covers(name: str, registry: str, repository: str) -> bool:
+    """Tells whether a normal name stands for a repository: the whole of it, or parts of it from the left."""
+    whole = f"{registry.lower()}/{repository}"
+    return whole == name or whole.startswith(name + "/")
+
+
+def covering(keys: Iterable[str], registry: str, repository: str) -> list[str]:
+    """The normal names of the keys that stand for a repository, the longest first."""
+    names = {name for name in map(normal, keys) if covers(name, registry, repository)}
+    return sorted(names, key=len, reverse=True)
