@@ -124,7 +124,7 @@ class Transfer(Event):
         total_bytes: 0 where it is not known.
         name: The image that it is of, as people write it; empty where nobody knows.
         kind: Once it is finished, how it came to be there: `fetched`, `sent`, `mounted` (the registry took it
-            from another repository), or `present`; empty on the way.
+            from another repository), `present`, or `dropped`, where it is sent anew; empty on the way.
     """
 
     action: str

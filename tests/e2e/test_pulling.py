@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import subprocess
@@ -17,6 +18,7 @@ from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_index, write_layout
 from tests.support.registry import Registry
+from tests.support.tokens import TokenServer
 
 pytestmark = pytest.mark.once
 
@@ -130,6 +132,27 @@ def test_what_is_here_is_asked_for_once_or_not_at_all(
     assert asked(between) == ["HEAD manifests/latest"]
 
 
+def test_where_tokens_are_wanted_one_request_more_is_refused(
+    img: Img, make_context: Context, tmp_path: Path
+) -> None:
+    with (
+        TokenServer(tmp_path / "tokens", users={"ali": "sesame"}) as tokens,
+        Registry(tmp_path / "registry", auth=tokens.auth) as server,
+        Between(int(server.host.rpartition(":")[2])) as between,
+    ):
+        host = f"127.0.0.1:{between.port}"
+        auth = base64.b64encode(b"ali:sesame").decode()
+        (img.home / ".docker").mkdir()
+        (img.home / ".docker" / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+        img.build(make_context({"Dockerfile": "FROM scratch\nCOPY . /\n"}), tag=f"{host}/pulling/tokens:1")
+        img.ok("push", f"{host}/pulling/tokens:1")
+        between.seen.clear()
+        tokens.requests.clear()
+        img.ok("pull", f"{host}/pulling/tokens:1")
+        assert [(seen.method, seen.status) for seen in between.seen] == [("HEAD", 401), ("HEAD", 200)]
+        assert len(tokens.requests) == 1
+
+
 def test_several_names_at_once_and_a_shared_layer_comes_once(
     img: Img, between: Between, several: str
 ) -> None:
@@ -178,14 +201,26 @@ def test_some_platforms(img: Img, several: str) -> None:
 def test_without_extraction_nothing_is_unpacked_and_no_namespace_entered(
     img: Img, several: str, registry: Registry, tmp_path: Path
 ) -> None:
-    strace = ["strace", "-f", "-qq", "-e", "trace=unshare,clone,clone3", "-o", str(tmp_path / "calls")]
-    words = img.command("pull", "--no-extract", "--all-platforms", f"{several}:latest")
-    subprocess.run([*strace, *words], check=True, timeout=60, env=img.environment(), capture_output=True)
-    assert "CLONE_NEWUSER" not in (tmp_path / "calls").read_text()
-    assert not list((img.state / "layers").iterdir())
     copy = f"{registry.host}/pulling/unopened:1"
-    img.ok("tag", f"{several}:latest", copy)
-    assert img.ok("push", copy).stdout.strip() == digest_of(f"{several}:latest")
+    for words in (
+        ("pull", "--no-extract", "--all-platforms", f"{several}:latest"),
+        ("tag", f"{several}:latest", copy),
+        ("push", copy),
+    ):
+        strace = (
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=unshare,clone,clone3,setns",
+            "-o",
+            str(tmp_path / "calls"),
+        )
+        command = [*strace, *img.command(*words)]
+        subprocess.run(command, check=True, timeout=60, env=img.environment(), capture_output=True)
+        assert "CLONE_NEW" not in (tmp_path / "calls").read_text()
+    assert not list((img.state / "layers").iterdir())
+    assert digest_of(copy) == digest_of(f"{several}:latest")
     assert img.image(f"{several}:latest").text("below") == "below\n"
 
 

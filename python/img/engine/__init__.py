@@ -495,13 +495,15 @@ class Engine:
         Raises:
             ImageNotFound, RegistryError, UsageError.
         """
-        from img.engine.pushes import Pushes
+        from img.engine.pushes import Pushes, reads_layers, rows_of
 
         wish = _wish(compression or "", level, force=force)
-        self.enter()
+        rows = rows_of(self.store, names, all_tags=all_tags)
+        if reads_layers(self.store, rows.values(), wish):
+            self.enter()
+        self.store.lease()
         pusher = self._pusher(self._puller(), wish)
-        pushes = Pushes(self.store, pusher, pusher.forms, form=form)
-        return pushes.push_tags(names) if all_tags else pushes.push(names)
+        return Pushes(self.store, pusher, pusher.forms, form=form).push(rows)
 
     def logins(self) -> Logins:
         """Logging in to registries and out of them; stays out of the namespace."""

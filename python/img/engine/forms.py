@@ -40,10 +40,7 @@ class Forms:
 
     def ready(self, image: Image) -> bool:
         """Tells whether no layer of an image has to be compressed first."""
-        return all(
-            self._packer.keeps(layer, self._wish) or self._packer.known(layer.diff_id, self._wish)
-            for layer in image.layers
-        )
+        return all(self._packer.ready(layer, self._wish) for layer in image.layers)
 
     def media_types(self, image: Image) -> list[str]:
         """What the layers of an image will be, base first."""

@@ -174,6 +174,10 @@ class Packer:
             return layer.descriptor.media_type == MEDIA_TYPES[wish.form] and wish.level is None
         return not built or not wish.explicit
 
+    def ready(self, layer: Layer, wish: Wish) -> bool:
+        """Tells whether a layer can leave without being compressed first."""
+        return self.keeps(layer, wish) or self.known(layer.diff_id, wish) is not None
+
     def known(self, diff_id: str, wish: Wish) -> Descriptor | None:
         """A blob of a layer, in the store, that is as wished."""
         level = _core.compression_level(wish.form, wish.level)

@@ -209,6 +209,13 @@ class Puller:
         text = f"layers of {origin.familiar} are being fetched already: waiting for them"
         self._progress(Note(level="info", text=text))
 
+    def here_of(self, image: Image, *, extracted: bool) -> list[Descriptor]:
+        """The layers of an image that need not come: folders, or else blobs, that are here."""
+        if not extracted:
+            return [d for d in image.manifest.layers if self._store.blobs.has(d.digest)]
+        pairs = zip(image.manifest.layers, self._present(image), strict=True)
+        return [descriptor for descriptor, record in pairs if record is not None]
+
     # ---- layers ------------------------------------------------------------------------------
 
     def _present(self, image: Image) -> list[LayerRecord | None]:

@@ -16,7 +16,7 @@ from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import InvalidDocument, NotFound, Unsupported, UsageError
 from img.oci import Descriptor, Image, Index, Manifest, Platform, Reference
 from img.oci.descriptor import DOCKER_CONFIG, OCI_CONFIG
-from img.progress import Note, Progress, Transferred
+from img.progress import Note, Progress, Transfer, Transferred
 from img.registry import Registry, Stop, in_parallel
 from img.store import Store, main_of
 from img.values import replace
@@ -156,17 +156,29 @@ class Pulls:
 
     def _bring(self, reference: Reference, image: Image) -> str:
         """Brings the layers of an image; gives the identity of the top one, empty where none is extracted."""
-        before = self._puller.moved(reference)
+        before, name = self._puller.moved(reference), reference.familiar
+        for layer in self._puller.here_of(image, extracted=self._wish.extract):
+            digest, size = layer.digest, layer.size
+            self._progress(
+                Transfer(
+                    action="pull",
+                    digest=digest,
+                    done_bytes=size,
+                    total_bytes=size,
+                    name=name,
+                    kind="present",
+                )
+            )
         if self._wish.extract:
             records = self._puller.layers(image)
             kept = [layer.descriptor for layer in image.layers if not plain_layer(layer)]
             self._puller.bring(reference, kept)
             snapshot = records[-1].snapshot if records else image.id
         else:
-            self._puller.bring(reference, [layer.descriptor for layer in image.layers])
+            self._puller.bring(reference, image.manifest.layers)
             snapshot = ""
         if self._puller.moved(reference) == before:
-            self._progress(Transferred(action="pull", name=reference.familiar, present=len(image.layers)))
+            self._progress(Transferred(action="pull", name=name, present=len(image.layers)))
         return snapshot
 
     def _result(

@@ -6,15 +6,17 @@ all that it names goes as it came, attestations and all, unless a layer of it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from img.engine.formats import is_in, refuse_zstd
 from img.engine.forms import Forms
+from img.engine.packing import Packer, Wish
 from img.engine.pushing import Pusher, Shipment
 from img.engine.requests import ManifestFormat
 from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import BlobNotFound, ImageNotFound, UsageError
 from img.oci import Image, Reference, parse
+from img.progress import silent
 from img.store import ImageName, Store
 
 
@@ -34,37 +36,18 @@ class Pushes:
         self._forms = forms
         self._form = form
 
-    def push(self, names: Sequence[str]) -> dict[str, str]:
+    def push(self, rows: Mapping[str, ImageName]) -> dict[str, str]:
         """Pushes images under their own names; gives the digest of each in its registry.
 
+        Args:
+            rows: What each name stands for; see `rows_of`.
         Raises:
-            ImageNotFound, UsageError, RegistryError, StoreError.
+            UsageError, RegistryError, StoreError.
         """
-        given = {name: Reference.parse(name) for name in names}
-        digests = self._send({reference: self._store.names.row(name) for name, reference in given.items()})
+        given = {name: Reference.parse(name) for name in rows}
+        once = {reference: rows[name] for name, reference in given.items()}
+        digests = self._pusher.push([self._shipment(reference, row) for reference, row in once.items()])
         return {name: digests[str(reference)] for name, reference in given.items()}
-
-    def push_tags(self, names: Sequence[str]) -> dict[str, str]:
-        """Pushes every tag of repositories that the store has; gives the digests by the tags' full names.
-
-        Raises:
-            ImageNotFound: the store has no tag of one of them. As `push`.
-        """
-        rows = [(Reference.parse(row.name), row) for row in self._store.names.all() if row.named]
-        found: dict[Reference, ImageName] = {}
-        for name in names:
-            repository = repository_of(name, "img push")
-            tags = {own: row for own, row in rows if own.name == repository.name and own.tag}
-            if not tags:
-                from difflib import get_close_matches  # only a mistake pays for this import
-
-                here = dict.fromkeys(own.familiar_name for own, _ in rows)
-                raise ImageNotFound(name, tuple(get_close_matches(repository.familiar_name, here, n=3)))
-            found.update(sorted(tags.items(), key=lambda pair: pair[0].tag))
-        return self._send(found)
-
-    def _send(self, rows: dict[Reference, ImageName]) -> dict[str, str]:
-        return self._pusher.push([self._shipment(reference, row) for reference, row in rows.items()])
 
     def _shipment(self, name: Reference, row: ImageName) -> Shipment:
         names = self._store.names
@@ -100,3 +83,32 @@ class Pushes:
             return None
         known = {layer.digest for image in images for layer in image.layers}
         return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None
+
+
+def rows_of(store: Store, names: Sequence[str], *, all_tags: bool) -> dict[str, ImageName]:
+    """What names stand for in a store; of repositories, every tag that it has.
+
+    Raises:
+        ImageNotFound: it has none. UsageError: what should be a repository has a tag.
+    """
+    if not all_tags:
+        return {name: store.names.row(name) for name in names}
+    rows = [(Reference.parse(row.name), row) for row in store.names.all() if row.named]
+    found: dict[str, ImageName] = {}
+    for name in names:
+        repository = repository_of(name, "img push")
+        tags = {str(own): row for own, row in rows if own.name == repository.name and own.tag}
+        if not tags:
+            from difflib import get_close_matches  # only a mistake pays for this import
+
+            here = dict.fromkeys(own.familiar_name for own, _ in rows)
+            raise ImageNotFound(name, tuple(get_close_matches(repository.familiar_name, here, n=3)))
+        found.update(sorted(tags.items()))
+    return found
+
+
+def reads_layers(store: Store, rows: Iterable[ImageName], wish: Wish) -> bool:
+    """Tells whether folders of layers have to be read, so that these images can leave."""
+    packer = Packer(store, silent)
+    images = (image for row in rows for image in store.names.images_of(row))
+    return not all(packer.ready(layer, wish) for image in images for layer in image.layers)

@@ -133,7 +133,10 @@ class Recorder:
             return
         with self._lock:
             if isinstance(event, Transfer):
-                self._moved[event.action, event.digest] = event.done_bytes
+                if event.kind == "dropped":
+                    self._moved.pop((event.action, event.digest), None)
+                elif event.kind not in ("present", "mounted"):
+                    self._moved[event.action, event.digest] = event.done_bytes
             elif isinstance(event, StepStarted):
                 started = round(time.monotonic() - self._since, 6)
                 self._change(event.step, status="running", started=started, why=event.why)

@@ -353,8 +353,11 @@ class Registry:
         session = self._session(ref, f"upload to {ref.familiar_name}", stop)
         try:
             session.in_parts(growing, PART_BYTES, MOST_BYTES)
-        except PartsRefused as refused:
-            raise refused.error from refused
+        except BaseException as error:
+            growing.drop()
+            if isinstance(error, PartsRefused):
+                raise error.error from error
+            raise
         growing.finished()
         return True
 

@@ -91,6 +91,11 @@ class GrowingSource:
         """Says that all of it is there."""
         self._say(self._reached, "sent")
 
+    def drop(self) -> None:
+        """Says that nothing comes of it: whoever shows it need not any more."""
+        self._reached = 0
+        self._say(0, "dropped")
+
     def _say(self, total: int, kind: str = "") -> None:
         self._progress(
             Transfer(

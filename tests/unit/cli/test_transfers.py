@@ -85,7 +85,7 @@ def test_more_transfers_than_lines_are_counted() -> None:
             Transferred(action="pull", name="alpine", moved=5, moved_bytes=1 << 30, present=2, seconds=3.2),
             "pulled 5 layers of alpine, 1GiB in 3.20s (320MiB/s), 2 were here",
         ),
-        (Transferred(action="pull", name="alpine", present=1), "pulled alpine, 1 was here"),
+        (Transferred(action="pull", name="alpine", present=1), "pulled alpine: of its layers, 1 was here"),
         (
             Transferred(action="push", name="a, b", moved=1, moved_bytes=9, mounted=2, present=3),
             "pushed 1 layer of a, b, 9B, 2 mounted, 3 were there",

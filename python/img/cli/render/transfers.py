@@ -111,24 +111,18 @@ def _one(action: str, event: Transfer) -> str:
 
 
 def transferred_line(event: Transferred) -> str:
-    """The sum of a transfer: `pulled 5 layers of alpine, 1GiB in 3.2s (320MiB/s), 2 were here`."""
-    verb = _ENDS.get(event.action, event.action)
-    where = "there" if event.action == "push" else "here"
+    """The sum of a transfer: `pulled 5 layers of alpine, 1GiB in 3.20s (320MiB/s), 2 were here`."""
+    verb, where = _ENDS.get(event.action, event.action), "there" if event.action == "push" else "here"
     parts = []
-    if event.moved:
-        text = f"{_layers(event.moved)} of {event.name}, {human_size(event.moved_bytes)}"
-        if event.seconds > 0:
-            rate = human_size(event.moved_bytes / event.seconds)
-            text += f" in {human_time(event.seconds)} ({rate}/s)"
-        parts.append(text)
     if event.mounted:
         parts.append(f"{event.mounted} mounted")
     if event.present:
         parts.append(f"{event.present} {'was' if event.present == 1 else 'were'} {where}")
     if not event.moved:
-        parts.insert(0, event.name)
-    return f"{verb} {', '.join(parts)}"
-
-
-def _layers(count: int) -> str:
-    return "1 layer" if count == 1 else f"{count} layers"
+        return f"{verb} {event.name}" + (f": of its layers, {', '.join(parts)}" if parts else "")
+    moved = f"{event.moved} layer{'' if event.moved == 1 else 's'} of {event.name}"
+    size = human_size(event.moved_bytes)
+    if event.seconds > 0:
+        rate = human_size(event.moved_bytes / event.seconds)
+        size += f" in {human_time(event.seconds)} ({rate}/s)"
+    return f"{verb} {', '.join([moved, size, *parts])}"
