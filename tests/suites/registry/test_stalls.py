@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trustme
@@ -128,7 +128,7 @@ def test_a_stop_ends_the_wait_for_a_head_at_once(
     watcher.start()
     begun = time.monotonic()
     other = make_image(5, seed=2).layers[0]
-    work = {
+    work: dict[str, Callable[[], object]] = {
         "blob": lambda: fetch(connect(), ref, BITS.layers, folder.open, stop=stop),
         "upload": lambda: connect().push_blob(ref, other, lambda: BITS.open(LAYER), stop=stop),
     }
