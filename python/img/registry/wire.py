@@ -48,12 +48,12 @@ class Request:
     """One request before anything authorises it.
 
     Attributes:
-        endpoint: The registry whose business it is.
+        endpoint: The registry whose business it is, if any.
     """
 
     method: str
     url: str
-    endpoint: Endpoint
+    endpoint: Endpoint | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = field(default=None, repr=False)
     may_redirect: bool = True
