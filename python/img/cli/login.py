@@ -103,6 +103,8 @@ def logout_command(server: str, everything: bool, as_json: bool) -> None:
             click.echo(f"Removing login credentials for {result.server}")
         else:
             click.echo(f"Not logged in to {result.server}")
+    if not results:
+        click.echo("Not logged in to any registry")
     if any(result.removed for result in results):
         click.echo("Logout succeeded.")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 from img.errors import RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
@@ -244,9 +244,15 @@ class _TokenServer:
             with self._wire.follow(request, authorization) as reply:
                 if reply.status == 200:
                     return reply.document(MAX_DOCUMENT_BYTES, "token")
-                raise refusal(reply, method, what, host=self._registry, secret=authorization)
+                secret = authorization or f"Form {_identity(body)}"
+                raise refusal(reply, method, what, host=self._registry, secret=secret)
 
         return self._wire.run(attempt)
+
+
+def _identity(body: bytes | None) -> str:
+    """The identity token in a form, for not repeating it."""
+    return parse_qs((body or b"").decode()).get("refresh_token", [""])[0]
 
 
 def _wants_tls(reply: Reply) -> bool:
