@@ -28,6 +28,7 @@ from img.engine import (
     Explained,
     LockMode,
     LockResult,
+    LoginResult,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -44,7 +45,6 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
-    from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
 

@@ -11,8 +11,8 @@ from img.cli.reaching import reaching_options
 from img.cli.transfer import insecure as insecure_option
 
 if TYPE_CHECKING:
-    from img.engine import Settings
-    from img.engine.logins import LoginResult, Logins
+    from img.engine import LoginResult, Settings
+    from img.engine.logins import Logins
 
 _LONGEST_PASSWORD = 64 << 10
 

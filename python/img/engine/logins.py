@@ -9,48 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from img.engine.keychain import helper_runner, keychain
-from img.engine.requests import Settings
+from img.engine.requests import LoginResult, LogoutResult, Settings
 from img.errors import RegistryError, Unauthorized, UsageError
 from img.progress import Note, Progress
 from img.registry import Credentials, Place, Registry
 from img.registry.login_file import LoginFile
-from img.values import dataclass, replace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginResult:
-    """What a login came to.
-
-    Attributes:
-        server: The registry, or `registry/namespace`.
-        username: Whose credentials they are; empty where an identity token alone is known.
-        source: Where they are kept: the file that was written, or where they were found.
-        helper: The program that keeps the secret; empty where it stands in the file.
-        checked: False where the registry asked for no credentials.
-        identity_token: A token of the registry is kept in the place of the password.
-    """
-
-    server: str
-    username: str
-    source: str
-    helper: str = ""
-    checked: bool = True
-    identity_token: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogoutResult:
-    """What a logout came to.
-
-    Attributes:
-        server: The registry, or `registry/namespace`.
-        file: The file that was looked at.
-        removed: There was something to forget.
-    """
-
-    server: str
-    file: str
-    removed: bool
+from img.values import replace
 
 
 class Logins:
