@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, BuiltImage, LockEntry, LockResult, PruneResult, PullResult, Usage
+    from img.engine import (
+        BuildResult,
+        BuiltImage,
+        LockEntry,
+        LockResult,
+        LoginResult,
+        PruneResult,
+        PullResult,
+        Usage,
+    )
     from img.errors import (
         BuildError,
         DockerfileError,
@@ -55,6 +64,7 @@ __all__ = [
     "LockEntry",
     "LockError",
     "LockResult",
+    "LoginResult",
     "Outline",
     "OutlineArg",
     "OutlineMount",
@@ -86,6 +96,8 @@ _HOMES = {
         "BuiltImage",
         "LockEntry",
         "LockResult",
+        "LoginResult",
+        "LoginResult",
         "PruneResult",
         "PullResult",
         "Usage",

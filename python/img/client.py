@@ -28,6 +28,7 @@ from img.engine import (
     Explained,
     LockMode,
     LockResult,
+    LoginResult,
     ManifestFormat,
     PruneResult,
     PullPolicy,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
     from img.engine.copying import CopyResult
-    from img.engine.logins import LoginResult
     from img.engine.mount_verbs import CacheMount
     from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord

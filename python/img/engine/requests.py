@@ -323,6 +323,42 @@ class PullResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoginResult:
+    """What a login came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        username: Whose credentials they are; empty where an identity token alone is known.
+        source: Where they are kept: the file that was written, or where they were found.
+        helper: The program that keeps the secret; empty where it stands in the file.
+        checked: False where the registry asked for no credentials.
+        identity_token: A token of the registry is kept in the place of the password.
+    """
+
+    server: str
+    username: str
+    source: str
+    helper: str = ""
+    checked: bool = True
+    identity_token: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutResult:
+    """What a logout came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        file: The file that was looked at.
+        removed: There was something to forget.
+    """
+
+    server: str
+    file: str
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PruneResult:
     """What a collection freed, in bytes that the disk gave back; `builds` counts records of builds."""
 

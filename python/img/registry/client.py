@@ -305,21 +305,9 @@ class Registry:
             if session.mount(descriptor.digest, repository):
                 meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
-<<<<<<< HEAD
-        source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
-        try:
-            if descriptor.size > part:
-                session.in_parts(source, part, part)
-            else:
-                session.whole(source, descriptor.size)
-        except PartsRefused:
-            session.whole(source, descriptor.size)
-        meter.finished(Upload.SENT.value)
-=======
         source = FileSource(open, descriptor, meter, stop)
         session.send(source, descriptor.size, part_bytes=self._options.part_bytes)
-        meter.finished()
->>>>>>> faults
+        meter.finished(Upload.SENT.value)
         return Upload.SENT
 
     def check_push(self, ref: Reference, *, stop: Stop | None = None) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 from img.errors import InvalidDocument, RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
@@ -339,7 +339,8 @@ class _TokenServer:
             with self._wire.follow(request, authorization) as reply:
                 if reply.status == 200:
                     return reply.document(MAX_DOCUMENT_BYTES, "token")
-                raise refusal(reply, method, what, host=self._endpoint.registry, secret=authorization)
+                secret = authorization or f"Form {_identity(body)}"
+                raise refusal(reply, method, what, host=self._endpoint.registry, secret=secret)
 
         return self._wire.run(attempt)
 
@@ -348,3 +349,8 @@ def _add(error: RegistryError, said: str) -> None:
     """Tells in an error what the mirrors had said before."""
     if said and said not in error.message:
         error.message += f"; {said}"
+
+
+def _identity(body: bytes | None) -> str:
+    """The identity token in a form, for not repeating it."""
+    return parse_qs((body or b"").decode()).get("refresh_token", [""])[0]
