@@ -284,6 +284,10 @@ def _failure(error: BaseException, method: str, url: str, options: Options) -> E
     if any(isinstance(one, _NO_ADDRESS) for one in chain):
         return registry_error(f"{where} is no address to connect to", "")
     reason, hint = _reason(chain, options)
+    if any(isinstance(one, socket.gaierror) for one in chain):
+        from img.oci.misspelled import meant_docker  # only a mistake pays for this import
+
+        hint = meant_docker(where.rpartition(":")[0]) or hint
     garbled = any(isinstance(one, http.client.BadStatusLine | ConnectionResetError) for one in chain)
     return Retriable(registry_error(f"{where}: {reason}", hint), cause=_root(error), garbled=garbled)
 
