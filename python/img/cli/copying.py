@@ -43,8 +43,8 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
     help="Copy signatures, SBOMs and whatever else refers to the image.",
 )  # fmt: skip
 @click.option(
-    "--foreign-layers", "foreign", is_flag=True,
-    help="Copy layers that are only referred to by URL as well.",
+    "--foreign-layers", "--allow-nondistributable-artifacts", "foreign", is_flag=True,
+    help="Copy layers as well whose makers want them to be had from elsewhere.",
 )  # fmt: skip
 @click.option("--digest-file", "-digest-file", metavar="FILE", help="Write the digest to this file.")
 @click.option(
