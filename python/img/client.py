@@ -535,9 +535,9 @@ class Client:
             source: A registry's name, `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `dir:PATH`,
                 `docker-archive:PATH[:NAME]`, or `img:NAME` for the store.
             targets: Likewise; several get the same image.
-            platform: Of an index, the image for this platform alone; several: an index of those. Default:
-            all. form: `oci` or `docker`: rewrites the manifests so. compression: Compresses layers that are
-            not so; `compression_level` of it, and
+            platform: Of an index, the image for this platform alone; several: an index of those. None: all.
+            form: `oci` or `docker`: rewrites the manifests so.
+            compression: Compresses layers that are not so; `compression_level` of it, and
                 `force_compression` those that are.
             preserve_digests: Refuse whatever would change a digest.
             referrers: Signatures, SBOMs and whatever else refers to the image come along.
