@@ -28,6 +28,7 @@ from img.engine import (
     Explained,
     LockMode,
     LockResult,
+    ManifestForm,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -36,7 +37,7 @@ from img.engine import (
 )
 from img.engine.requests import epoch_of
 from img.errors import ImgError, UsageError, from_fields
-from img.oci import Image
+from img.oci import Descriptor, Image, Index, Manifest
 from img.progress import Note, Progress, from_json, silent
 from img.store import BuildRow, Store
 from img.values import asdict, replace
@@ -44,6 +45,7 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.lists import EntryChange
     from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
 
@@ -407,6 +409,117 @@ class Client:
         said = {"compression": compression, "level": compression_level, "force": force_compression}
         digests = self._call("push_all", names=list(names), **said)
         return {str(name): str(digest) for name, digest in digests.items()}
+
+    # ---- lists of images, and what registries have; these need no worker but to push -----------
+
+    def create_list(
+        self,
+        name: str,
+        images: Sequence[str] = (),
+        *,
+        amend: bool = False,
+        everything: bool = False,
+        annotations: Mapping[str, str] | None = None,
+    ) -> str:
+        """Makes a list of images under a name of the store; gives its digest.
+
+        Args:
+            images: Names of the store, else of registries; `docker://` before one means its registry.
+            amend: A list that is there already is added to; else it is an error.
+            everything: Of names that stand for several platforms, every image; else this machine's.
+            annotations: Of the list itself.
+        Raises:
+            UsageError: the name is taken. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().create(
+                name, images, amend=amend, everything=everything, annotations=annotations
+            )
+
+    def add_to_list(
+        self, name: str, image: str, change: EntryChange | None = None, *, everything: bool = False
+    ) -> str:
+        """Adds an image to a list, in the place of the one for its platform; gives the list's digest.
+
+        Args:
+            change: What the list shall say of it. Its platform is also the one that is taken of several.
+            everything: As `create_list` takes it.
+        Raises:
+            ImageNotFound: there is no such list. UsageError, InvalidReference, InvalidDocument,
+            RegistryError.
+        """
+        from img.engine.lists import EntryChange
+
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().add(name, image, change or EntryChange(), everything=everything)
+
+    def annotate_list(
+        self,
+        name: str,
+        image: str = "",
+        change: EntryChange | None = None,
+        *,
+        annotations: Mapping[str, str] | None = None,
+        subject: str = "",
+    ) -> str:
+        """Changes what a list says of an image, or of itself; gives its digest.
+
+        Args:
+            image: Which one: its digest or the beginning of that, or its name.
+            annotations: Of the list itself.
+            subject: The name of the manifest that the list is about.
+        Raises:
+            ImageNotFound: there is no such list. UsageError: it has no such image. RegistryError.
+        """
+        from img.engine.lists import EntryChange
+
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().annotate(
+                name, image, change or EntryChange(), annotations=annotations, subject=subject
+            )
+
+    def remove_from_list(self, name: str, *images: str) -> str:
+        """Takes images out of a list, by digest or name; gives its digest. `remove` removes whole lists.
+
+        Raises:
+            ImageNotFound: there is no such list. UsageError: it has no such image; then none is taken out.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().remove(name, images)
+
+    def push_list(self, name: str, dest: str = "", *, form: ManifestForm | None = None) -> str:
+        """Pushes a list and the images in it; gives the digest that the registry has now.
+
+        Args:
+            dest: The name that it goes to; empty for its own.
+            form: As what it leaves: an OCI index or a docker list; None for what it is.
+        Raises:
+            ImageNotFound, UsageError, RegistryError. Unsupported: a docker list cannot say what it says.
+        """
+        return str(self._call("push_list", name=name, dest=dest, form=form))
+
+    def manifest(self, name: str) -> Manifest | Index:
+        """What a name stands for: a list of the store, else the manifest or index that its registry has.
+
+        Args:
+            name: `docker://` before it means the registry, whatever is here.
+        Raises:
+            NotFound: there is none. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().inspect(name)
+
+    def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Lists the manifests that name an image as their subject: signatures, attestations, and the like.
+
+        Args:
+            name: A name of a registry, which is asked; a digest need not be there itself.
+            artifact_type: What they have to be; empty for all.
+        Raises:
+            NotFound: there is no such image. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().referrers(name, artifact_type=artifact_type)[1]
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.

@@ -28,6 +28,7 @@ CALLS = frozenset(
         "pull",
         "push",
         "push_all",
+        "push_list",
         "tag",
         "remove",
         "save",

@@ -30,6 +30,7 @@ from img.engine.requests import (
     LockEntry,
     LockMode,
     LockResult,
+    ManifestForm,
     PruneResult,
     PullPolicy,
     PullResult,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
+    from img.engine.lists import Lists
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
@@ -70,6 +72,7 @@ __all__ = [
     "LockEntry",
     "LockMode",
     "LockResult",
+    "ManifestForm",
     "PruneResult",
     "PullPolicy",
     "PullResult",
@@ -477,12 +480,32 @@ class Engine:
         self.enter()
         stored = self.store.names
         shipments = [
-            Shipment(images=tuple(stored.images_of(stored.row(name))), name=reference)
-            for name, reference in given.items()
+            Shipment.of(self.store, stored.row(name), reference) for name, reference in given.items()
         ]
         once = {str(shipment.name): shipment for shipment in shipments}
         digests = self._pusher(self._puller(), wish).push(list(once.values()))
         return {name: digests[str(reference)] for name, reference in given.items()}
+
+    def lists(self) -> Lists:
+        """What puts indexes together; stays out of the namespace."""
+        from img.engine.lists import Lists
+
+        self.store.lease()
+        return Lists(self.store, self.registry)
+
+    def push_list(self, name: str, *, dest: str = "", form: ManifestForm | None = None) -> str:
+        """Pushes a list, and the images that it names, where they are not; gives its digest there.
+
+        Args:
+            dest: The name that it goes to; empty for its own.
+            form: As what it leaves; None for what it is.
+        Raises:
+            ImageNotFound, RegistryError, UsageError, Unsupported.
+        """
+        self.enter()
+        shipment = self.lists().shipment(name, dest=dest, form=form)
+        (digest,) = self._pusher(self._puller(), _wish("", None, force=False)).push([shipment]).values()
+        return digest
 
     # ---- names -------------------------------------------------------------------------------
 

@@ -20,10 +20,11 @@ from img.engine.forms import Forms, LayerKey, with_blobs
 from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
 from img.engine.pulling import Puller
 from img.errors import ImgError
-from img.oci import Descriptor, Image, Reference
+from img.oci import Descriptor, Image, Index, Manifest, Reference
+from img.oci.descriptor import INDEXES
 from img.progress import Note, Progress
 from img.registry import Registry, Stop, Stopped, in_parallel
-from img.store import Store, index_of
+from img.store import ImageName, Store, index_of
 from img.values import dataclass, field, replace
 
 T = TypeVar("T")
@@ -38,10 +39,44 @@ LAYERS_BESIDE = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shipment:
-    """Images, one for each platform, and the name that they go to."""
+    """Images, one for each platform, and the name that they go to.
+
+    Attributes:
+        index: What the name shall stand for there, with the images as they are before they leave; None
+            where it is made of them.
+        others: What that index names beside images.
+        home: The name that the store has for it, where that is another one.
+    """
 
     images: tuple[Image, ...]
     name: Reference
+    index: Index | None = None
+    others: tuple[Manifest, ...] = ()
+    home: Reference | None = None
+
+    @classmethod
+    def of(cls, store: Store, row: ImageName, name: Reference) -> Shipment:
+        """What a name of the store stands for: its index as it is, where all that it names is here."""
+        index = store.names.list_of(row)
+        if index is None or not all(
+            store.blobs.has(entry.digest) and entry.media_type not in INDEXES for entry in index.manifests
+        ):
+            return cls(images=store.names.images_of(row), name=name)
+        images = tuple(store.names.of_index(row.index))
+        return cls(images=images, name=name, index=index, others=tuple(store.names.others_of(index)))
+
+    def with_images(self, images: tuple[Image, ...]) -> Shipment:
+        """The same with the images as they leave."""
+        if self.index is None:
+            return replace(self, images=images)
+        renewed = {
+            old.digest: replace(
+                entry, media_type=new.manifest.media_type, digest=new.digest, size=len(new.manifest.raw)
+            )
+            for old, new in zip(self.images, images, strict=True)
+            if (entry := self.index.find(old.digest))
+        }
+        return replace(self, images=images, index=self.index.with_replaced(renewed))
 
 
 @dataclass(slots=True)
@@ -143,10 +178,15 @@ class Pusher:
             self.stop()
             raise
         for shipment in packed:
-            if len(shipment.images) > 1:
-                self._store.names.put_index(shipment.images, shipment.name)
+            name = shipment.home or shipment.name
+            if shipment.index is not None:
+                for image in shipment.images:
+                    self._store.blobs.put(image.manifest.raw)
+                self._store.names.put_list(shipment.index, name)
+            elif len(shipment.images) > 1:
+                self._store.names.put_index(shipment.images, name)
             else:
-                self._store.names.put(shipment.images[0], shipment.name)
+                self._store.names.put(shipment.images[0], name)
         return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
 
     def _send_blobs(self, shipments: Sequence[Shipment]) -> list[Shipment]:
@@ -167,13 +207,23 @@ class Pusher:
         tasks: list[Callable[[], None]] = [
             partial(self._send, key, tuple(names[key]), make, owners) for key, make in makers.items()
         ]
-        self._each([*tasks, *configs.values()], _call)
+        self._each([*tasks, *configs.values(), *self._loose(shipments)], _call)
 
         def packed(image: Image) -> Image:
             blobs = (self._layers[self._forms.key(layer)].blob for layer in image.layers)
             return with_blobs(image, [blob for blob in blobs if blob is not None])
 
-        return [replace(s, images=tuple(packed(image) for image in s.images)) for s in shipments]
+        return [s.with_images(tuple(packed(image) for image in s.images)) for s in shipments]
+
+    def _loose(self, shipments: Sequence[Shipment]) -> list[Callable[[], None]]:
+        """What sends the blobs of manifests that are no images: as they are, from wherever they are."""
+        wanted = {
+            (shipment.name.name, blob.digest): partial(self._send_whole, blob, (), {}, shipment.name)
+            for shipment in shipments
+            for manifest in shipment.others
+            for blob in (manifest.config, *manifest.layers)
+        }
+        return list(wanted.values())
 
     def _send_config(self, image: Image, name: Reference) -> None:
         config = image.manifest.config
@@ -188,13 +238,13 @@ class Pusher:
     def _send_documents(self, shipment: Shipment) -> str:
         """The manifests of one name; of several, the index after them. Gives the last one's digest."""
         registry, name = self._registry(), shipment.name
-        if len(shipment.images) == 1:
-            manifest = shipment.images[0].manifest
-            return registry.push_manifest(name, manifest.raw, manifest.media_type)
-        for image in shipment.images:
-            own = replace(name, tag="", digest=image.digest)
-            registry.push_manifest(own, image.manifest.raw, image.manifest.media_type)
-        index = index_of(shipment.images)
+        manifests = (*(image.manifest for image in shipment.images), *shipment.others)
+        if len(manifests) == 1 and shipment.index is None:
+            return registry.push_manifest(name, manifests[0].raw, manifests[0].media_type)
+        for manifest in manifests:
+            own = replace(name, tag="", digest=manifest.digest)
+            registry.push_manifest(own, manifest.raw, manifest.media_type)
+        index = shipment.index or index_of(shipment.images)
         return registry.push_manifest(name, index.raw, index.media_type)
 
     # ---- one layer ---------------------------------------------------------------------------
@@ -256,9 +306,7 @@ class Pusher:
         mounts = (o.repository for o in origins if o.registry == name.registry)
 
         def open_blob() -> BinaryIO:
-            owner = owners.get(blob.digest)
-            if owner is not None:
-                self._puller.blobs(owner, [blob])
+            self._puller.blobs(owners.get(blob.digest), [blob])
             return self._store.blobs.open(blob.digest)
 
         self._registry().push_blob(

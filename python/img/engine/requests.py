@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PullPolicy = Literal["missing", "always", "never", "newer"]
 Compression = Literal["gzip", "zstd", "none"]
+ManifestForm = Literal["oci", "docker"]
+"""Whose media types a manifest or an index is written with."""
 Backend = Literal["auto", "overlay", "native"]
 """How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -33,6 +33,7 @@ from img.registry.upload import FileBody
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
+    from img.registry.referrers import Referrers
     from img.registry.stream import Growing
     from img.registry.transport import Reply
 
@@ -46,6 +47,7 @@ _PAGE = 1000
 _MAX_LINK = 4096
 _NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
+_SUBJECT_HEADER = "OCI-Subject"
 
 
 class Upload(enum.Enum):
@@ -221,21 +223,34 @@ class Registry:
             InvalidDocument: the list is none.
             RegistryError: as `manifest`.
         """
-        what = f"repository {ref.familiar_name}"
+
+        def read(reply: Reply) -> list[str]:
+            return _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
+
         found: dict[str, None] = {}
-        seen: set[str] = set()
-        url = _url(ref, f"tags/list?n={_PAGE}")
-        while url and url not in seen and len(seen) < _MAX_PAGES:
-            seen.add(url)
-
-            def attempt(page: str = url) -> tuple[list[str], str]:
-                with self._wire.exchange("GET", ref, page, what=what) as reply:
-                    names = _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
-                    return names, self._next(reply)
-
-            names, url = self._wire.run(attempt)
+        for names in self._pages(ref, f"tags/list?n={_PAGE}", f"repository {ref.familiar_name}", read):
             found.update(dict.fromkeys(names))
         return list(found)
+
+    def referrers(self, ref: Reference, digest: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Lists the manifests of the reference's repository that name a manifest as their subject.
+
+        Args:
+            digest: The subject, which need not be there.
+            artifact_type: What they have to be; empty for all.
+        Raises:
+            InvalidDocument: the list is none.
+            RegistryError: as `manifest`.
+        """
+        return self._referrers.of(ref, digest, artifact_type)
+
+    def forget_referrer(self, ref: Reference, subject: str, digest: str) -> None:
+        """Takes a manifest that was deleted out of the list that clients keep where the registry keeps none.
+
+        Raises:
+            RegistryError: as `push_manifest`.
+        """
+        self._referrers.remove(ref, subject, digest)
 
     # ---- up -----------------------------------------------------------------------------------
 
@@ -344,6 +359,8 @@ class Registry:
     def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
         """Stores a manifest or an index under the reference's tag, or under its digest where it has no tag.
 
+        One that has a subject is in the list of that one's referrers afterwards, whoever keeps it.
+
         Returns:
             The document's digest.
         Raises:
@@ -357,16 +374,22 @@ class Registry:
         headers, scopes = {"Content-Type": media_type}, _pushing(ref)
         what = f"image {ref.familiar}"
 
-        def attempt() -> str:
+        def attempt() -> bool:
             with self._wire.exchange(
                 "PUT", ref, url, what=what, ok=(200, 201, 202), scopes=scopes, headers=headers, body=raw
             ) as reply:
                 stored = reply.headers.get(_DIGEST_HEADER, digest)
+                listed = _SUBJECT_HEADER in reply.headers
             if is_digest(stored) and stored != digest:
                 raise DigestMismatch(f"manifest of {ref.familiar}", digest, stored)
-            return digest
+            return listed
 
-        return self._wire.run(attempt)
+        listed = self._wire.run(attempt)
+        if not listed and b'"subject"' in raw:
+            document = parse(raw, media_type, where=f"manifest of {ref.familiar}")
+            if document.subject is not None:
+                self._referrers.add(ref, document)
+        return digest
 
     # ---- inside -------------------------------------------------------------------------------
 
@@ -379,6 +402,27 @@ class Registry:
             return self._wire.run(attempt)
         except (DigestMismatch, SizeMismatch):
             return self._wire.run(attempt)
+
+    def _pages(
+        self, ref: Reference, path: str, what: str, read: Callable[[Reply], T], ok: tuple[int, ...] = (200,)
+    ) -> Iterator[T]:
+        """Asks for all pages of a list, and has `read` read each."""
+        url, seen = _url(ref, path), set[str]()
+        while url and url not in seen and len(seen) < _MAX_PAGES:
+            seen.add(url)
+
+            def attempt(page: str = url) -> tuple[T, str]:
+                with self._wire.exchange("GET", ref, page, what=what, ok=ok) as reply:
+                    return read(reply), self._next(reply)
+
+            found, url = self._wire.run(attempt)
+            yield found
+
+    @property
+    def _referrers(self) -> Referrers:
+        from img.registry.referrers import Referrers  # few pushes have a subject
+
+        return Referrers(self, self._pages)
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 from img import _core
-from img.errors import BlobNotFound
+from img.errors import BlobNotFound, UsageError
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
@@ -83,13 +83,15 @@ class Collector:
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.blobs |= {row.manifest, row.config, *filter(None, (row.index,))}
+                needed.blobs |= {row.manifest, row.config}
+                if row.index:
+                    needed.blobs.update(self.names.reach(row.index))
                 try:
                     for image in self.names.images_of(row):
                         needed.add(image)
                     needed.add(self.names.load(row.manifest))
-                except BlobNotFound:
-                    continue  # a damaged image: it must not keep others from being freed
+                except (BlobNotFound, UsageError):
+                    continue  # it holds no image, or is damaged: others must be freed all the same
         return needed
 
     def prune(
