@@ -45,6 +45,7 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.artifacts import Artifact
     from img.engine.lists import EntryChange
     from img.engine.mount_verbs import CacheMount
     from img.store.build_record import BuildRecord
@@ -115,6 +116,7 @@ class Client:
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        annotations: Sequence[str] = (),
         epoch: int | None = None,
         contexts: Mapping[str, str] | None = None,
         secrets: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -149,6 +151,7 @@ class Client:
             push: Push every name once the image is built; layers leave beside it.
             compression: How layers are pushed, as `push_all` takes it; `compression_level` and
                 `force_compression` likewise.
+            annotations: What is added to manifests and index, as `push_all` takes it.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere. A build
                 argument of that name says the same.
             contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH` or
@@ -194,6 +197,7 @@ class Client:
             compression=compression or "",
             compression_level=compression_level,
             force_compression=force_compression,
+            annotations=tuple(annotations),
             epoch=epoch if epoch is not None else epoch_of((build_args or {}).get("SOURCE_DATE_EPOCH", "")),
             contexts=dict(contexts or {}),
             secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
@@ -380,14 +384,23 @@ class Client:
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        annotations: Sequence[str] = (),
+        foreign_layers: bool = False,
     ) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
         Args, Raises:
             As `push_all`.
         """
-        said = {"compression": compression, "level": compression_level, "force": force_compression}
-        return str(self._call("push", name=name, **said))
+        pushed = self.push_all(
+            [name],
+            compression=compression,
+            compression_level=compression_level,
+            force_compression=force_compression,
+            annotations=annotations,
+            foreign_layers=foreign_layers,
+        )
+        return pushed[name]
 
     def push_all(
         self,
@@ -396,6 +409,8 @@ class Client:
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        annotations: Sequence[str] = (),
+        foreign_layers: bool = False,
     ) -> dict[str, str]:
         """Pushes images under their own names, all at once; gives the digest of each in its registry.
 
@@ -403,10 +418,19 @@ class Client:
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             compression_level: Of the compression; None for its usual one.
             force_compression: Layers that were pulled are compressed anew, too.
+            annotations: `NAME=VALUE` each, for manifests; with `index:` or `manifest-descriptor:` before it
+                for the index or its entries; `manifest[PLATFORM]:` for one image's.
+            foreign_layers: Layers whose makers allow no copies are sent, too; else their URLs stand for them.
         Raises:
             ImageNotFound, UsageError. RegistryError: a registry does not take one. StoreError, SandboxError.
         """
-        said = {"compression": compression, "level": compression_level, "force": force_compression}
+        said: dict[str, Any] = {
+            "compression": compression,
+            "level": compression_level,
+            "force": force_compression,
+            "foreign": foreign_layers,
+            "annotations": list(annotations),
+        }
         digests = self._call("push_all", names=list(names), **said)
         return {str(name): str(digest) for name, digest in digests.items()}
 
@@ -487,16 +511,24 @@ class Client:
         with Engine(self._settings, self._progress) as engine:
             return engine.lists().remove(name, images)
 
-    def push_list(self, name: str, dest: str = "", *, form: ManifestForm | None = None) -> str:
+    def push_list(
+        self,
+        name: str,
+        dest: str = "",
+        *,
+        form: ManifestForm | None = None,
+        foreign_layers: bool = False,
+    ) -> str:
         """Pushes a list and the images in it; gives the digest that the registry has now.
 
         Args:
             dest: The name that it goes to; empty for its own.
             form: As what it leaves: an OCI index or a docker list; None for what it is.
+            foreign_layers: As `push_all` takes it.
         Raises:
             ImageNotFound, UsageError, RegistryError. Unsupported: a docker list cannot say what it says.
         """
-        return str(self._call("push_list", name=name, dest=dest, form=form))
+        return str(self._call("push_list", name=name, dest=dest, form=form, foreign=foreign_layers))
 
     def manifest(self, name: str) -> Manifest | Index:
         """What a name stands for: a list of the store, else the manifest or index that its registry has.
@@ -520,6 +552,55 @@ class Client:
         """
         with Engine(self._settings, self._progress) as engine:
             return engine.lists().referrers(name, artifact_type=artifact_type)[1]
+
+    def push_artifact(
+        self,
+        name: str,
+        files: Sequence[str | os.PathLike[str]],
+        *,
+        artifact_type: str = "",
+        subject: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Pushes files as one artifact; says where it is now.
+
+        Args:
+            name: Where to; empty for the repository of the subject, in which it gets no tag.
+            files: `PATH` or `PATH:MEDIA-TYPE` each. A path below the current folder is the file's name.
+            artifact_type: What it is, as a media type.
+            subject: The name of the manifest that it is about, of the same repository.
+            annotations: Of the artifact.
+        Raises:
+            UsageError: a file cannot be read, or two have one name. NotFound: there is no such subject.
+            InvalidReference, RegistryError.
+        """
+        from img.engine.artifacts import ArtifactRequest
+
+        request = ArtifactRequest(
+            files=tuple(str(file) for file in files),
+            artifact_type=artifact_type,
+            subject=subject,
+            annotations=dict(annotations or {}),
+        )
+        with Engine(self._settings, self._progress) as engine:
+            return engine.push_artifact(name, request, cwd=os.getcwd())
+
+    def pull_artifact(
+        self, name: str, output: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> list[Path]:
+        """Fetches the files of an artifact into a folder; gives their paths.
+
+        None of them gets its name before all are there and right. The names that an artifact gives its
+        files never lead out of the folder.
+
+        Args:
+            overwrite: Files that are there already are replaced; else they are an error.
+        Raises:
+            UsageError: it is an image or an index, or a file is there already.
+            InvalidDocument: a name in it is none below a folder. NotFound, RegistryError, DigestMismatch.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return [Path(path) for path in engine.pull_artifact(name, str(output), overwrite=overwrite)]
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.

@@ -16,7 +16,8 @@ from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_layout
 from tests.support.peers import Peers
-from tests.support.registry import Registry
+from tests.support.registry import Broken, Registry
+from tests.support.web import Web
 
 pytestmark = pytest.mark.once
 
@@ -132,3 +133,103 @@ def test_mistakes_are_told_and_a_prune_keeps_what_a_list_needs(
     assert "is an image" in img.fails(2, "manifest", "rm", f"{host}/lists/more@{amd}").text
     img.ok("manifest", "rm", "one", "copy", "some")
     assert img.ok("images", "-q").stdout == ""
+
+
+def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Registry, tmp_path: Path) -> None:
+    name = f"{registry.host}/lists/about:1"
+    digest = push_one(registry, tmp_path, "lists/about:1", "amd64")
+    assert img.ok("referrers", "--json", name).json() == []
+    (tmp_path / "sbom.json").write_text('{"parts": []}')
+    attached = img.ok(
+        "artifact", "attach", "--artifact-type", "application/spdx+json", "--annotation", "by=me", name,
+        "sbom.json:application/json", cwd=tmp_path,
+    ).stdout.strip()  # fmt: skip
+    (row,) = img.ok("referrers", "--json", "--artifact-type", "application/spdx+json", name).json()
+    assert (row["digest"], row["annotations"]) == (attached, {"by": "me"})
+    assert img.ok("referrers", "--artifact-type", "a/b", "--format", "{digest}", name).stdout == ""
+    manifest, found = raw(f"{registry.host}/lists/about@{attached}")
+    assert found == attached and manifest["subject"]["digest"] == digest
+    out = tmp_path / "out"
+    printed = img.ok("artifact", "pull", "-o", out, f"{registry.host}/lists/about@{attached}").stdout
+    assert printed == f"{out}/sbom.json\n" and (out / "sbom.json").read_text() == '{"parts": []}'
+    said = img.fails(2, "pull", f"{registry.host}/lists/about@{attached}").text
+    assert "no image, but an artifact: application/spdx+json" in said and "img artifact pull" in said
+    # A list may be about something, too, and hold what is no image.
+    whole = f"{registry.host}/lists/about:all"
+    img.ok("manifest", "create", whole, name, f"{registry.host}/lists/about@{attached}")
+    img.ok("manifest", "annotate", "--subject", name, whole)
+    other = f"{registry.host}/lists/about-elsewhere:all"
+    img.ok("tag", whole, other)
+    pushed = img.ok("manifest", "push", other).stdout.strip()
+    assert pushed == img.ok("push", whole).stdout.strip()
+    assert pushed in [row["digest"] for row in img.ok("referrers", "--json", name).json()]
+    elsewhere, _ = raw(other)
+    assert [m.get("artifactType") for m in elsewhere["manifests"]] == [None, "application/spdx+json"]
+    img.ok("artifact", "pull", "-o", tmp_path / "again", f"{registry.host}/lists/about-elsewhere@{attached}")
+    assert (tmp_path / "again/sbom.json").exists()
+
+
+class Permissive(Registry):
+    """A registry that takes manifests whose layers are elsewhere."""
+
+    def _configuration(self) -> dict[str, object]:
+        urls = {"urls": {"allow": ["^http://127[.]0[.]0[.]1:"]}}
+        return {**super()._configuration(), "validation": {"manifests": urls}}
+
+
+def test_a_layer_that_registries_may_not_have_comes_from_its_url_and_stays_there(
+    img: Img, tmp_path: Path
+) -> None:
+    layout, tar = tmp_path / "layout", tar_of([Item(path="licensed", data=b"not to be copied")])
+    digest = write_layout(layout, [tar], {})
+    blobs = layout / "blobs/sha256"
+    with Web() as web, Permissive(tmp_path / "registry") as registry:
+        manifest = json.loads((blobs / digest[7:]).read_text())
+        (layer,) = manifest["layers"]
+        url = web.put("/layer", (blobs / layer["digest"][7:]).read_bytes())
+        (blobs / layer["digest"][7:]).unlink()
+        layer["mediaType"] = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+        layer["urls"] = [url]
+        data = json.dumps(manifest).encode()
+        (blobs / hashlib.sha256(data).hexdigest()).write_bytes(data)
+        index = json.loads((layout / "index.json").read_text())
+        index["manifests"][0] |= {"digest": f"sha256:{hashlib.sha256(data).hexdigest()}", "size": len(data)}
+        (layout / "index.json").write_text(json.dumps(index))
+        with Broken(layout) as server:
+            source = f"{server.host}/foreign:latest"
+            img.ok("pull", source)
+        img.ok("unpack", "-o", tmp_path / "root", source)
+        assert (tmp_path / "root/licensed").read_bytes() == b"not to be copied"
+        name = f"{registry.host}/lists/foreign:1"
+        img.ok("tag", source, name)
+        assert img.ok("push", name).stdout.strip() == index["manifests"][0]["digest"]
+        assert raw(name)[0]["layers"] == [layer]
+        kept = registry.folder / "data"
+        assert not list(kept.rglob(layer["digest"][7:])), "the layer was not sent"
+        img.ok("push", "--allow-nondistributable-artifacts", name)
+        assert list(kept.rglob(layer["digest"][7:]))
+
+
+def test_annotations_go_where_they_are_said_to(img: Img, registry: Registry, make_context: Context) -> None:
+    name = f"{registry.host}/lists/annotated:1"
+    context = make_context({"Dockerfile": "FROM scratch\nCOPY . /\n", "f": "x"})
+    img.build(
+        context, "--platform", "linux/amd64,linux/arm64", "--push", "--annotation", "all=1",
+        "--annotation", "manifest[linux/arm64],manifest-descriptor[linux/arm64]:arm=3",
+        "-o", "type=image,annotation-index.Whole=2", tag=name,
+    )  # fmt: skip
+    index, digest = raw(name)
+    assert index["annotations"] == {"Whole": "2"}
+    assert [entry.get("annotations") for entry in index["manifests"]] == [None, {"arm": "3"}]
+    manifests = [raw(f"{name[:-2]}@{entry['digest']}")[0] for entry in index["manifests"]]
+    assert [each["annotations"] for each in manifests] == [{"all": "1"}, {"all": "1", "arm": "3"}]
+    # A push adds to what is there; the store has what the registry has.
+    pushed = img.ok("push", "--annotation", "index:more=4", name).stdout.strip()
+    assert raw(name)[0]["annotations"] == {"Whole": "2", "more": "4"} and raw(name)[1] == pushed != digest
+    assert img.ok("push", name).stdout.strip() == pushed
+    one = f"{registry.host}/lists/annotated:one"
+    img.build(context, tag=one)
+    assert "for an index" in img.fails(2, "push", "--annotation", "index:a=b", one).text
+    img.ok("push", "--annotation", "a=b=c", one)
+    assert raw(one)[0]["annotations"] == {"a": "b=c"}
+    assert "no place" in img.fails(2, "push", "--annotation", "config:a=b", one).text

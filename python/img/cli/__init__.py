@@ -17,6 +17,7 @@ from img.cli.common import BACKEND_HELP, BACKENDS, Globals
 from img.cli.go import GoGroup
 
 VERBS = {
+    "artifact": ("artifact", "Keep files in a registry that are no image."),
     "build": ("build", "Build an image from a Dockerfile."),
     "cache": ("cache", "Look into the build cache."),
     "du": ("disk", "Show what the store holds on disk, in real bytes."),

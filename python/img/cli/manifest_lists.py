@@ -10,7 +10,7 @@ from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, pairs, show_warnings, verb, words
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
-from img.cli.transfer import insecure, progress
+from img.cli.transfer import foreign_layers, insecure, progress
 
 if TYPE_CHECKING:
     from img.engine import Engine, ManifestForm
@@ -229,6 +229,7 @@ def remove_command(name: str, images: tuple[str, ...], insecure: bool) -> None:
     metavar="FILE",
     help="Write the digest there.",
 )
+@foreign_layers
 @insecure
 @registry_options
 @progress
@@ -239,6 +240,7 @@ def push_command(
     form: str | None,
     purge: bool,
     digest_file: str,
+    foreign: bool,
     insecure: bool,
     progress: str,
 ) -> None:
@@ -253,7 +255,7 @@ def push_command(
     to = dest.removeprefix("docker://") or name
     settings = options.settings(insecure=registries([to]) if insecure else [])
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        digest = engine.push_list(name, dest="" if to == name else to, form=forms.get(form))
+        digest = engine.push_list(name, dest="" if to == name else to, form=forms.get(form), foreign=foreign)
         if purge:
             engine.remove([name])
     if digest_file:

@@ -34,6 +34,14 @@ force_compression = click.option(
     "--force-compression", "-force-compression", "force", is_flag=True,
     help="Compress layers that were pulled as well; their digests change.",
 )  # fmt: skip
+annotation_option = click.option(
+    "--annotation", "-annotation", "annotations", multiple=True, metavar="[PLACE[PLATFORM]:]NAME=VALUE",
+    help="Annotate the manifest, or what PLACE says: manifest, index, manifest-descriptor.",
+)  # fmt: skip
+foreign_layers = click.option(
+    "--allow-nondistributable-artifacts", "-allow-nondistributable-artifacts", "foreign", is_flag=True,
+    help="Send layers as well whose makers allow no copies; else their URLs stand for them.",
+)  # fmt: skip
 
 
 def registry_of(name: str) -> str:
@@ -88,6 +96,8 @@ def pull_command(
 @compression
 @compression_level
 @force_compression
+@annotation_option
+@foreign_layers
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
 @insecure
 @registry_options
@@ -97,6 +107,8 @@ def push_command(
     compression: Compression | None,
     level: int | None,
     force: bool,
+    annotations: tuple[str, ...],
+    foreign: bool,
     as_json: bool,
     insecure: bool,
     progress: str,
@@ -108,7 +120,14 @@ def push_command(
     settings = options.settings(insecure=[registry_of(n) for n in names] if insecure else [])
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
         click.echo(f"Pushing {', '.join(names)}...", err=True)
-        digests = engine.push_all(names, compression=compression, level=level, force=force)
+        digests = engine.push_all(
+            names,
+            compression=compression,
+            level=level,
+            force=force,
+            foreign=foreign,
+            annotations=annotations,
+        )
         for name in digests:
             click.echo(f"Successfully pushed {name}", err=True)
     if as_json:

@@ -13,9 +13,13 @@ from img.errors import DigestMismatch
 from img.oci import Descriptor, Image, Layer, Manifest
 from img.oci.descriptor import (
     DOCKER_CONFIG,
+    DOCKER_FOREIGN_LAYER,
+    DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
     OCI_CONFIG,
+    OCI_FOREIGN_LAYER,
+    OCI_FOREIGN_LAYER_GZIP,
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_MANIFEST,
@@ -26,7 +30,13 @@ from img.values import replace
 LayerKey = tuple[str, str]
 """A layer's diff ID, and the digest of its blob where it keeps that: equal keys leave as equal blobs."""
 
-_OCI = {DOCKER_CONFIG: OCI_CONFIG, DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}
+_OCI = {
+    DOCKER_CONFIG: OCI_CONFIG,
+    DOCKER_LAYER: OCI_LAYER,
+    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+    DOCKER_FOREIGN_LAYER: OCI_FOREIGN_LAYER,
+    DOCKER_FOREIGN_LAYER_GZIP: OCI_FOREIGN_LAYER_GZIP,
+}
 
 
 class Forms:
@@ -100,13 +110,16 @@ def with_blobs(image: Image, blobs: Sequence[Descriptor]) -> Image:
         return image
     old = image.manifest
     manifest = Manifest.make(
-        _as_oci(old.config),
-        [_as_oci(blob) for blob in blobs],
+        as_oci(old.config),
+        [as_oci(blob) for blob in blobs],
         media_type=OCI_MANIFEST,
         annotations=dict(old.annotations),
+        artifact_type=old.artifact_type,
+        subject=old.subject,
     )
     return replace(image, manifest=manifest)
 
 
-def _as_oci(descriptor: Descriptor) -> Descriptor:
+def as_oci(descriptor: Descriptor) -> Descriptor:
+    """A descriptor of an image's config or layer under the name that OCI has for its media type."""
     return replace(descriptor, media_type=_OCI.get(descriptor.media_type, descriptor.media_type))

@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from img import _core
 from img.builder.graph import BuildGraph
+from img.engine.annotating import Annotations
 from img.engine.background import Background
 from img.engine.forms import Forms, LayerKey, with_blobs
 from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
@@ -32,6 +33,8 @@ R = TypeVar("R")
 
 Make = Callable[[], Descriptor | Packing]
 """Gives the blob of a layer, or begins to make it."""
+
+NO_ANNOTATIONS = Annotations()
 
 LAYERS_BESIDE = 2
 """Layers that are compressed or sent at once beside a build."""
@@ -106,11 +109,18 @@ class Pusher:
         *,
         jobs: int,
         wish: Wish = USUAL,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> None:
-        """Speaks to nobody yet."""
+        """Speaks to nobody yet.
+
+        Args:
+            annotations: What is added to every image that `push` sends.
+        """
         self._store = store
         self._registry = registry
         self._packer = packer
+        self._wish = wish
+        self._annotations = annotations
         self._forms = Forms(store, puller, packer, wish)
         self._puller = puller
         self._progress = progress
@@ -172,7 +182,7 @@ class Pusher:
         self._background.stop()
         self._alone = True
         try:
-            packed = self._send_blobs(shipments)
+            packed = [self._annotated(shipment) for shipment in self._send_blobs(shipments)]
             digests = self._each(packed, self._send_documents)
         except BaseException:
             self.stop()
@@ -198,6 +208,8 @@ class Pusher:
         for shipment in shipments:
             for image in shipment.images:
                 for position, layer in enumerate(image.layers):
+                    if self._wish.leaves_out(layer.descriptor):
+                        continue
                     key = self._forms.key(layer)
                     names.setdefault(key, {})[shipment.name] = None
                     makers.setdefault(key, partial(self._forms.blob, image, position))
@@ -210,10 +222,17 @@ class Pusher:
         self._each([*tasks, *configs.values(), *self._loose(shipments)], _call)
 
         def packed(image: Image) -> Image:
-            blobs = (self._layers[self._forms.key(layer)].blob for layer in image.layers)
-            return with_blobs(image, [blob for blob in blobs if blob is not None])
+            kept = ((self._layers.get(self._forms.key(layer)), layer) for layer in image.layers)
+            return with_blobs(
+                image, [sent.blob if sent and sent.blob else layer.descriptor for sent, layer in kept]
+            )
 
         return [s.with_images(tuple(packed(image) for image in s.images)) for s in shipments]
+
+    def _annotated(self, shipment: Shipment) -> Shipment:
+        index = shipment.index or (index_of(shipment.images) if len(shipment.images) > 1 else None)
+        images, index = self._annotations.on(shipment.images, index)
+        return replace(shipment, images=images, index=index)
 
     def _loose(self, shipments: Sequence[Shipment]) -> list[Callable[[], None]]:
         """What sends the blobs of manifests that are no images: as they are, from wherever they are."""

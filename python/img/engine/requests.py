@@ -72,6 +72,7 @@ class BuildRequest:
         compression: How layers leave: `gzip`, `zstd` or `none`; empty for gzip, where they have no blob yet.
         compression_level: Of that; None for the usual one.
         force_compression: Layers of bases are compressed anew, too.
+        annotations: What is added to manifests and index: `[PLACE[PLATFORM]:]NAME=VALUE`.
         contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
         secret_files: Secrets by id: the file that holds each.
         secret_values: Secrets by id: the value itself. Never shown.
@@ -131,6 +132,7 @@ class BuildRequest:
     compression: str = ""
     compression_level: int | None = None
     force_compression: bool = False
+    annotations: tuple[str, ...] = ()
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:

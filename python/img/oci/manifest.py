@@ -275,6 +275,11 @@ def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manif
     kind = stated if isinstance(stated, str) and stated else announced
     if kind not in MANIFESTS | INDEXES:
         kind = OCI_INDEX if isinstance(data.get("manifests"), list) else OCI_MANIFEST
+    if announced in MANIFESTS | INDEXES and (announced in INDEXES) != (kind in INDEXES):
+        raise InvalidDocument(where, f"it came as {announced}, and says that it is {kind}")
+    # What could be read as either would be verified as one and used as the other (CVE-2021-41190).
+    if "manifests" in data and ("layers" in data or "config" in data):
+        raise InvalidDocument(where, "it has both manifests and layers")
     notes, subject = data.get("annotations"), data.get("subject")
     annotations = {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
     about = Descriptor.from_json(subject, where=where) if subject is not None else None

@@ -15,7 +15,15 @@ from urllib.parse import quote, urlencode
 
 from img import regex
 from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch, Unauthorized
-from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
+from img.oci.descriptor import (
+    FOREIGN_LAYERS,
+    INDEXES,
+    MANIFESTS,
+    MAX_DOCUMENT_BYTES,
+    Descriptor,
+    is_digest,
+    sha256,
+)
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
 from img.oci.reference import Reference
@@ -193,7 +201,8 @@ class Registry:
     ) -> None:
         """Pours a blob into a sink, and leaves finishing or aborting it to the caller.
 
-        A broken connection is resumed from `sink.offset`; so is a sink that has some bytes already.
+        A broken connection is resumed from `sink.offset`; so is a sink that has some bytes already. A layer
+        that registries need not have comes from its descriptor's URLs, if the registry does not have it.
 
         Args:
             stop: Ends the transfer early.
@@ -213,7 +222,14 @@ class Registry:
             ok = (200, 206, 416) if headers else (200,)
             return self._wire.exchange("GET", ref, url, what=what, ok=ok, headers=headers)
 
-        Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+        try:
+            Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+        except NotFound as absent:
+            if descriptor.media_type not in FOREIGN_LAYERS or not descriptor.urls:
+                raise
+            from img.registry.elsewhere import Elsewhere  # such layers are rare
+
+            Elsewhere(self._wire, descriptor, what).pour(sink, meter, stop, absent)
 
     def tags(self, ref: Reference) -> list[str]:
         """Lists the tags of the reference's repository, all pages, in the registry's order.

@@ -68,13 +68,16 @@ class ImageStore:
         self._publish()
         return image.id
 
-    def put_index(self, images: Sequence[Image], name: Reference | None) -> Index:
+    def put_index(
+        self, images: Sequence[Image], name: Reference | None, *, index: Index | None = None
+    ) -> Index:
         """Stores images of several platforms and names them together; gives their index.
 
         Args:
             images: At least one; no two for one platform.
+            index: Where it says more of them than they do of themselves.
         """
-        index = self._write_index(images)
+        index = self._write_index(images, index)
         main = main_of(images)
         self._point(main.digest, main.id, name, index.digest)
         self._publish()
@@ -107,10 +110,10 @@ class ImageStore:
         self._blobs.put(image.config_raw)
         self._blobs.put(image.manifest.raw)
 
-    def _write_index(self, images: Sequence[Image]) -> Index:
+    def _write_index(self, images: Sequence[Image], index: Index | None) -> Index:
         for image in images:
             self._write(image)
-        index = index_of(images)
+        index = index or index_of(images)
         self._blobs.put(index.raw)
         return index
 
