@@ -22,7 +22,7 @@ def test_each_goes_where_it_is_said_to() -> None:
     images = (image(AMD64), image(ARM64))
     said = Annotations.read(
         ["all=1", "manifest[linux/arm64],index:some=2=3", "manifest-descriptor[linux/amd64]:entry="]
-    )  # fmt: skip
+    )
     changed, index = said.on(images, index_of(images))
     assert [dict(each.manifest.annotations) for each in changed] == [
         {"all": "1"},

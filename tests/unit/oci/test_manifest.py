@@ -115,7 +115,8 @@ def test_a_subject_an_artifact_type_and_a_whole_platform_read_back() -> None:
     index = Index.make([descriptor("w", platform)], subject=subject, artifact_type="c/d")
     assert parse(index.raw) == index
     assert index.choose(Platform("windows", "amd64")) == index.manifests[0]
-    for bad in ("x", [], {"digest": "sha256:1"}):
+    hostile: tuple[Any, ...] = ("x", [], {"digest": "sha256:1"})
+    for bad in hostile:
         with pytest.raises(InvalidDocument):
             parse(document(subject=bad))
 
