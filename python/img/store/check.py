@@ -209,9 +209,7 @@ class Checker:
             return "" if packed.diff_id == record.diff_id else f"its files are those of {packed.diff_id}"
         # The tar of a layer that was pulled cannot be made again of its folder.
         expected = record.content if record.content != record.diff_id else self._content_of_blob(record)
-        return (
-            "" if expected in ("", packed.content_digest) else "its files are others than were extracted"
-        )
+        return "" if expected in ("", packed.content_digest) else "its files are others than were extracted"
 
     def _learn_blobs(self, rows: list[ImageName]) -> None:
         """Remembers which blobs hold the layers of the images."""

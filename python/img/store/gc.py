@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 from img import _core
-from img.errors import BlobNotFound
+from img.errors import BlobNotFound, InvalidDocument
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
@@ -88,7 +88,7 @@ class Collector:
                     for image in self.names.images_of(row):
                         needed.add(image)
                     needed.add(self.names.load(row.manifest))
-                except BlobNotFound:
+                except (BlobNotFound, InvalidDocument):
                     continue  # a damaged image: it must not keep others from being freed
         return needed
 

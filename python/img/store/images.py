@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
+from img.errors import BlobNotFound, ImageNotFound, InvalidDocument, InvalidReference, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
@@ -202,12 +202,16 @@ class ImageStore:
 
         Raises:
             BlobNotFound: a document is not in the store.
+            InvalidDocument: one is damaged.
         """
         manifest = parse(self._blobs.read(manifest_digest), where=manifest_digest)
         if not isinstance(manifest, Manifest):
             raise UsageError(f"{manifest_digest} is an index of several images, not an image")
         raw = self._blobs.read(manifest.config.digest)
-        return Image(manifest=manifest, config=ImageConfig.from_bytes(raw), config_raw=raw)
+        config = ImageConfig.from_bytes(raw)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidDocument(manifest.config.digest, "it has another number of layers than its manifest")
+        return Image(manifest=manifest, config=config, config_raw=raw)
 
     def all(self) -> list[ImageName]:
         """Every row, newest first."""

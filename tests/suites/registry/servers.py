@@ -90,7 +90,7 @@ class Server:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client had enough
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass
