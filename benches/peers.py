@@ -24,6 +24,9 @@ Command = list[str]
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
+_SKOPEO = ("skopeo", "--insecure-policy", "copy", "--quiet")
+
+
 class Unfit(Exception):
     """A program has no way to do what a row asks for; the text says which."""
 
@@ -90,6 +93,14 @@ class Peer:
         """Pushes an image under the name that it was built with. `compression`: gzip or zstd."""
         raise Unfit("it does not push")
 
+    def forward(self, home: Path, source: str, target: str) -> Command:
+        """Pushes an image that was pulled as `source` to `target`, its layers as they are."""
+        raise Unfit("it does not push")
+
+    def copy(self, home: Path, source: str, target: str) -> Command:
+        """Copies an image from one registry to another, and keeps none of it."""
+        raise Unfit("it does not copy")
+
     def remove(self, home: Path, tag: str) -> Command:
         """Removes an image and everything that was kept for it."""
         raise Unfit("it does not remove")
@@ -145,6 +156,12 @@ class Img(Peer):
     def push(self, home: Path, reference: str, compression: str) -> Command:
         return [*self._img(home), "push", "--compression", compression, reference]
 
+    def forward(self, home: Path, source: str, target: str) -> Command:
+        return chain([*self._img(home), "tag", source, target], [*self._img(home), "push", target])
+
+    def copy(self, home: Path, source: str, target: str) -> Command:
+        return [*self._img(home), "copy", source, target]
+
     def remove(self, home: Path, tag: str) -> Command:
         return chain([*self._img(home), "rm", tag], [*self._img(home), "prune", "--all"])
 
@@ -171,6 +188,10 @@ class Buildah(Peer):
     def push(self, home: Path, reference: str, compression: str) -> Command:
         words = [*self._stored(home), "push", "--quiet", "--tls-verify=false"]
         return [*words, "--compression-format", compression, reference, f"docker://{reference}"]
+
+    def forward(self, home: Path, source: str, target: str) -> Command:
+        words = [*self._stored(home), "push", "--quiet", "--tls-verify=false"]
+        return [*words, source, f"docker://{target}"]
 
     def remove(self, home: Path, tag: str) -> Command:
         return [*self._stored(home), "rmi", tag]
@@ -262,6 +283,10 @@ class BuildKit(Peer):
             raise Unfit("docker push writes gzip only")
         return [*self.inside, *self._client(home), "push", "--quiet", reference]
 
+    def forward(self, home: Path, source: str, target: str) -> Command:
+        client = [*self.inside, *self._client(home)]
+        return chain([*client, "tag", source, target], [*client, "push", "--quiet", target])
+
     def remove(self, home: Path, tag: str) -> Command:
         client = [*self.inside, *self._client(home)]
         return chain([*client, "rmi", tag], [*client, "builder", "prune", "--all", "--force"])
@@ -301,12 +326,18 @@ class Umoci(Peer):
         return f"{self._says(['skopeo', '--version'])}, {self._says(['umoci', '--version'])}"
 
     def pull(self, home: Path, reference: str) -> Command:
-        fetch = ["skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"]
-        fetch += [f"docker://{reference}", f"oci:{home}/layout:bench"]
+        fetch = [*_SKOPEO, "--src-tls-verify=false", f"docker://{reference}", f"oci:{home}/layout:bench"]
         unpack = ["umoci", "unpack", "--image", f"{home}/layout:bench", f"{home}/bundle"]
         if self.identity.label != "root":
             unpack.insert(2, "--rootless")
         return chain(fetch, unpack)
+
+    def forward(self, home: Path, source: str, target: str) -> Command:
+        return [*_SKOPEO, "--dest-tls-verify=false", f"oci:{home}/layout:bench", f"docker://{target}"]
+
+    def copy(self, home: Path, source: str, target: str) -> Command:
+        words = [*_SKOPEO, "--src-tls-verify=false", "--dest-tls-verify=false"]
+        return [*words, f"docker://{source}", f"docker://{target}"]
 
     def show_version(self, home: Path) -> Command:
         raise Unfit("two programs")

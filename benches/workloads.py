@@ -63,6 +63,9 @@ LINES = {
     "6": Line(title="one file of the 100,000 changed, rebuild", goal=Goal(seconds=2)),
     "6p": Line(title="one file of the 100,000 changed, rebuild and push"),
     "7": Line(title="pull of 1.1 GB in 60,000 entries to a ready root", goal=Goal(seconds=3.5)),
+    "8-pull": Line(title="pull of 1.07 GB in 5 layers of 2,000 files to a ready root"),
+    "8-push": Line(title="push of that, as it was pulled, to an empty registry"),
+    "8-copy": Line(title="copy of that from one registry to another"),
     "9": Line(
         title="RUN that writes 180 MB in 20,000 files", goal=Goal(limit="the work itself", factor=1.15)
     ),
@@ -121,6 +124,9 @@ class Workloads:
             "6": self._changed,
             "6p": self._changed_pushed,
             "7": self._pull,
+            "8-pull": self._five_pulled,
+            "8-push": self._five_pushed,
+            "8-copy": self._five_copied,
             "9": self._work,
             "10": self._stages,
             "11-version": self._version,
@@ -258,6 +264,40 @@ class Workloads:
             before=lambda peer, home: [],
             timed=lambda peer, home: peer.pull(home, reference),
             limits=limits.unpacking(layout),
+        )
+
+    def _five(self) -> tuple[Path, str]:
+        layout = inputs.five_layers(self.folder / "five", self.scale)
+        return layout, self.push(layout, "bench/five")
+
+    def _five_pulled(self) -> Row:
+        layout, reference = self._five()
+        return Row(
+            key="8-pull",
+            before=lambda peer, home: [],
+            timed=lambda peer, home: peer.pull(home, reference),
+            limits=limits.unpacking(layout),
+        )
+
+    def _five_pushed(self) -> Row:
+        _, reference = self._five()
+        target = f"{self.host}/bench/five:1"
+        return Row(
+            key="8-push",
+            before=lambda peer, home: [peer.pull(home, reference)],
+            timed=lambda peer, home: peer.forward(home, reference, target),
+            ground=Ground.COPIED,
+            registry=True,
+        )
+
+    def _five_copied(self) -> Row:
+        _, reference = self._five()
+        target = f"{self.host}/bench/five:1"
+        return Row(
+            key="8-copy",
+            before=lambda peer, home: [],
+            timed=lambda peer, home: peer.copy(home, reference, target),
+            registry=True,
         )
 
     def _work(self) -> Row:
