@@ -15,7 +15,7 @@ from img.engine import Engine, Settings
 from img.engine.copying import CopyRequest, CopyResult
 from img.errors import DigestMismatch, ImgError, InvalidDocument, NotFound, Unsupported, UsageError
 from img.oci import parse, sha256
-from img.progress import Event, Transfer
+from img.progress import Event, Transfer, Transferred
 
 from tests.suites.registry.pile import FOREIGN, REF, Pile, blobs_of, everything, on
 from tests.suites.registry.servers import FaultyRegistry, cut, status
@@ -419,3 +419,5 @@ def test_events_are_those_of_a_copy(pile: Pile, root: str, near: Registry, name:
     assert {event.action for event in moved} == {"copy"}
     ended = [event.digest for event in moved if event.done_bytes == event.total_bytes]
     assert len(ended) == done.sent and set(ended) == {event.digest for event in moved}
+    (summed,) = [event for event in seen if isinstance(event, Transferred)]
+    assert (summed.action, summed.moved, summed.moved_bytes) == ("copy", done.sent, done.sent_bytes)
