@@ -30,6 +30,7 @@ CALLS = frozenset(
         "push",
         "push_all",
         "copy",
+        "push_list",
         "tag",
         "remove",
         "save",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PullPolicy = Literal["missing", "always", "never", "newer"]
 Compression = Literal["gzip", "zstd", "none"]
 ManifestFormat = Literal["oci", "docker"]
+"""Whose media types a manifest or an index is written with."""
 Backend = Literal["auto", "overlay", "native"]
 """How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
 
@@ -89,6 +90,7 @@ class BuildRequest:
         compression: How layers leave: `gzip`, `zstd` or `none`; empty for gzip, where they have no blob yet.
         compression_level: Of that; None for the usual one.
         force_compression: Layers of bases are compressed anew, too.
+        annotations: What is added to manifests and index: `[PLACE[PLATFORM]:]NAME=VALUE`.
         contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
         secret_files: Secrets by id: the file that holds each.
         secret_values: Secrets by id: the value itself. Never shown.
@@ -148,6 +150,7 @@ class BuildRequest:
     compression: str = ""
     compression_level: int | None = None
     force_compression: bool = False
+    annotations: tuple[str, ...] = ()
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:

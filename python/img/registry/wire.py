@@ -287,6 +287,14 @@ class Wire:
             url=shown(request.url),
         )
 
+    def anonymous(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """Reads an address that is no registry's, and that nobody's credentials are for.
+
+        Raises:
+            As `follow`.
+        """
+        return self.follow(Request(method="GET", url=url, headers=headers), "")
+
     def resolve(self, base: str, location: str, method: str) -> str:
         """Makes a Location absolute, and refuses one that would leave TLS.
 

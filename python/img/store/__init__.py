@@ -216,7 +216,7 @@ class Store:
     def images(self) -> Iterator[tuple[str, Image]]:
         """Walks over all named images: full name, and the image."""
         for row in self.names.all():
-            if row.named:
+            if row.named and not row.bare:
                 yield row.name, self.names.load(row.manifest)
 
     def close(self) -> None:

@@ -112,10 +112,9 @@ def _one(action: str, event: Transfer) -> str:
 
 def transferred_line(event: Transferred) -> str:
     """The sum of a transfer: `pulled 5 layers of alpine, 1GiB in 3.20s (320MiB/s), 2 were here`."""
-    verb, where = (
-        _ENDS.get(event.action, event.action),
-        "there" if event.action in ("push", "copy") else "here",
-    )
+    verb = _ENDS.get(event.action, event.action)
+    where = "there" if event.action in ("push", "copy") else "here"
+    noun = "blob" if event.action == "copy" else "layer"  # a copy counts configs as well
     parts = []
     if event.mounted:
         parts.append(f"{event.mounted} mounted")
