@@ -16,7 +16,7 @@ WINDOW_SECONDS = 5.0
 _LEAST_SECONDS = 0.5
 """A window that is shorter says nothing."""
 
-_ENDS = {"pull": "pulled", "push": "pushed", "load": "loaded", "save": "saved"}
+_ENDS = {"pull": "pulled", "push": "pushed"}
 
 
 class Rate:
