@@ -18,6 +18,7 @@ from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_index, write_layout
 from tests.support.registry import Registry
+from tests.support.registry import copy as skopeo
 from tests.support.tokens import TokenServer
 
 pytestmark = pytest.mark.once
@@ -183,6 +184,12 @@ def test_all_platforms_go_back_as_they_came(img: Img, several: str, registry: Re
     for entry in json.loads(raw(copy))["manifests"]:
         there = f"{registry.host}/pulling/copied@{entry['digest']}"
         assert hashlib.sha256(raw(there)).hexdigest() == entry["digest"].removeprefix("sha256:")
+    saved = img.home / "saved.tar"
+    events = img.ok("save", "--progress", "json", "--format", "oci", "-o", saved, copy).stderr
+    assert '"action": "save"' in events and '"kind": "written"' in events
+    again = f"{registry.host}/pulling/saved:1"
+    skopeo(f"oci-archive:{saved}", f"docker://{again}", "--all")
+    assert digest_of(again) == digest_of(copy)
     # A collection leaves all of it: it goes elsewhere without asking where it came from.
     img.ok("prune", "--all")
     again = f"{registry.host}/pulling/elsewhere:1"

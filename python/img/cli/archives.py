@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, show_warnings, spool_stdin, verb
-from img.cli.transfer import compression, compression_level, force_compression
+from img.cli.render import renderer
+from img.cli.transfer import compression, compression_level, force_compression, progress
 
 if TYPE_CHECKING:
     from img.engine import Compression
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @compression
 @compression_level
 @force_compression
+@progress
 def save_command(
     names: tuple[str, ...],
     output: str,
@@ -37,6 +39,7 @@ def save_command(
     compression: Compression | None,
     level: int | None,
     force: bool,
+    progress: str,
 ) -> None:
     """Save images to one archive that docker, podman, skopeo and img can load."""
     import os
@@ -47,7 +50,8 @@ def save_command(
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
     kind: Form = "docker-archive" if form.startswith("docker") else "oci-archive"
     said: Any = {"compression": compression, "level": level, "force": force}
-    with Engine(find_globals().settings(), show_warnings) as engine:
+    mode = progress if progress != "auto" or sys.stderr.isatty() else "warnings"
+    with renderer(mode) as show, Engine(find_globals().settings(), show) as engine:
         if not output:
             engine.save(names, sys.stdout.buffer, form=kind, **said)
             return

@@ -688,6 +688,7 @@ class Engine:
             ImageNotFound, UsageError.
         """
         from img.engine.forms import Forms
+        from img.engine.pushes import tree_of
         from img.exporter import Named, write_archive
 
         wish = _wish(compression or "", level, force=force)
@@ -696,6 +697,7 @@ class Engine:
         found: dict[str, Named] = {}
         for text in names:
             row = self.store.names.row(text)
+            tree = tree_of(self.store, forms, row)
             images = tuple(forms.packed(image) for image in self.store.names.images_of(row))
             key = ",".join(image.digest for image in images)
             names_so_far = found[key].names if key in found else ()
@@ -704,8 +706,9 @@ class Engine:
                 image=main_of(images),
                 names=(*names_so_far, *own),
                 platforms=images if len(images) > 1 else (),
+                documents=tree.documents if tree and len(images) > 1 else (),
             )
-        write_archive(self.store, list(found.values()), out, form)
+        write_archive(self.store, list(found.values()), out, form, self._progress)
 
     def export(self, manifest: bytes, config: bytes, out: BinaryIO, *, form: Form, name: str = "") -> None:
         """Writes an image given by its documents, whose layers the store has, as an archive."""

@@ -72,13 +72,13 @@ class Pushes:
             images: tuple[Image, ...] = (names.load(row.manifest),)
             return Shipment(images=self._checked(name, images), name=name, form=self._form)
         images = self._checked(name, names.images_of(row))
-        tree = self._tree(row, images)
+        tree = tree_of(self._store, self._forms, row, self._form)
         if name.digest and tree is None:
             raise UsageError(
                 f"{name.familiar} stands for an index of which the store has a part alone",
                 hint=f"img pull --all-platforms {name.familiar} fetches the rest",
             )
-        if tree is not None:
+        if tree is not None and not self._annotations.all:
             return Shipment(images=images, name=name, tree=tree, form=self._form)
         return replace(Shipment.of(self._store, row, name), form=self._form)
 
@@ -88,20 +88,21 @@ class Pushes:
             refuse_zstd(name.familiar, self._forms.media_types(image))
         return images
 
-    def _tree(self, row: ImageName, images: Sequence[Image]) -> Tree | None:
-        """All that the name stands for, where it can leave as it came."""
-        blobs = self._store.blobs
-        if not row.index or self._annotations.all or not all(self._forms.kept(image) for image in images):
-            return None
-        try:
-            top = parse(blobs.read(row.index), where=row.index)
-            tree = read_tree(top, lambda digest: parse(blobs.read(digest), where=digest))
-        except BlobNotFound:
-            return None
-        if self._form is not None and not all(is_in(each, self._form) for each in tree.documents):
-            return None
-        known = {layer.digest for image in images for layer in image.layers}
-        return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None
+
+def tree_of(store: Store, forms: Forms, row: ImageName, form: ManifestFormat | None = None) -> Tree | None:
+    """All that a name stands for, where that is an index, is here, and can leave as it came; else None."""
+    blobs, images = store.blobs, store.names.images_of(row)
+    if not row.index or not all(forms.kept(image) for image in images):
+        return None
+    try:
+        top = parse(blobs.read(row.index), where=row.index)
+        tree = read_tree(top, lambda digest: parse(blobs.read(digest), where=digest))
+    except BlobNotFound:
+        return None
+    if form is not None and not all(is_in(each, form) for each in tree.documents):
+        return None
+    known = {layer.digest for image in images for layer in image.layers}
+    return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None
 
 
 def rows_of(store: Store, names: Sequence[str], *, all_tags: bool) -> dict[str, ImageName]:

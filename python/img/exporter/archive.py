@@ -33,6 +33,8 @@ from img.oci.descriptor import (
 )
 from img.oci.hashing import digest_of
 from img.oci.manifest import dump
+from img.progress import Progress, silent
+from img.registry.meter import Meter
 from img.store import Store, index_of, main_of
 from img.values import dataclass, replace
 
@@ -48,11 +50,14 @@ class Named:
 
     Attributes:
         platforms: Where the names stand for several platforms: all their images, in the index's order.
+        documents: Where they are written as they came: every manifest and index, the names' own last. What
+            is no image is among them.
     """
 
     image: Image
     names: tuple[Reference, ...]
     platforms: tuple[Image, ...] = ()
+    documents: tuple[Manifest | Index, ...] = ()
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -62,13 +67,17 @@ class Named:
     @property
     def index(self) -> Index | None:
         """What names the images together; None where there is one."""
+        if self.documents and isinstance(self.documents[-1], Index):
+            return self.documents[-1]
         return index_of(self.platforms) if self.platforms else None
 
 
 # ---- writing -------------------------------------------------------------------------------------
 
 
-def write_archive(store: Store, images: Sequence[Named], out: BinaryIO, form: Form) -> None:
+def write_archive(
+    store: Store, images: Sequence[Named], out: BinaryIO, form: Form, progress: Progress = silent
+) -> None:
     """Writes images, whose blobs are all in the store, as one tar. The same images give the same bytes."""
     written: set[str] = set()
     # Headers with no times and no names of users: nothing of this machine gets in.
@@ -80,7 +89,11 @@ def write_archive(store: Store, images: Sequence[Named], out: BinaryIO, form: Fo
                 _document(archive, written, image.manifest.raw, image.digest)
                 _document(archive, written, image.config_raw, image.id)
                 for layer in image.layers:
-                    _layer(archive, written, store, layer.descriptor)
+                    _layer(archive, written, store, layer.descriptor, progress)
+            for document in named.documents:
+                _document(archive, written, document.raw, document.digest)
+                for blob in (document.config, *document.layers) if isinstance(document, Manifest) else ():
+                    _layer(archive, written, store, blob, progress)
             if named.index is not None:
                 _document(archive, written, named.index.raw, named.index.digest)
         entries = [entry for named in images for entry in _index_entries(named)]
@@ -110,14 +123,33 @@ def _document(archive: tarfile.TarFile, written: set[str], data: bytes, digest: 
         _file(archive, _blob_name(digest), data)
 
 
-def _layer(archive: tarfile.TarFile, written: set[str], store: Store, layer: Descriptor) -> None:
+def _layer(
+    archive: tarfile.TarFile, written: set[str], store: Store, layer: Descriptor, progress: Progress
+) -> None:
     if layer.digest in written:
         return
     written.add(layer.digest)
     info = tarfile.TarInfo(_blob_name(layer.digest))
     info.size, info.mode = layer.size, 0o644
     with store.blobs.open(layer.digest) as blob:
-        archive.addfile(info, blob)
+        meter = Meter(progress, "save", layer.digest, layer.size)
+        archive.addfile(info, _Told(blob, meter))
+        meter.finished("written")
+
+
+class _Told:
+    """A file that says how much of it was read."""
+
+    def __init__(self, file: BinaryIO, meter: Meter) -> None:
+        self._file = file
+        self._meter = meter
+        self._read = 0
+
+    def read(self, count: int = -1, /) -> bytes:
+        piece = self._file.read(count)
+        self._read += len(piece)
+        self._meter.at(self._read)
+        return piece
 
 
 def _blob_name(digest: str) -> str:

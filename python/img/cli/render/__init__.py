@@ -14,12 +14,18 @@ def renderer(mode: str, *, debug: bool = False) -> Iterator[Progress]:
     """Gives the renderer for `--progress`, and ends it.
 
     Args:
-        mode: `auto` (a terminal gets `tty`), `plain`, `tty`, `json`, or `quiet`.
+        mode: `auto` (a terminal gets `tty`), `plain`, `tty`, `json`, `warnings` alone, or
+            `quiet`.
     """
     if mode == "auto":
         mode = "tty" if sys.stderr.isatty() else "plain"
     if mode == "quiet":
         yield silent
+        return
+    if mode == "warnings":
+        from img.cli.common import show_warnings
+
+        yield show_warnings
         return
     if mode == "json":
         from img.cli.render.lines import JsonRenderer
