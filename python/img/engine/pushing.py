@@ -193,8 +193,6 @@ class Pusher:
                 for image in shipment.images:
                     self._store.blobs.put(image.manifest.raw)
                 self._store.names.put_list(shipment.index, name)
-            elif len(shipment.images) > 1:
-                self._store.names.put_index(shipment.images, name)
             else:
                 self._store.names.put(shipment.images[0], name)
         return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
@@ -230,6 +228,7 @@ class Pusher:
         return [s.with_images(tuple(packed(image) for image in s.images)) for s in shipments]
 
     def _annotated(self, shipment: Shipment) -> Shipment:
+        """The documents as they leave, with an index where there are several."""
         index = shipment.index or (index_of(shipment.images) if len(shipment.images) > 1 else None)
         images, index = self._annotations.on(shipment.images, index)
         return replace(shipment, images=images, index=index)
@@ -257,14 +256,13 @@ class Pusher:
     def _send_documents(self, shipment: Shipment) -> str:
         """The manifests of one name; of several, the index after them. Gives the last one's digest."""
         registry, name = self._registry(), shipment.name
-        manifests = (*(image.manifest for image in shipment.images), *shipment.others)
-        if len(manifests) == 1 and shipment.index is None:
-            return registry.push_manifest(name, manifests[0].raw, manifests[0].media_type)
-        for manifest in manifests:
+        if shipment.index is None:
+            manifest = shipment.images[0].manifest
+            return registry.push_manifest(name, manifest.raw, manifest.media_type)
+        for manifest in (*(image.manifest for image in shipment.images), *shipment.others):
             own = replace(name, tag="", digest=manifest.digest)
             registry.push_manifest(own, manifest.raw, manifest.media_type)
-        index = shipment.index or index_of(shipment.images)
-        return registry.push_manifest(name, index.raw, index.media_type)
+        return registry.push_manifest(name, shipment.index.raw, shipment.index.media_type)
 
     # ---- one layer ---------------------------------------------------------------------------
 
