@@ -55,10 +55,11 @@ if TYPE_CHECKING:
     from img.engine.artifacts import Artifact, ArtifactRequest
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
-    from img.engine.copying import CopyRequest, CopyResult, Looked
+    from img.engine.copying import CopyRequest, CopyResult
     from img.engine.forms import Forms
     from img.engine.lists import Lists
     from img.engine.logins import Logins
+    from img.engine.looking import Looked
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
     from img.engine.packing import Packer, Wish
@@ -534,7 +535,7 @@ class Engine:
 
     def _take_in(self, places: Sequence[str], wish: PullWish) -> list[PullResult]:
         """Pulls what is in no registry: it is copied into the store, and named and extracted from there."""
-        from img.engine.copying import take_in
+        from img.engine.looking import take_in
         from img.engine.pulls import Pulls
 
         names = [take_in(self, place, wish, self._progress) for place in places]
@@ -597,7 +598,7 @@ class Engine:
         Raises:
             InvalidReference, UsageError, NotFound, InvalidDocument, RegistryError.
         """
-        from img.engine.copying import look_at
+        from img.engine.looking import look_at
 
         return look_at(self, place, platform, self._progress)
 
@@ -735,7 +736,7 @@ class Engine:
 
         path = Path(archive)
         if path.is_dir():
-            from img.engine.copying import load_layout
+            from img.engine.looking import load_layout
 
             return load_layout(self, path, self._progress)
         if not path.is_file():

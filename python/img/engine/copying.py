@@ -12,14 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from img.engine.requests import Compression, PullWish
+from img.engine.requests import Compression
 from img.errors import UsageError
-from img.oci import Manifest, Platform, Reference
+from img.oci import Platform, Reference
 from img.oci.location import ARCHIVES, Location
 from img.places.copier import Change, Copier, Selection
 from img.places.place import Document, Source, Target
 from img.progress import Progress, Transferred
-from img.registry import Stop
 from img.values import dataclass
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ class Places:
         if location.transport == "docker":
             from img.places.remote import RemoteSource
 
-            return RemoteSource(self._engine.registry, _reference(location))
+            return RemoteSource(self._engine.registry, reference_of(location))
         if location.transport == "img":
             return self._stored(location, forms)
         opened = self.files(location)
@@ -157,7 +156,7 @@ class Places:
     def _stored(self, location: Location, forms: Callable[[], Forms] | None) -> Source:
         from img.places.stored import StoredSource
 
-        store, name = self.store(), _reference(location)
+        store, name = self.store(), reference_of(location)
         row = store.names.row(name.familiar)
         images = store.names.images_of(row)
         kept = [forms().packed(image) for image in images] if forms is not None else list(images)
@@ -179,11 +178,11 @@ class Places:
         if first.transport == "docker":
             from img.places.remote import RemoteTarget
 
-            return RemoteTarget(self._engine.registry, [_reference(each) for each in locations])
+            return RemoteTarget(self._engine.registry, [reference_of(each) for each in locations])
         if first.transport == "img":
             from img.places.stored import StoredTarget
 
-            names = [_reference(each) for each in locations]
+            names = [reference_of(each) for each in locations]
             for name in names:
                 if name.digest:
                     raise UsageError(f"img:{name.familiar} names a digest; a tag is name:tag")
@@ -300,101 +299,21 @@ class Copying:
         return Changing(wanted, places.scratch, self._progress)
 
 
-# ---- reading a place without copying --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
-    """The documents of an image.
-
-    Attributes:
-        root: What the place has under the name: an index, or a manifest.
-        manifest: The image's, of one platform.
-        config: Its config; of another artifact, whatever it has in its place.
-    """
-
-    root: bytes
-    manifest: bytes
-    config: bytes
-    digest: str
-
-
-def look_at(engine: Engine, place: str, platform: str, progress: Progress) -> Looked:
-    """Reads the documents of an image, wherever it is.
-
-    Raises:
-        NotFound: there is none, or none for the platform. As `Source`.
-    """
-    from img.places.choose import choose
-    from img.places.supply import read_small
-
-    with ExitStack() as held:
-        places = Places(engine, progress, held, cwd=".", jobs=1)
-        source = places.source(Location.parse(place))
-        root = source.root()
-        wanted = Platform.parse(platform) if platform else Platform.host()
-        manifest = choose(root, (wanted,), source.document, source.where)
-        assert isinstance(manifest, Manifest)  # of one platform
-        config = read_small(source, manifest.config, Stop())
-    return Looked(root=root.raw, manifest=manifest.raw, config=config, digest=root.digest)
-
-
-def take_in(engine: Engine, place: str, wish: PullWish, progress: Progress) -> str:
-    """Copies an image that is in no registry into the store; gives the name that it has there."""
-    location = Location.parse(place)
-    if location.transport == "img":
-        return str(_reference(location))
-    with ExitStack() as held:
-        places = Places(engine, progress, held, cwd=".", jobs=1)
-        names = places.source(location).names
-    name = str(names[0]) if names else _made_name(location)
-    platforms = () if wish.all_platforms else wish.platforms or (str(Platform.host()),)
-    request = CopyRequest(source=place, targets=(f"img:{name}",), platforms=platforms)
-    engine.copy(request)
-    return name
-
-
-def _made_name(location: Location) -> str:
-    """A name for an image that has none: after its file or folder, on no registry."""
-    stem = Path(location.path).name.partition(".")[0].lower()
-    tag = location.ref if location.ref and Reference.read(f"localhost/x:{location.ref}") else "latest"
-    name = f"localhost/{stem}:{tag}"
-    return name if Reference.read(name) else f"localhost/image:{tag}"
-
-
-def load_layout(engine: Engine, folder: Path, progress: Progress) -> list[str]:
-    """Takes every image of a layout into the store; gives their names, or IDs where unnamed."""
-    from img.places.files import Folder
-    from img.places.layout import LayoutSource, entries_of, full_names
-    from img.places.stored import StoredTarget
-
-    files = Folder(folder)
-    files.where = str(folder)
-    loaded = []
-    engine.store.lease()
-    for entry in entries_of(files):
-        names = full_names(entry)
-        source = LayoutSource(files, Location(transport="oci", path=str(folder), digest=entry.digest))
-        target = StoredTarget(engine.store, names or (None,))
-        Copier(progress, jobs=4).copy(source, [target], Selection())
-        loaded += [str(name) for name in names] or [target.id]
-    return loaded
-
-
 def _grouped(locations: Sequence[Location]) -> list[list[Location]]:
     """Those that one target stands for: names in one repository, or in the store."""
     groups: dict[str, list[Location]] = {}
     for location in dict.fromkeys(locations):
         key = str(location)
         if location.transport == "docker":
-            key = f"docker://{_reference(location).name}"
+            key = f"docker://{reference_of(location).name}"
         elif location.transport == "img":
             key = "img:"
         groups.setdefault(key, []).append(location)
     return list(groups.values())
 
 
-def _reference(location: Location) -> Reference:
+def reference_of(location: Location) -> Reference:
+    """The name in a registry or in the store."""
     assert location.reference is not None  # a registry and the store have no other way to name an image
     return location.reference
 
