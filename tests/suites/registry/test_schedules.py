@@ -254,7 +254,7 @@ def _single() -> Iterator[Any]:
                 yield pytest.param(kind, name, id=f"{kind}-{name}")
 
 
-@pytest.mark.parametrize(("kind", "name"), _single())
+@pytest.mark.parametrize(("kind", "name"), list(_single()))
 def test_a_fault_that_happens_once_is_overcome_or_told(
     day: Day, kind: str, name: str, tmp_path: Path
 ) -> None:
