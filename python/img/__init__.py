@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from img.builder.outline import Outline, OutlineArg, OutlineMount, Target
     from img.client import Client, build, pull, push
     from img.dockerfile import Finding
-    from img.engine import BuildResult, BuiltImage, LockEntry, LockResult, PruneResult, PullResult, Usage
+    from img.engine import (
+        BuildResult,
+        BuiltImage,
+        LockEntry,
+        LockResult,
+        LoginResult,
+        PruneResult,
+        PullResult,
+        Usage,
+    )
     from img.errors import (
         BuildError,
         DockerfileError,
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from img.oci import Image, ImageConfig, Platform, Reference
     from img.store import BuildRow, Store
     from img.store.build_record import BuildRecord, StepRecord
+    from img.store.check import Defect, StoreReport
 
 __all__ = [
     "BuildError",
@@ -44,6 +54,7 @@ __all__ = [
     "BuildRow",
     "BuiltImage",
     "Client",
+    "Defect",
     "DockerfileError",
     "FetchError",
     "Finding",
@@ -53,6 +64,7 @@ __all__ = [
     "LockEntry",
     "LockError",
     "LockResult",
+    "LoginResult",
     "Outline",
     "OutlineArg",
     "OutlineMount",
@@ -65,6 +77,7 @@ __all__ = [
     "StepRecord",
     "Store",
     "StoreError",
+    "StoreReport",
     "Target",
     "Usage",
     "__version__",
@@ -83,6 +96,8 @@ _HOMES = {
         "BuiltImage",
         "LockEntry",
         "LockResult",
+        "LoginResult",
+        "LoginResult",
         "PruneResult",
         "PullResult",
         "Usage",
@@ -100,6 +115,7 @@ _HOMES = {
     "img.oci": ("Image", "ImageConfig", "Platform", "Reference"),
     "img.store": ("BuildRow", "Store"),
     "img.store.build_record": ("BuildRecord", "StepRecord"),
+    "img.store.check": ("Defect", "StoreReport"),
 }
 
 

@@ -28,6 +28,7 @@ from img.engine import (
     Explained,
     LockMode,
     LockResult,
+    LoginResult,
     ManifestFormat,
     PruneResult,
     PullPolicy,
@@ -37,7 +38,7 @@ from img.engine import (
 )
 from img.engine.requests import epoch_of
 from img.errors import ImgError, UsageError, from_fields
-from img.oci import Image
+from img.oci import Descriptor, Image, Index, Manifest
 from img.progress import Note, Progress, from_json, silent
 from img.store import BuildRow, Store
 from img.values import asdict, replace
@@ -45,11 +46,13 @@ from img.values import asdict, replace
 if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
+    from img.engine.artifacts import Artifact
     from img.engine.copying import CopyResult
-    from img.engine.logins import LoginResult
+    from img.engine.lists import EntryChange
     from img.engine.mount_verbs import CacheMount
     from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord
+    from img.store.check import StoreReport
 
 
 class Client:
@@ -138,6 +141,7 @@ class Client:
         compression: Compression | None = None,
         compression_level: int | None = None,
         force_compression: bool = False,
+        annotations: Sequence[str] = (),
         epoch: int | None = None,
         contexts: Mapping[str, str] | None = None,
         secrets: Mapping[str, str | os.PathLike[str]] | None = None,
@@ -172,6 +176,7 @@ class Client:
             push: Push every name once the image is built; layers leave beside it.
             compression: How layers are pushed, as `push_all` takes it; `compression_level` and
                 `force_compression` likewise.
+            annotations: What is added to manifests and index, as `push_all` takes it.
             epoch: SOURCE_DATE_EPOCH: clamps every time in the image, for the same digest everywhere. A build
                 argument of that name says the same.
             contexts: Named contexts: a folder, a URL, `docker-image://NAME`, `oci-layout://PATH` or
@@ -217,6 +222,7 @@ class Client:
             compression=compression or "",
             compression_level=compression_level,
             force_compression=force_compression,
+            annotations=tuple(annotations),
             epoch=epoch if epoch is not None else epoch_of((build_args or {}).get("SOURCE_DATE_EPOCH", "")),
             contexts=dict(contexts or {}),
             secret_files={name: os.path.abspath(path) for name, path in (secrets or {}).items()},
@@ -447,14 +453,24 @@ class Client:
         compression_level: int | None = None,
         force_compression: bool = False,
         format: ManifestFormat | None = None,
+        annotations: Sequence[str] = (),
+        foreign_layers: bool = False,
     ) -> str:
         """Pushes an image under its own name; gives the digest that the registry has now.
 
         Args, Raises:
             As `push_all`.
         """
-        said = {"compression": compression, "level": compression_level, "force": force_compression}
-        return str(self._call("push", name=name, form=format, **said))
+        pushed = self.push_all(
+            [name],
+            compression=compression,
+            compression_level=compression_level,
+            force_compression=force_compression,
+            format=format,
+            annotations=annotations,
+            foreign_layers=foreign_layers,
+        )
+        return pushed[name]
 
     def push_all(
         self,
@@ -465,6 +481,8 @@ class Client:
         compression_level: int | None = None,
         force_compression: bool = False,
         format: ManifestFormat | None = None,
+        annotations: Sequence[str] = (),
+        foreign_layers: bool = False,
     ) -> dict[str, str]:
         """Pushes images under their own names, all at once; gives the digest of each in its registry.
 
@@ -475,11 +493,21 @@ class Client:
             force_compression: Layers that were pulled are compressed anew, too.
             format: `oci` or `docker`: the documents in which they leave, whose digests change where they were
                 others; None for those that they have.
+            annotations: `NAME=VALUE` each, for manifests; with `index:` or `manifest-descriptor:` before it
+                for the index or its entries; `manifest[PLATFORM]:` for one image's.
+            foreign_layers: Layers whose makers allow no copies are sent, too; else their URLs stand for them.
         Raises:
             ImageNotFound, UsageError. RegistryError: a registry does not take one. StoreError, SandboxError.
         """
-        said = {"compression": compression, "level": compression_level, "force": force_compression}
-        digests = self._call("push_all", names=list(names), all_tags=all_tags, form=format, **said)
+        said: dict[str, Any] = {
+            "compression": compression,
+            "level": compression_level,
+            "force": force_compression,
+            "foreign": foreign_layers,
+            "annotations": list(annotations),
+            "form": format,
+        }
+        digests = self._call("push_all", names=list(names), all_tags=all_tags, **said)
         return {str(name): str(digest) for name, digest in digests.items()}
 
     def login(
@@ -534,9 +562,9 @@ class Client:
             source: A registry's name, `oci:PATH[:REF]`, `oci-archive:PATH[:REF]`, `dir:PATH`,
                 `docker-archive:PATH[:NAME]`, or `img:NAME` for the store.
             targets: Likewise; several get the same image.
-            platform: Of an index, the image for this platform alone; several: an index of those. Default:
-            all. form: `oci` or `docker`: rewrites the manifests so. compression: Compresses layers that are
-            not so; `compression_level` of it, and
+            platform: Of an index, the image for this platform alone; several: an index of those. None: all.
+            form: `oci` or `docker`: rewrites the manifests so.
+            compression: Compresses layers that are not so; `compression_level` of it, and
                 `force_compression` those that are.
             preserve_digests: Refuse whatever would change a digest.
             referrers: Signatures, SBOMs and whatever else refers to the image come along.
@@ -587,6 +615,174 @@ class Client:
         """
         with Engine(self._settings, self._progress) as engine:
             return engine.delete_remote(names, force=force, tag_only=tag_only)
+
+    # ---- lists of images, and what registries have; these need no worker but to push -----------
+
+    def create_list(
+        self,
+        name: str,
+        images: Sequence[str] = (),
+        *,
+        amend: bool = False,
+        everything: bool = False,
+        annotations: Mapping[str, str] | None = None,
+    ) -> str:
+        """Makes a list of images under a name of the store; gives its digest.
+
+        Args:
+            images: Names of the store, else of registries; `docker://` before one means its registry.
+            amend: A list that is there already is added to; else it is an error.
+            everything: Of names that stand for several platforms, every image; else this machine's.
+            annotations: Of the list itself.
+        Raises:
+            UsageError: the name is taken. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().create(
+                name, images, amend=amend, everything=everything, annotations=annotations
+            )
+
+    def add_to_list(
+        self, name: str, image: str, change: EntryChange | None = None, *, everything: bool = False
+    ) -> str:
+        """Adds an image to a list, in the place of the one for its platform; gives the list's digest.
+
+        Args:
+            change: What the list shall say of it. Its platform is also the one that is taken of several.
+            everything: As `create_list` takes it.
+        Raises:
+            ImageNotFound: there is no such list. UsageError, InvalidReference, InvalidDocument,
+            RegistryError.
+        """
+        from img.engine.lists import EntryChange
+
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().add(name, image, change or EntryChange(), everything=everything)
+
+    def annotate_list(
+        self,
+        name: str,
+        image: str = "",
+        change: EntryChange | None = None,
+        *,
+        annotations: Mapping[str, str] | None = None,
+        subject: str = "",
+    ) -> str:
+        """Changes what a list says of an image, or of itself; gives its digest.
+
+        Args:
+            image: Which one: its digest or the beginning of that, or its name.
+            annotations: Of the list itself.
+            subject: The name of the manifest that the list is about.
+        Raises:
+            ImageNotFound: there is no such list. UsageError: it has no such image. RegistryError.
+        """
+        from img.engine.lists import EntryChange
+
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().annotate(
+                name, image, change or EntryChange(), annotations=annotations, subject=subject
+            )
+
+    def remove_from_list(self, name: str, *images: str) -> str:
+        """Takes images out of a list, by digest or name; gives its digest. `remove` removes whole lists.
+
+        Raises:
+            ImageNotFound: there is no such list. UsageError: it has no such image; then none is taken out.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().remove(name, images)
+
+    def push_list(
+        self,
+        name: str,
+        dest: str = "",
+        *,
+        form: ManifestFormat | None = None,
+        foreign_layers: bool = False,
+    ) -> str:
+        """Pushes a list and the images in it; gives the digest that the registry has now.
+
+        Args:
+            dest: The name that it goes to; empty for its own.
+            form: As what it leaves: an OCI index or a docker list; None for what it is.
+            foreign_layers: As `push_all` takes it.
+        Raises:
+            ImageNotFound, UsageError, RegistryError. Unsupported: a docker list cannot say what it says.
+        """
+        return str(self._call("push_list", name=name, dest=dest, form=form, foreign=foreign_layers))
+
+    def manifest(self, name: str) -> Manifest | Index:
+        """What a name stands for: a list of the store, else the manifest or index that its registry has.
+
+        Args:
+            name: `docker://` before it means the registry, whatever is here.
+        Raises:
+            NotFound: there is none. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().inspect(name)
+
+    def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Lists the manifests that name an image as their subject: signatures, attestations, and the like.
+
+        Args:
+            name: A name of a registry, which is asked; a digest need not be there itself.
+            artifact_type: What they have to be; empty for all.
+        Raises:
+            NotFound: there is no such image. InvalidReference, InvalidDocument, RegistryError.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return engine.lists().referrers(name, artifact_type=artifact_type)[1]
+
+    def push_artifact(
+        self,
+        name: str,
+        files: Sequence[str | os.PathLike[str]],
+        *,
+        artifact_type: str = "",
+        subject: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> Artifact:
+        """Pushes files as one artifact; says where it is now.
+
+        Args:
+            name: Where to; empty for the repository of the subject, in which it gets no tag.
+            files: `PATH` or `PATH:MEDIA-TYPE` each. A path below the current folder is the file's name.
+            artifact_type: What it is, as a media type.
+            subject: The name of the manifest that it is about, of the same repository.
+            annotations: Of the artifact.
+        Raises:
+            UsageError: a file cannot be read, or two have one name. NotFound: there is no such subject.
+            InvalidReference, RegistryError.
+        """
+        from img.engine.artifacts import ArtifactRequest
+
+        request = ArtifactRequest(
+            files=tuple(str(file) for file in files),
+            artifact_type=artifact_type,
+            subject=subject,
+            annotations=dict(annotations or {}),
+        )
+        with Engine(self._settings, self._progress) as engine:
+            return engine.push_artifact(name, request, cwd=os.getcwd())
+
+    def pull_artifact(
+        self, name: str, output: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> list[Path]:
+        """Fetches the files of an artifact into a folder; gives their paths.
+
+        None of them gets its name before all are there and right. The names that an artifact gives its
+        files never lead out of the folder.
+
+        Args:
+            overwrite: Files that are there already are replaced; else they are an error.
+        Raises:
+            UsageError: it is an image or an index, or a file is there already.
+            InvalidDocument: a name in it is none below a folder. NotFound, RegistryError, DigestMismatch.
+        """
+        with Engine(self._settings, self._progress) as engine:
+            return [Path(path) for path in engine.pull_artifact(name, str(output), overwrite=overwrite)]
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.
@@ -679,6 +875,25 @@ class Client:
             everything: Leaves named images only.
         """
         return _pruned(self._call("prune", everything=everything))
+
+    def check_store(self, *, quick: bool = False, repair: bool = False) -> StoreReport:
+        """Reads all that the store keeps, and tells what is not as it says: blobs, layers, names, records.
+
+        Other processes may use the store meanwhile.
+
+        Args:
+            quick: Digests documents alone, and of layers and large blobs only looks whether they are there.
+            repair: Takes away what is wrong, and what dead processes left: it comes again when it is needed.
+        Returns:
+            What was looked at, and every defect with what to do about it. `sound` is False where anything
+            is wrong but leftovers, also where it was repaired.
+        Raises:
+            StoreError: the database cannot be read, or is damaged and was to be repaired.
+        """
+        from img.store.check import Defect, StoreReport
+
+        data = self._call("check_store", quick=quick, repair=repair)
+        return StoreReport(**{**data, "defects": tuple(Defect(**one) for one in data["defects"])})
 
     # ---- what was built; these read, and need no worker ----------------------------------------
 

@@ -460,8 +460,8 @@ class Unsupported(ImgError):
     exit_code = 2
     fields = ("feature", "where")
 
-    def __init__(self, feature: str, where: str = "") -> None:
-        super().__init__(f"{feature} is not supported" + (f" ({where})" if where else ""))
+    def __init__(self, feature: str, where: str = "", hint: str = "") -> None:
+        super().__init__(f"{feature} is not supported" + (f" ({where})" if where else ""), hint=hint)
         self.feature = feature
         self.where = where
 

@@ -30,6 +30,7 @@ CALLS = frozenset(
         "push",
         "push_all",
         "copy",
+        "push_list",
         "tag",
         "remove",
         "save",
@@ -38,6 +39,7 @@ CALLS = frozenset(
         "unpack",
         "usage",
         "prune",
+        "check_store",
     }
     | {"cache_mounts", "export_cache_mount", "import_cache_mount", "remove_cache_mounts"}
 )

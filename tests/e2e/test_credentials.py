@@ -102,6 +102,7 @@ def test_a_helper_is_asked_as_the_real_user_outside_the_namespace(
     assert asked == [f"get {os.getuid()} {os.readlink('/proc/self/ns/user')}"]
 
 
+@pytest.mark.once
 def test_credentials_come_from_each_of_their_places(img: Img, closed: Registry, tmp_path: Path) -> None:
     name = f"{closed.host}/busybox"
     config = json.dumps({"auths": {closed.host: {"auth": BASE64}}})
@@ -133,6 +134,7 @@ def test_credentials_come_from_each_of_their_places(img: Img, closed: Registry, 
     assert "IMG_REGISTRY is not set" in img.fails(2, "pull", name, env=variables).stderr
 
 
+@pytest.mark.once
 def test_credentials_for_a_command_are_for_the_registry_that_it_names(
     img: Img, closed: Registry, registry: Registry, make_context: Context
 ) -> None:
@@ -157,6 +159,7 @@ def log_in(
     return img("login", "-u", USER, "--password-stdin", *args, stdin=f"{password}\n".encode(), env=env)
 
 
+@pytest.mark.once
 def test_a_login_is_verified_warned_of_stored_used_and_forgotten(img: Img, closed: Registry) -> None:
     name = f"{closed.host}/busybox"
     refused = log_in(img, closed.host, password="guessed-it")
@@ -180,6 +183,7 @@ def test_a_login_is_verified_warned_of_stored_used_and_forgotten(img: Img, close
     assert f"img login {closed.host}" in img.fails(3, "pull", name).stderr
 
 
+@pytest.mark.once
 def test_a_login_may_be_for_a_namespace_and_in_a_file_of_its_own(
     img: Img, closed: Registry, tmp_path: Path
 ) -> None:
@@ -191,6 +195,7 @@ def test_a_login_may_be_for_a_namespace_and_in_a_file_of_its_own(
     img.fails(3, "pull", f"{closed.host}/busybox", env=env)
     rows = img.ok("logout", "--all", "--json", env=env).json()
     assert rows == [{"server": f"{closed.host}/team", "file": str(file), "removed": True}]
+    assert img.ok("logout", "--all", env=env).stdout == "Not logged in to any registry\n"
     assert log_in(img, "no place").code == 2
     assert "--username" in img.fails(2, "login", "--password-stdin", closed.host, stdin=b"x").stderr
     assert "no terminal" in img.fails(2, "login", closed.host).stderr
@@ -210,6 +215,7 @@ def test_a_login_goes_into_the_helper_and_is_found_there(
     assert not os.listdir(tmp_path / "kept-all")
 
 
+@pytest.mark.once
 def test_other_credentials_that_go_before_are_told(img: Img, closed: Registry, tmp_path: Path) -> None:
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers" / "auth.json").write_text(json.dumps({"auths": {closed.host: {"auth": BASE64}}}))
@@ -218,6 +224,7 @@ def test_other_credentials_that_go_before_are_told(img: Img, closed: Registry, t
     assert "still open it" in img.ok("logout", closed.host, env=env).stderr
 
 
+@pytest.mark.once
 def test_a_login_asks_on_the_terminal_and_shows_no_password(img: Img, closed: Registry) -> None:
     child, terminal = pty.fork()
     if not child:
@@ -237,6 +244,7 @@ def test_a_login_asks_on_the_terminal_and_shows_no_password(img: Img, closed: Re
     assert b"Login succeeded." in shown and PASSWORD.encode() not in shown
 
 
+@pytest.mark.once
 def test_no_secret_is_left_anywhere(
     img: Img, closed: Registry, make_context: Context, tmp_path: Path
 ) -> None:
@@ -271,6 +279,7 @@ def test_no_secret_is_left_anywhere(
     assert not [text for text in said if any(secret in text for secret in secrets)]
 
 
+@pytest.mark.once
 def test_the_library_logs_in_uses_it_and_logs_out(closed: Registry, tmp_path: Path) -> None:
     heard: list[Event] = []
     file = tmp_path / "auth.json"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from img.errors import InvalidReference
 from img.oci import Reference
+from img.oci.misspelled import meant_docker
 
 pytestmark = pytest.mark.once
 
@@ -45,3 +46,11 @@ def test_an_error_shows_the_name_with_a_caret_under_the_mistake() -> None:
     with pytest.raises(InvalidReference) as caught:
         Reference.parse("HOST.example/me/App:1")
     assert str(caught.value).splitlines()[1:] == ["  HOST.example/me/App:1", "                  ^"]
+
+
+def test_a_host_that_is_not_there_may_have_been_meant_for_docker_hub() -> None:
+    for host in ("dockr.io", "docker.oi", "docker.hub", "docker.com"):
+        assert Reference.parse(f"{host}/me/app").registry == host
+        assert "did you mean docker.io?" in meant_docker(host)
+    for host in ("registry.example.org", "quay.io", "localhost"):
+        assert not meant_docker(host)

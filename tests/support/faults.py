@@ -1,9 +1,9 @@
 """A registry's bad day, on loopback: a proxy before a real registry that carries out a schedule of faults.
 
-`FaultyWay` is the proxy, `Schedule` what goes wrong, `FAULTS` what can. A fault belongs to one kind of request
-(`blob-get`, `upload-patch`, ...) and happens at its n-th, or at all from there on. Beside it stands another
-host, which answers as the registry does and remembers whether anybody brought it credentials; and a token
-server, where the schedule wants one. Owes nothing to the program under test.
+`FaultyWay` is the proxy, `Schedule` what goes wrong, `FAULTS` what can. A fault belongs to one kind of
+request (`blob-get`, `upload-patch`, ...) and happens at its n-th, or at all from there on. Beside it stands
+another host, which answers as the registry does and remembers whether anybody brought it credentials; and a
+token server, where the schedule wants one. Owes nothing to the program under test.
 """
 
 from __future__ import annotations
@@ -308,7 +308,7 @@ def _unranged(exchange: Exchange) -> None:
 
 
 def _other_range(exchange: Exchange) -> None:
-    code, headers, body = exchange.asked()
+    _, headers, body = exchange.asked()
     total = headers.get("Content-Range", f"/{len(body)}").rpartition("/")[2]
     half = body[len(body) // 2 :]
     exchange.reply(206, headers, half, Content_Range=f"bytes 0-{len(half) - 1}/{total}")
@@ -475,7 +475,16 @@ FAULTS: dict[str, dict[str, Act]] = {
     "token": {**ANY, **BODY, "no-token": status(200, b"{}"), "two-lines": status(200, b'{"token":"a\\nb"}')},
 }
 PULLING = ("manifest-get", "blob-get", "blob-get", "blob-get", "token")
-PUSHING = ("blob-head", "upload-post", "upload-patch", "upload-patch", "upload-get", "upload-put", "manifest-put", "token")  # fmt: skip
+PUSHING = (
+    "blob-head",
+    "upload-post",
+    "upload-patch",
+    "upload-patch",
+    "upload-get",
+    "upload-put",
+    "manifest-put",
+    "token",
+)
 
 
 def random_schedule(seed: int, kinds: tuple[str, ...]) -> Schedule:
@@ -542,7 +551,9 @@ class FaultyWay:
         self._sold = 0
         self._course = _Course(Schedule())
         self._servers = [_Server(self._handler(own)) for own in (True, False)]
-        self.host, self.other = (f"127.0.0.1:{server.server_port}" for server in self._servers)
+        own, other = (f"127.0.0.1:{server.server_port}" for server in self._servers)
+        self.host: str = own
+        self.other: str = other
 
     def __enter__(self) -> FaultyWay:
         for server in self._servers:
@@ -597,9 +608,7 @@ class FaultyWay:
         self.log.append(f"{kind} {handler.path[-60:]}" + (f"  << {fault.name}" if fault else ""))
         if fault:
             FAULTS[kind][fault.name](exchange)
-        elif kind == "token":
-            self._sell(exchange)
-        elif course.schedule.guarded and not self._knows(handler):
+        elif course.schedule.guarded and kind != "token" and not self._knows(handler):
             _ = exchange.body
             self.challenge(exchange)
         else:
@@ -610,10 +619,7 @@ class FaultyWay:
         self.strayed += [handler.headers["Authorization"]] if "Authorization" in handler.headers else []
         length = int(handler.headers.get("Content-Length", 0))
         exchange = Exchange(self, handler, "other", 0, length)
-        if kind_of(handler.command, handler.path) == "token":
-            self._sell(exchange)
-        else:
-            exchange.real()
+        exchange.real()
 
     def challenge(self, exchange: Exchange) -> None:
         """Asks for a token."""
@@ -623,17 +629,12 @@ class FaultyWay:
     def _knows(self, handler: BaseHTTPRequestHandler) -> bool:
         return handler.headers.get("Authorization", "").removeprefix("Bearer ") in self.tokens
 
-    def _sell(self, exchange: Exchange) -> None:
-        _ = exchange.body
-        self._sold += 1
-        token = f"token-{self._sold}"
-        self.tokens.add(token)
-        exchange.reply(200, body=json.dumps({"token": token, "expires_in": 300}).encode())
-
     def ask(self, handler: BaseHTTPRequestHandler, body: bytes) -> tuple[int, Any, bytes]:
-        """Asks the real registry."""
+        """Asks the real registry, or sells a token."""
         if kind_of(handler.command, handler.path) == "token":
-            return 200, {}, b'{"token":"worthless","expires_in":300}'
+            self._sold += 1
+            self.tokens.add(f"token-{self._sold}")
+            return 200, {}, json.dumps({"token": f"token-{self._sold}", "expires_in": 300}).encode()
         headers = {name: value for name, value in handler.headers.items() if name.lower() not in _HOP}
         headers["Host"] = handler.headers.get("Host", "")
         return self.ask_plainly(handler.command, handler.path, body, headers)

@@ -92,6 +92,11 @@ class RegistryFolder:
         link = self._root / f"repositories/{name}/_manifests/tags/{tag}/current/link"
         return link.read_text() if link.exists() else ""
 
+    def copy(self, name: str, to: str, tag: str) -> str:
+        """Makes a repository that has what another one has; gives the digest of a tag of it."""
+        shutil.copytree(self._root / f"repositories/{name}", self._root / f"repositories/{to}")
+        return self.tag(to, tag)
+
     def complaints(self, name: str, tag: str) -> list[str]:
         """What is wrong with the image of a tag, and all that it names."""
         digest = self.tag(name, tag)

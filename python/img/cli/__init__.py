@@ -17,6 +17,7 @@ from img.cli.common import BACKEND_HELP, BACKENDS, Globals
 from img.cli.go import GoGroup
 
 VERBS = {
+    "artifact": ("artifact", "Keep files in a registry that are no image."),
     "build": ("build", "Build an image from a Dockerfile."),
     "cache": ("cache", "Look into the build cache."),
     "copy": ("copying", "Copy an image between registries, archives, layouts and the store."),
@@ -31,11 +32,14 @@ VERBS = {
     "logs": ("logs", "Show what the steps of a build wrote."),
     "lock": ("lock", "Pin what a Dockerfile names to digests, in img.lock."),
     "ls": ("disk", "List image layers and snapshots."),
+    "manifest": ("manifest", "Put images of several platforms under one name."),
     "prune": ("disk", "Free what nothing needs any more."),
     "pull": ("transfer", "Pull an image from a registry."),
     "push": ("transfer", "Push an image to a registry."),
+    "referrers": ("referrers", "List what a registry has about an image."),
     "rm": ("images", "Remove images."),
     "save": ("archives", "Save images to an archive."),
+    "store": ("store", "Look after the store."),
     "tag": ("images", "Give an image one more name."),
     "tags": ("remote_names", "List the tags of a repository in a registry."),
     "unpack": ("archives", "Write an image's root filesystem into a folder."),

@@ -12,7 +12,7 @@ from img.cli.common import build_args_option, find_globals, pairs, spool_stdin, 
 from img.cli.reaching import build_registry_options
 from img.cli.render import renderer
 from img.cli.report import check_files, show, write_files
-from img.cli.transfer import compression, compression_level, force_compression, registry_of
+from img.cli.transfer import annotation_option, compression, compression_level, force_compression, registry_of
 
 if TYPE_CHECKING:
     from img.engine import BuildRequest
@@ -212,6 +212,7 @@ if TYPE_CHECKING:
 @compression
 @compression_level
 @force_compression
+@annotation_option
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
 @click.option(
     "--jobs",
@@ -319,4 +320,5 @@ def _left(flags: dict[str, Any]) -> dict[str, Any]:
         "compression": flags["compression"] or "",
         "compression_level": flags["level"],
         "force_compression": flags["force"],
+        "annotations": flags["annotations"],
     }

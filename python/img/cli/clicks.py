@@ -54,6 +54,10 @@ class LineOption(_click.Option):
         self.help = help
 
 
+class HostOption(LineOption):
+    """One that may stand before a name without a value, or take a registry: `--flag localhost:5000 NAME`."""
+
+
 def option(*names: str, **attributes: Any) -> Callable[[_F], _F]:  # type: ignore[no-redef]
     """As `click.option`; the help is one line."""
-    return _click.option(*names, cls=LineOption, **attributes)
+    return _click.option(*names, **{"cls": LineOption, **attributes})

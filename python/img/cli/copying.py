@@ -43,17 +43,17 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
     help="Copy signatures, SBOMs and whatever else refers to the image.",
 )  # fmt: skip
 @click.option(
-    "--foreign-layers", "foreign", is_flag=True,
-    help="Copy layers that are only referred to by URL as well.",
+    "--foreign-layers", "--allow-nondistributable-artifacts", "foreign", is_flag=True,
+    help="Copy layers as well whose makers want them to be had from elsewhere.",
 )  # fmt: skip
 @click.option("--digest-file", "-digest-file", metavar="FILE", help="Write the digest to this file.")
 @click.option(
-    "--src-tls-verify/--no-src-tls-verify", "source_tls", default=True,
-    help="Insist on TLS with the source's registry.",
+    "--src-tls-verify", "-src-tls-verify", "source_tls", type=click.BOOL, is_flag=False, flag_value="true",
+    default="true", metavar="true|false", help="Insist on TLS with the source's registry. Default: true.",
 )  # fmt: skip
 @click.option(
-    "--dest-tls-verify/--no-dest-tls-verify", "target_tls", default=True,
-    help="Insist on TLS with the targets' registries.",
+    "--dest-tls-verify", "-dest-tls-verify", "target_tls", type=click.BOOL, is_flag=False, flag_value="true",
+    default="true", metavar="true|false", help="Insist on TLS with the targets' registries. Default: true.",
 )  # fmt: skip
 @click.option("-q", "--quiet", "-quiet", is_flag=True, help="Print the digest alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

@@ -12,10 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from img import regex
 from img.cli import clicks as click
 
 _VALUED = frozenset({"-s", "-state", "--state", "-b", "-backend", "--backend"})
 """The global flags that take a value."""
+_HOST = regex.compile(
+    r"(?:localhost|\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][\w-]*(?:\.[\w-]+)+)(?::\d{1,5})?"
+    r"|[A-Za-z0-9][\w-]*:\d{1,5}|(?:[0-9.]+|[0-9a-fA-F:]+)/\d{1,3}"
+)
+"""What is a registry and no name of an image: a dot or a port, and no repository. Or a network."""
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
@@ -70,8 +76,9 @@ class GoCommand(_Helped):
                 yield from (name, value)
             elif isinstance(option.flag_value, str):
                 # `--pull .`: the word after it is its value only where it can be one.
-                following = next(words, None)
-                given = following is not None and _is_choice(option, following)
+                following, further = next(words, None), next(words, None)
+                words = chain((word for word in (further,) if word is not None), words)
+                given = following is not None and _can_be_value(option, following, last=further is None)
                 yield from (name, following if given and following else str(option.flag_value))
                 words = words if given or following is None else chain((following,), words)
             else:
@@ -104,7 +111,9 @@ def _long(option: click.Option | None, name: str) -> str:
     return next((long for long in names if long.startswith("--")), name)
 
 
-def _is_choice(option: click.Option, word: str) -> bool:
+def _can_be_value(option: click.Option, word: str, *, last: bool) -> bool:
+    if isinstance(option, click.HostOption):
+        return not last and _HOST.fullmatch(word) is not None
     return isinstance(option.type, click.Choice) and word in option.type.choices
 
 

@@ -33,8 +33,8 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
     with Engine(find_globals().settings(), show_warnings) as engine:
         for row in engine.store.names.all():
             names = engine.store.names
-            image = names.load(row.manifest)
-            platforms = [each.platform for each in names.images_of(row)]
+            image = None if row.bare else names.load(row.manifest)
+            platforms = [each.platform for each in names.images_of(row)] if image else []
             name = Reference.parse(row.name) if row.named else None
             tag = (name.tag or "<none>") if name else "<none>"
             rows.append(
@@ -43,8 +43,8 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
                     "tag": tag,
                     "id": row.config,
                     "digest": row.manifest,
-                    "created": image.config.created,
-                    "size": image.size,
+                    "created": image.config.created if image else "",
+                    "size": image.size if image else 0,
                     "platforms": ",".join(str(platform) for platform in platforms),
                     "index": row.index,
                 }

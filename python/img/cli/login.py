@@ -10,7 +10,8 @@ from img.cli.common import find_globals, kept_globally, print_json, show_warning
 from img.cli.reaching import reaching_options
 
 if TYPE_CHECKING:
-    from img.engine.logins import LoginResult, Logins
+    from img.engine import LoginResult
+    from img.engine.logins import Logins
 
 _LONGEST_PASSWORD = 64 << 10
 
@@ -99,6 +100,8 @@ def logout_command(server: str, everything: bool, as_json: bool) -> None:
             click.echo(f"Removing login credentials for {result.server}")
         else:
             click.echo(f"Not logged in to {result.server}")
+    if not results:
+        click.echo("Not logged in to any registry")
     if any(result.removed for result in results):
         click.echo("Logout succeeded.")
 

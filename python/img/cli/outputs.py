@@ -11,8 +11,11 @@ from typing import Any
 
 import click
 
+from img import regex
+
 _TRUE = {"true": True, "1": True, "": True, "false": False, "0": False}
 _KNOWN = ("type", "name", "push", "compression", "compression-level", "force-compression", "oci-mediatypes")
+_ANNOTATION = regex.compile(r"annotation(?:-([a-z-]+))?(\[[^\]]*\])?\.(.+)")
 
 
 def outputs(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,6 +25,7 @@ def outputs(flags: Mapping[str, Any]) -> dict[str, Any]:
         click.UsageError: one is malformed, is of another type, or contradicts what was said elsewhere.
     """
     tags: list[str] = list(flags["tags"])
+    annotations: list[str] = list(flags["annotations"])
     push: bool = flags["push"]
     said: dict[str, Any] = {
         "compression": flags["compression"] or "",
@@ -35,10 +39,15 @@ def outputs(flags: Mapping[str, Any]) -> dict[str, Any]:
         tags += [name for name in names if name not in tags]
         _join(text, said, "compression", read.get("compression", ""), nothing="")
         _join(text, said, "compression_level", _level(text, read), nothing=None)
+        annotations += [
+            f"{(found[1] or 'manifest')}{found[2] or ''}:{found[3]}={value}"
+            for name, value in read.items()
+            if (found := _ANNOTATION.fullmatch(name))
+        ]
         said["force_compression"] |= _flag(text, read, "force-compression", default=False)
         if not _flag(text, read, "oci-mediatypes", default=True):
             raise _bad(text, "images are OCI images here")
-    return {"tags": tuple(tags), "push": push, **said}
+    return {"tags": tuple(tags), "push": push, "annotations": tuple(annotations), **said}
 
 
 def _read(text: str) -> dict[str, str]:
@@ -49,13 +58,16 @@ def _read(text: str) -> dict[str, str]:
         name, equals, value = word.partition("=")
         if not equals:
             raise _bad(text, f"{word!r} is no NAME=VALUE")
-        read[name.strip().lower()] = value.strip()
+        name = name.strip()
+        read[name if _ANNOTATION.fullmatch(name) else name.lower()] = value.strip()
     kind = read.setdefault("type", "")
     if kind not in ("image", "registry"):
         raise _bad(text, "type is image or registry; archives and folders are written by img save and unpack")
-    unknown = [name for name in read if name not in _KNOWN]
+    unknown = [name for name in read if name not in _KNOWN and not _ANNOTATION.fullmatch(name)]
     if unknown:
-        raise _bad(text, f"{unknown[0]} is no attribute of it; there are {', '.join(_KNOWN)}")
+        raise _bad(
+            text, f"{unknown[0]} is no attribute of it; there are {', '.join(_KNOWN)}, annotation.NAME"
+        )
     if read.get("compression", "gzip") not in ("gzip", "zstd", "none", "uncompressed"):
         raise _bad(text, "compression is gzip, zstd or uncompressed")
     if read.get("compression") == "uncompressed":  # BuildKit's word

@@ -49,7 +49,7 @@ def _insecure(**form: Any) -> Callable[[F], F]:
 
 
 _OF_NAMES = _insecure(
-    is_flag=False, flag_value=EVERY, metavar="[=HOST[:PORT]]",
+    is_flag=False, flag_value=EVERY, cls=click.HostOption, metavar="[HOST[:PORT]]",
     help="Do not verify the registry's certificate, and take plain HTTP where it has no TLS.",
 )  # fmt: skip
 _OF_BUILDS = _insecure(

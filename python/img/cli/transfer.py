@@ -30,6 +30,14 @@ force_compression = click.option(
     "--force-compression", "-force-compression", "force", is_flag=True,
     help="Compress layers that were pulled as well; their digests change.",
 )  # fmt: skip
+annotation_option = click.option(
+    "--annotation", "-annotation", "annotations", multiple=True, metavar="[PLACE[PLATFORM]:]NAME=VALUE",
+    help="Annotate the manifest, or what PLACE says: manifest, index, manifest-descriptor.",
+)  # fmt: skip
+foreign_layers = click.option(
+    "--allow-nondistributable-artifacts", "-allow-nondistributable-artifacts", "foreign", is_flag=True,
+    help="Send layers as well whose makers allow no copies; else their URLs stand for them.",
+)  # fmt: skip
 
 
 def registry_of(name: str) -> str:
@@ -145,6 +153,8 @@ def _show_pulled(result: PullResult, *, several: bool) -> None:
     help="Write the digest here; of several names, NAME@DIGEST in a line each.",
 )  # fmt: skip
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print digests alone, and no progress.")
+@annotation_option
+@foreign_layers
 @click.option("--json", "as_json", is_flag=True, help="Print the digests as JSON.")
 @registry_options
 @progress
@@ -157,6 +167,8 @@ def push_command(
     force: bool,
     digest_file: str,
     quiet: bool,
+    annotations: tuple[str, ...],
+    foreign: bool,
     as_json: bool,
     progress: str,
 ) -> None:
@@ -175,7 +187,14 @@ def push_command(
         if not quiet:
             click.echo(f"Pushing {', '.join(names)}...", err=True)
         digests = engine.push_all(
-            names, all_tags=all_tags, form=form, compression=compression, level=level, force=force
+            names,
+            all_tags=all_tags,
+            form=form,
+            compression=compression,
+            level=level,
+            force=force,
+            foreign=foreign,
+            annotations=annotations,
         )
         for name in digests if not quiet else ():
             click.echo(f"Successfully pushed {name}", err=True)

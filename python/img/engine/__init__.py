@@ -30,6 +30,7 @@ from img.engine.requests import (
     LockEntry,
     LockMode,
     LockResult,
+    LoginResult,
     ManifestFormat,
     PruneResult,
     PullPolicy,
@@ -50,10 +51,13 @@ if TYPE_CHECKING:
     from img.builder.graph import BuildGraph
     from img.builder.outline import Outline, Target
     from img.cache import Reach as CacheReach
+    from img.engine.annotating import Annotations
+    from img.engine.artifacts import Artifact, ArtifactRequest
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
     from img.engine.copying import CopyRequest, CopyResult, Looked
     from img.engine.forms import Forms
+    from img.engine.lists import Lists
     from img.engine.logins import Logins
     from img.engine.mount_verbs import CacheMount, MountVerbs
     from img.engine.mounts import TravellingMounts
@@ -66,6 +70,7 @@ if TYPE_CHECKING:
     from img.exporter import Form, Named
     from img.registry import Registry
     from img.remote import Reach
+    from img.store.check import StoreReport
 
 __all__ = [
     "Backend",
@@ -78,6 +83,7 @@ __all__ = [
     "LockEntry",
     "LockMode",
     "LockResult",
+    "LoginResult",
     "ManifestFormat",
     "PruneResult",
     "PullPolicy",
@@ -249,8 +255,10 @@ class Engine:
             if pusher is not None:
                 from img.engine.pushing import Shipment
 
-                pairs = ((output.images, tag) for output in built.outputs for tag in output.tags)
-                pushed = pusher.push([Shipment(images=images, name=tag) for images, tag in pairs])
+                pairs = ((output, tag) for output in built.outputs for tag in output.tags)
+                pushed = pusher.push(
+                    [Shipment(images=output.images, name=tag, listed=output.index) for output, tag in pairs]
+                )
         last = built.outputs[-1]
         return BuildResult(
             digest=(last.index or last.main).digest,
@@ -290,11 +298,19 @@ class Engine:
             self._packing = Packer(self.store, self._progress)
         return self._packing
 
-    def _pusher(self, puller: Puller, wish: Wish) -> Pusher:
-        from img.engine.pushing import Pusher
+    def _pusher(self, puller: Puller, wish: Wish, annotations: Annotations | None = None) -> Pusher:
+        from img.engine.pushing import NO_ANNOTATIONS, Pusher
 
-        jobs = max(4, self._jobs)
-        return Pusher(self.store, self.registry, self._packer(), puller, self._progress, jobs=jobs, wish=wish)
+        return Pusher(
+            self.store,
+            self.registry,
+            self._packer(),
+            puller,
+            self._progress,
+            jobs=max(4, self._jobs),
+            wish=wish,
+            annotations=annotations or NO_ANNOTATIONS,
+        )
 
     def _shared(
         self, request: BuildRequest, held: ExitStack
@@ -482,6 +498,8 @@ class Engine:
         compression: Compression | None = None,
         level: int | None = None,
         force: bool = False,
+        foreign: bool = False,
+        annotations: Sequence[str] = (),
     ) -> dict[str, str]:
         """Pushes images under their own names, all at once; gives the digest of each in its registry.
 
@@ -491,18 +509,22 @@ class Engine:
             compression: How layers leave that were built here; None for gzip, where they have no blob yet.
             level: Of the compression; None for its usual one.
             force: Layers that were pulled are compressed anew, too.
+            foreign: Layers whose makers allow no copies are sent, too.
+            annotations: What is added, as `Annotations.read` takes it.
         Raises:
             ImageNotFound, RegistryError, UsageError.
         """
+        from img.engine.annotating import Annotations
         from img.engine.pushes import Pushes, reads_layers, rows_of
 
-        wish = _wish(compression or "", level, force=force)
+        added = Annotations.read(annotations)
+        wish = _wish(compression or "", level, force=force, foreign=foreign)
         rows = rows_of(self.store, names, all_tags=all_tags)
         if reads_layers(self.store, rows.values(), wish):
             self.enter()
         self.store.lease()
-        pusher = self._pusher(self._puller(), wish)
-        return Pushes(self.store, pusher, pusher.forms, form=form).push(rows)
+        pusher = self._pusher(self._puller(), wish, added)
+        return Pushes(self.store, pusher, pusher.forms, form=form, annotations=added).push(rows)
 
     def logins(self) -> Logins:
         """Logging in to registries and out of them; stays out of the namespace."""
@@ -584,6 +606,46 @@ class Engine:
 
         wish = _wish(request.compression or "", request.level, force=request.force)
         return Forms(self.store, self._puller(), self._packer(), wish)
+
+    def lists(self) -> Lists:
+        """What puts indexes together; stays out of the namespace."""
+        from img.engine.lists import Lists
+
+        self.store.lease()
+        return Lists(self.store, self.registry)
+
+    def push_list(
+        self, name: str, *, dest: str = "", form: ManifestFormat | None = None, foreign: bool = False
+    ) -> str:
+        """Pushes a list, and the images that it names, where they are not; gives its digest there.
+
+        Args:
+            dest: The name that it goes to; empty for its own.
+            form: As what it leaves; None for what it is.
+            foreign: As `push_all` takes it.
+        Raises:
+            ImageNotFound, RegistryError, UsageError, Unsupported.
+        """
+        self.enter()
+        shipment = self.lists().shipment(name, dest=dest, form=form)
+        wish = _wish("", None, force=False, foreign=foreign)
+        (digest,) = self._pusher(self._puller(), wish).push([shipment]).values()
+        return digest
+
+    def push_artifact(self, name: str, request: ArtifactRequest, *, cwd: str = ".") -> Artifact:
+        """Pushes files as an artifact; see `artifacts.push`."""
+        from img.engine import artifacts
+
+        return artifacts.push(self.registry(), name, request, cwd=cwd, jobs=max(4, self._jobs))
+
+    def pull_artifact(self, name: str, output: str, *, overwrite: bool = False) -> list[str]:
+        """Fetches the files of an artifact into a folder; see `artifacts.pull`."""
+        from img.engine import artifacts
+
+        jobs, told = max(4, self._jobs), self._progress
+        jobs, told = max(4, self._jobs), self._progress
+        found = artifacts.pull(self.registry(), name, output, overwrite=overwrite, jobs=jobs, progress=told)
+        return [str(path) for path in found]
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -834,6 +896,12 @@ class Engine:
         namespace = self.enter()
         return MountVerbs(self.store, self._progress, ranged=namespace.kind != "single")
 
+    def check_store(self, *, quick: bool = False, repair: bool = False) -> StoreReport:
+        """Looks all that the store keeps through; see `img.Client.check_store`."""
+        self.enter()
+        self.store.lease()
+        return self.store.checker(quick=quick, repair=repair, progress=self._progress).run()
+
     def prune(self, *, everything: bool = False) -> PruneResult:
         """Frees what no image, no cache policy and no running process needs.
 
@@ -849,6 +917,10 @@ def _refuse_contradictions(request: BuildRequest) -> None:
     """Refuses what an offline build cannot do, before anything is done."""
     if request.push and not request.tags:
         raise UsageError("--push needs a name", hint="give one with -t NAME")
+    if request.annotations:
+        from img.engine.annotating import Annotations
+
+        Annotations.read(request.annotations).check(several=len(request.platforms) > 1)
     if not request.offline:
         return
     contradictions = {
@@ -863,10 +935,10 @@ def _refuse_contradictions(request: BuildRequest) -> None:
             )
 
 
-def _wish(compression: str, level: int | None, *, force: bool) -> Wish:
+def _wish(compression: str, level: int | None, *, force: bool, foreign: bool = False) -> Wish:
     from img.engine.packing import Wish  # most operations compress nothing
 
-    return Wish.read(compression, level, force=force)
+    return Wish.read(compression, level, force=force, foreign=foreign)
 
 
 def _barred(request: BuildRequest) -> str:

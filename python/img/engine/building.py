@@ -147,7 +147,7 @@ class Build:
         images = solved.images
         if self._shared is not None:
             images = tuple(self._shared.inline(image) for image in images)
-        outputs = name_outputs(self._store, graph, images, tags)
+        outputs = name_outputs(self._store, graph, images, tags, self._request.annotations)
         self._warn(warnings)
         bases = dict(sorted(self.resolver.bases.items()))
         return Built(outputs=outputs, solved=solved, warnings=warnings, bases=bases)

@@ -14,11 +14,15 @@ from img.errors import UsageError
 from img.oci import Descriptor, Image, Index, Manifest
 from img.oci.descriptor import (
     DOCKER_CONFIG,
+    DOCKER_FOREIGN_LAYER,
+    DOCKER_FOREIGN_LAYER_GZIP,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_CONFIG,
+    OCI_FOREIGN_LAYER,
+    OCI_FOREIGN_LAYER_GZIP,
     OCI_INDEX,
     OCI_LAYER,
     OCI_LAYER_GZIP,
@@ -28,16 +32,12 @@ from img.oci.descriptor import (
 from img.store import index_of
 from img.values import replace
 
-_FOREIGN, _NOT_HANDED_ON = (
-    "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-)
 _TO_OCI = {
     DOCKER_CONFIG: OCI_CONFIG,
     DOCKER_LAYER: OCI_LAYER,
     DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
-    _FOREIGN: _NOT_HANDED_ON,
-    f"{_FOREIGN}.gzip": f"{_NOT_HANDED_ON}+gzip",
+    DOCKER_FOREIGN_LAYER: OCI_FOREIGN_LAYER,
+    DOCKER_FOREIGN_LAYER_GZIP: OCI_FOREIGN_LAYER_GZIP,
 }
 _TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
 _DOCKERS = frozenset({DOCKER_MANIFEST, DOCKER_LIST})
@@ -80,6 +80,8 @@ def in_format(image: Image, form: ManifestFormat) -> Image:
         [_retyped(layer, types) for layer in old.layers],
         media_type=DOCKER_MANIFEST if form == "docker" else OCI_MANIFEST,
         annotations={} if form == "docker" else old.annotations,
+        artifact_type="" if form == "docker" else old.artifact_type,
+        subject=None if form == "docker" else old.subject,
     )
     return replace(image, manifest=manifest)
 

@@ -112,5 +112,7 @@ def with_blobs(image: Image, blobs: Sequence[Descriptor]) -> Image:
         [as_oci(blob) for blob in blobs],
         media_type=OCI_MANIFEST,
         annotations=dict(old.annotations),
+        artifact_type=old.artifact_type,
+        subject=old.subject,
     )
     return replace(image, manifest=manifest)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from img.engine.requests import PullPolicy
-from img.errors import BlobNotFound, InvalidDocument, NotFound, RegistryError, StoreError
+from img.errors import BlobNotFound, InvalidDocument, NotFound, RegistryError, StoreError, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
+from img.oci.descriptor import CONFIGS, LAYERS
 from img.progress import Note, Progress
 from img.store import Store
 from img.values import dataclass
@@ -207,6 +208,7 @@ class Locator:
         Raises:
             InvalidDocument: its config is none, or not that of these layers. RegistryError.
         """
+        refuse_artifact(reference, manifest)
         raw = self.blob(reference, manifest.config)
         config = ImageConfig.from_bytes(raw, where=f"config of {reference}")
         if len(config.diff_ids) != len(manifest.layers):
@@ -234,6 +236,22 @@ class Locator:
         """Says for which platform a name is here, where that is not the one which is wanted."""
         image = self._store.names.find(reference)
         return f"the store has {reference.familiar} for {image.platform}" if image else ""
+
+
+def refuse_artifact(reference: Reference, manifest: Manifest) -> None:
+    """Ends where a manifest is no image's: there is nothing to unpack, and nothing to build on.
+
+    Raises:
+        UsageError: with what it is.
+    """
+    if manifest.is_image:
+        return
+    kinds = [manifest.kind] if manifest.kind not in CONFIGS else []
+    kinds = kinds or [layer.media_type for layer in manifest.layers if layer.media_type not in LAYERS]
+    raise UsageError(
+        f"{reference.familiar} is no image, but an artifact: {kinds[0]}",
+        hint=f"img artifact pull {reference.familiar} -o DIR fetches its files",
+    )
 
 
 def how_to_fetch(words: str, why: str) -> str:

@@ -9,48 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from img.engine.keychain import helper_runner, keychain
-from img.engine.requests import Settings
+from img.engine.requests import LoginResult, LogoutResult, Settings
 from img.errors import RegistryError, Unauthorized, UsageError
 from img.progress import Note, Progress
 from img.registry import Credentials, Place, Registry
 from img.registry.login_file import LoginFile
-from img.values import dataclass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginResult:
-    """What a login came to.
-
-    Attributes:
-        server: The registry, or `registry/namespace`.
-        username: Whose credentials they are; empty where an identity token alone is known.
-        source: Where they are kept: the file that was written, or where they were found.
-        helper: The program that keeps the secret; empty where it stands in the file.
-        checked: False where the registry asked for no credentials.
-        identity_token: A token of the registry is kept in the place of the password.
-    """
-
-    server: str
-    username: str
-    source: str
-    helper: str = ""
-    checked: bool = True
-    identity_token: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogoutResult:
-    """What a logout came to.
-
-    Attributes:
-        server: The registry, or `registry/namespace`.
-        file: The file that was looked at.
-        removed: There was something to forget.
-    """
-
-    server: str
-    file: str
-    removed: bool
+from img.values import replace
 
 
 class Logins:
@@ -86,7 +50,7 @@ class Logins:
                 'a credential helper, named in it as "credsStore", keeps it elsewhere'
             )
         kept.store(place, done.credentials)
-        self._tell_of_others(place, kept.path, "go before those that were just stored")
+        self._tell(place, _before(self._settings, kept.path), "go before those that were just stored")
         return LoginResult(
             server=str(place),
             username=username,
@@ -144,7 +108,7 @@ class Logins:
         place = Place.parse(server)
         kept = self._file(file)
         removed = kept.erase(place)
-        self._tell_of_others(place, kept.path, "still open it")
+        self._tell(place, _without(self._settings, kept.path), "still open it")
         return LogoutResult(server=str(place), file=kept.path, removed=removed)
 
     def logout_all(self, *, file: str = "") -> list[LogoutResult]:
@@ -154,10 +118,7 @@ class Logins:
             As `logout`.
         """
         kept = self._file(file)
-        return [
-            LogoutResult(server=str(place), file=kept.path, removed=kept.erase(place))
-            for place in kept.places()
-        ]
+        return [LogoutResult(server=name, file=kept.path, removed=True) for name in kept.erase_all()]
 
     def _file(self, file: str) -> LoginFile:
         settings = self._settings
@@ -166,23 +127,40 @@ class Logins:
             raise UsageError("no file is named that keeps credentials", hint="name one, or docker's config")
         return LoginFile(path, run=helper_runner(settings))
 
-    def _known(self, place: Place) -> tuple[Credentials | None, str]:
-        chain = keychain(self._settings, self._progress)
+    def _known(self, place: Place, settings: Settings | None = None) -> tuple[Credentials | None, str]:
+        chain = keychain(settings or self._settings, self._progress)
         if chain is None:
             return None, ""
         # A repository below the place: what is kept for the place itself, or for more than it.
         repository = place.namespace or "-"
         return chain.get(place.registry, repository), chain.source_of(place.registry, repository)
 
-    def _tell_of_others(self, place: Place, path: str, what: str) -> None:
-        """Warns where the settings find other credentials than those in the file that was changed."""
+    def _tell(self, place: Place, others: Settings, what: str) -> None:
+        """Warns where credentials are found in other places than the file that was changed."""
         try:
-            found, source = self._known(place)
+            found, source = self._known(place, others)
         except (UsageError, RegistryError) as error:
-            self._warn(str(error))
+            self._warn(str(error))  # what was asked for is done, and the next command says it again
             return
-        if found and source != path:
+        if found:
             self._warn(f"other credentials for {place}, in {source}, {what}")
 
     def _warn(self, text: str) -> None:
         self._progress(Note(level="warning", text=text))
+
+
+def _without(settings: Settings, path: str) -> Settings:
+    """The settings with every source of credentials but one file."""
+    files = tuple(file for file in settings.auth_files if file != path)
+    docker = "" if settings.docker_config == path else settings.docker_config
+    return replace(settings, auth_files=files, docker_config=docker)
+
+
+def _before(settings: Settings, path: str) -> Settings:
+    """The settings with the sources of credentials that go before a file; those of no file among them."""
+    files = settings.auth_files
+    if path in files:
+        files = files[: files.index(path)]
+    elif path != settings.docker_config:
+        files = ()  # nobody looks into it but with a flag, which then goes before all files
+    return replace(settings, auth_files=files, docker_config="")

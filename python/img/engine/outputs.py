@@ -32,16 +32,13 @@ class Output:
 
     Attributes:
         target: The stage's name, or its number where it has none.
+        index: What names the images together; None where there is one.
     """
 
     target: str
     images: tuple[Image, ...]
     tags: tuple[Reference, ...]
-
-    @property
-    def index(self) -> Index | None:
-        """What names the images together; None where there is one."""
-        return index_of(self.images) if len(self.images) > 1 else None
+    index: Index | None = None
 
     @property
     def main(self) -> Image:
@@ -118,23 +115,33 @@ def _target(dockerfile: Dockerfile, known: Mapping[str, object], name: str) -> s
 
 
 def name_outputs(
-    store: Store, graph: BuildGraph, images: Sequence[Image], tags: Mapping[str, tuple[Reference, ...]]
+    store: Store,
+    graph: BuildGraph,
+    images: Sequence[Image],
+    tags: Mapping[str, tuple[Reference, ...]],
+    annotations: Sequence[str] = (),
 ) -> tuple[Output, ...]:
     """Names what was built, in the store.
 
     Args:
         images: One for each target of the graph, in its order.
         tags: What `hand_out` gave.
+        annotations: What is added to them, as `Annotations.read` takes it.
     """
     outputs = []
     for stage, names in tags.items():
         built = tuple(
             image for image, target in zip(images, graph.targets, strict=True) if target.stage == stage
         )
+        index = index_of(built) if len(built) > 1 else None
+        if annotations:
+            from img.engine.annotating import Annotations  # most builds have none
+
+            built, index = Annotations.read(annotations).on(built, index)
         for name in names or (None,):
-            if len(built) > 1:
-                store.names.put_index(built, name)
+            if index is not None:
+                store.names.put_index(built, name, index=index)
             else:
                 store.names.put(built[0], name)
-        outputs.append(Output(target=stage, images=built, tags=names))
+        outputs.append(Output(target=stage, images=built, tags=names, index=index))
     return tuple(outputs)

@@ -15,7 +15,7 @@ from img import _core
 from img.engine.requests import Compression
 from img.errors import DigestMismatch, UsageError
 from img.oci import Descriptor, Layer
-from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from img.oci.descriptor import FOREIGN_LAYERS, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from img.progress import Progress, Transfer
 from img.store import LayerRecord, Store
 from img.values import dataclass
@@ -41,14 +41,18 @@ class Wish:
         compression: None where nothing is said: gzip, for layers that have no blob yet.
         level: None for the usual one.
         force: Layers that were pulled are compressed anew, too.
+        foreign: Layers whose makers allow no copies are sent, too; else their URLs have to do.
     """
 
     compression: Compression | None = None
     level: int | None = None
     force: bool = False
+    foreign: bool = False
 
     @classmethod
-    def read(cls, compression: str = "", level: int | None = None, *, force: bool = False) -> Wish:
+    def read(
+        cls, compression: str = "", level: int | None = None, *, force: bool = False, foreign: bool = False
+    ) -> Wish:
         """Checks what was said.
 
         Raises:
@@ -58,7 +62,12 @@ class Wish:
             raise UsageError(
                 f"there is no compression {compression!r}", hint=f"it is one of {', '.join(MEDIA_TYPES)}"
             )
-        wish = cls(compression=compression or None, level=level, force=force)  # type: ignore[arg-type]
+        wish = cls(
+            compression=compression or None,  # type: ignore[arg-type]
+            level=level,
+            force=force,
+            foreign=foreign,
+        )
         if level is not None:
             ends = {"gzip": (1, 9), "zstd": (1, 22)}.get(wish.form)
             if ends is None:
@@ -73,6 +82,10 @@ class Wish:
     def form(self) -> Compression:
         """How layers are compressed that have to be."""
         return self.compression or "gzip"
+
+    def leaves_out(self, layer: Descriptor) -> bool:
+        """Tells whether a layer stays where its URLs say that it is."""
+        return layer.media_type in FOREIGN_LAYERS and bool(layer.urls) and not self.foreign
 
     @property
     def explicit(self) -> bool:
@@ -163,6 +176,8 @@ class Packer:
 
     def keeps(self, layer: Layer, wish: Wish) -> bool:
         """Tells whether a layer leaves as its manifest has it."""
+        if layer.descriptor.media_type in FOREIGN_LAYERS:
+            return True
         layers = self._store.layers
         built = layers.built_here(layer.diff_id)
         if plain_layer(layer):

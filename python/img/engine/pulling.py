@@ -143,8 +143,12 @@ class Puller:
             }
             alone = self._bring(image, missing, stop)
 
-    def blobs(self, image: Image, wanted: Sequence[Descriptor]) -> None:
-        """Fetches blobs of an image that are not here, without extracting them."""
+    def blobs(self, image: Image | None, wanted: Sequence[Descriptor]) -> None:
+        """Fetches blobs that are not here, without extracting them.
+
+        Args:
+            image: Whose they are; None for blobs that no image has: they come from where they were seen.
+        """
         missing = self._lacking(wanted)
         if missing:
             self.bring(self._origin(image, missing[0].digest), missing)
@@ -312,9 +316,9 @@ class Puller:
             if layer.descriptor.media_type not in LAYERS:
                 raise Unsupported(f"a layer of type {layer.descriptor.media_type}", layer.digest)
 
-    def _origin(self, image: Image, digest: str) -> Reference:
+    def _origin(self, image: Image | None, digest: str) -> Reference:
         """Where an image's blobs can be fetched from."""
-        if image.id in self._origins:
+        if image is not None and image.id in self._origins:
             return self._origins[image.id]
         for source in self._store.layers.sources_of(digest):
             return Reference.parse(source)

@@ -8,33 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from img.engine.annotating import Annotations
 from img.engine.formats import is_in, refuse_zstd
 from img.engine.forms import Forms
 from img.engine.packing import Packer, Wish
-from img.engine.pushing import Pusher, Shipment
+from img.engine.pushing import NO_ANNOTATIONS, Pusher, Shipment
 from img.engine.requests import ManifestFormat
 from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import BlobNotFound, ImageNotFound, UsageError
 from img.oci import Image, Reference, parse
 from img.progress import silent
 from img.store import ImageName, Store
+from img.values import replace
 
 
 class Pushes:
     """One push of one name or several."""
 
     def __init__(
-        self, store: Store, pusher: Pusher, forms: Forms, *, form: ManifestFormat | None = None
+        self,
+        store: Store,
+        pusher: Pusher,
+        forms: Forms,
+        *,
+        form: ManifestFormat | None = None,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> None:
         """Does nothing yet.
 
         Args:
             form: In which documents images leave; None for those that they have.
+            annotations: What the pusher adds to them.
+        Raises:
+            UsageError: the form has no annotations.
         """
+        if annotations.all and form == "docker":
+            raise UsageError("Docker's documents have no annotations", hint="leave --format docker out")
         self._store = store
         self._pusher = pusher
         self._forms = forms
         self._form = form
+        self._annotations = annotations
 
     def push(self, rows: Mapping[str, ImageName]) -> dict[str, str]:
         """Pushes images under their own names; gives the digest of each in its registry.
@@ -46,7 +60,10 @@ class Pushes:
         """
         given = {name: Reference.parse(name) for name in rows}
         once = {reference: rows[name] for name, reference in given.items()}
-        digests = self._pusher.push([self._shipment(reference, row) for reference, row in once.items()])
+        shipments = [self._shipment(reference, row) for reference, row in once.items()]
+        for shipment in shipments:
+            self._annotations.check(several=shipment.index is not None)
+        digests = self._pusher.push(shipments)
         return {name: digests[str(reference)] for name, reference in given.items()}
 
     def _shipment(self, name: Reference, row: ImageName) -> Shipment:
@@ -55,13 +72,16 @@ class Pushes:
             images: tuple[Image, ...] = (names.load(row.manifest),)
             return Shipment(images=self._checked(name, images), name=name, form=self._form)
         images = self._checked(name, names.images_of(row))
-        tree = tree_of(self._store, self._forms, row, self._form)
+        annotated = bool(self._annotations.all)
+        tree = None if annotated else tree_of(self._store, self._forms, row, self._form)
         if name.digest and tree is None:
             raise UsageError(
                 f"{name.familiar} stands for an index of which the store has a part alone",
                 hint=f"img pull --all-platforms {name.familiar} fetches the rest",
             )
-        return Shipment(images=images, name=name, tree=tree, form=self._form)
+        if tree is not None:
+            return Shipment(images=images, name=name, tree=tree, form=self._form)
+        return replace(Shipment.of(self._store, row, name), form=self._form)
 
     def _checked(self, name: Reference, images: tuple[Image, ...]) -> tuple[Image, ...]:
         """Images that can leave in the documents that were asked for, and as what the name says."""

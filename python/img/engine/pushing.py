@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 
 from img import _core
 from img.builder.graph import BuildGraph
+from img.engine.annotating import Annotations
 from img.engine.background import Background
 from img.engine.formats import in_format, index_in
 from img.engine.forms import Forms, LayerKey, with_blobs
@@ -25,9 +26,10 @@ from img.engine.tally import Tally
 from img.engine.trees import Tree
 from img.errors import ImgError
 from img.oci import Descriptor, Image, Index, Layer, Manifest, Reference
+from img.oci.descriptor import DOCKER_LIST, INDEXES, OCI_INDEX
 from img.progress import Note, Progress
 from img.registry import Registry, Stop, Stopped, in_parallel
-from img.store import Store, main_of
+from img.store import ImageName, Store
 from img.values import dataclass, field, replace
 
 T = TypeVar("T")
@@ -35,6 +37,8 @@ R = TypeVar("R")
 
 Make = Callable[[], Descriptor | Packing]
 """Gives the blob of a layer, or begins to make it."""
+
+NO_ANNOTATIONS = Annotations()
 
 LAYERS_BESIDE = 2
 """Layers that are compressed or sent at once beside a build."""
@@ -45,20 +49,41 @@ class Shipment:
     """Images, one for each platform, and the name that they go to.
 
     Attributes:
-        tree: What the name stands for, where that leaves as it is; else the images get an index if need be.
+        tree: What the name stands for, where all of that leaves as it is.
+        listed: Else the index that it shall stand for, with the images as they are before they leave; None
+            where it is made of them.
+        others: What that index names beside images.
         form: In which documents they leave; None for those that they have.
+        home: The name that the store has for it, where that is another one.
     """
 
     images: tuple[Image, ...]
     name: Reference
     tree: Tree | None = None
+    listed: Index | None = None
+    others: tuple[Manifest, ...] = ()
     form: ManifestFormat | None = None
+    home: Reference | None = None
+
+    @classmethod
+    def of(cls, store: Store, row: ImageName, name: Reference) -> Shipment:
+        """What a name of the store stands for: its index as it is, where all that it names is here."""
+        index = store.names.list_of(row)
+        if index is None or not all(
+            store.blobs.has(entry.digest) and entry.media_type not in INDEXES for entry in index.manifests
+        ):
+            return cls(images=store.names.images_of(row), name=name)
+        images = tuple(store.names.of_index(row.index))
+        return cls(images=images, name=name, listed=index, others=tuple(store.names.others_of(index)))
 
     @property
     def index(self) -> Index | None:
         """What the name leads to, where that is an index."""
         if self.tree is not None:
             return self.tree.top if isinstance(self.tree.top, Index) else None
+        if self.listed is not None:
+            types = {"docker": DOCKER_LIST, "oci": OCI_INDEX, None: self.listed.media_type}
+            return self.listed.with_media_type(types[self.form])
         return index_in(self.images, self.form) if len(self.images) > 1 else None
 
     @property
@@ -66,8 +91,21 @@ class Shipment:
         """Everything that is sent once the blobs are there; what the name leads to comes last."""
         if self.tree is not None:
             return self.tree.documents
-        manifests = tuple(image.manifest for image in self.images)
+        manifests = (*(image.manifest for image in self.images), *self.others)
         return (*manifests, self.index) if self.index is not None else manifests
+
+    def with_images(self, images: tuple[Image, ...]) -> Shipment:
+        """The same with the images as they leave."""
+        if self.listed is None:
+            return replace(self, images=images)
+        renewed = {
+            old.digest: replace(
+                entry, media_type=new.manifest.media_type, digest=new.digest, size=len(new.manifest.raw)
+            )
+            for old, new in zip(self.images, images, strict=True)
+            if (entry := self.listed.find(old.digest))
+        }
+        return replace(self, images=images, listed=self.listed.with_replaced(renewed))
 
 
 @dataclass(slots=True)
@@ -97,11 +135,18 @@ class Pusher:
         *,
         jobs: int,
         wish: Wish = USUAL,
+        annotations: Annotations = NO_ANNOTATIONS,
     ) -> None:
-        """Speaks to nobody yet."""
+        """Speaks to nobody yet.
+
+        Args:
+            annotations: What is added to every image that `push` sends.
+        """
         self._store = store
         self._registry = registry
         self._packer = packer
+        self._wish = wish
+        self._annotations = annotations
         self.forms = Forms(store, puller, packer, wish)
         self._puller = puller
         self._progress = progress
@@ -165,7 +210,7 @@ class Pusher:
         self._alone = True
         try:
             self._refuse_early(shipments)
-            packed = self._send_blobs(shipments)
+            packed = [self._annotated(shipment) for shipment in self._send_blobs(shipments)]
             digests = self._each(packed, self._send_documents)
         except BaseException:
             self.stop()
@@ -180,8 +225,11 @@ class Pusher:
         for image in shipment.images:
             self._store.blobs.put(image.manifest.raw)
             self._store.blobs.put(image.config_raw)
-        index = shipment.index
-        self._store.names.put(main_of(shipment.images), shipment.name, index=index.raw if index else b"")
+        name = shipment.home or shipment.name
+        if shipment.index is not None:
+            self._store.names.put_list(shipment.index, name)
+        else:
+            self._store.names.put(shipment.images[0], name)
 
     def _refuse_early(self, shipments: Sequence[Shipment]) -> None:
         """Asks whether a push is allowed at all, where it would be found out after much work."""
@@ -200,6 +248,8 @@ class Pusher:
         for shipment in shipments:
             for image in shipment.images:
                 for position, layer in enumerate(image.layers):
+                    if self._wish.leaves_out(layer.descriptor):
+                        continue
                     key = self.forms.key(layer)
                     names.setdefault(key, {})[shipment.name] = None
                     makers.setdefault(key, partial(self.forms.blob, image, position))
@@ -210,12 +260,22 @@ class Pusher:
                 if blob.digest not in known:
                     task = partial(self._send_stored, blob, shipment.name)
                     others.setdefault((shipment.name.name, blob.digest), task)
+            for blob in (blob for each in shipment.others for blob in (each.config, *each.layers)):
+                # Of a manifest that is no image: from wherever it is.
+                task = partial(self._send_whole, blob, (), {}, shipment.name)
+                others.setdefault((shipment.name.name, blob.digest), task)
         tasks: list[Callable[[], None]] = [
             partial(self._send, key, tuple(names[key]), make, owners) for key, make in makers.items()
         ]
         self._each([*tasks, *others.values()], _call)
 
-        return [replace(s, images=tuple(self._packed(i, s) for i in s.images)) for s in shipments]
+        return [s.with_images(tuple(self._packed(i, s) for i in s.images)) for s in shipments]
+
+    def _annotated(self, shipment: Shipment) -> Shipment:
+        if not self._annotations.all:
+            return shipment
+        images, index = self._annotations.on(shipment.images, shipment.index)
+        return replace(shipment, images=images, listed=index)
 
     def _packed(self, image: Image, shipment: Shipment) -> Image:
         """An image with its layers as they were sent, in the documents that were asked for."""
@@ -232,11 +292,10 @@ class Pusher:
         return turned
 
     def _sent_as(self, layer: Layer) -> Descriptor:
-        """The blob that a layer left as; one that was kept as its own manifest describes it."""
+        """The blob that a layer left as; one that was kept, or stayed, as its own manifest describes it."""
         key = self.forms.key(layer)
-        blob = layer.descriptor if key[1] else self._layers[key].blob
-        assert blob is not None
-        return blob
+        sent = self._layers.get(key)
+        return layer.descriptor if key[1] or sent is None or sent.blob is None else sent.blob
 
     def _send_stored(self, blob: Descriptor, name: Reference) -> None:
         """Sends what is no image's layer, and in the store: a config, an attestation."""
@@ -317,9 +376,7 @@ class Pusher:
         mounts = (o.repository for o in origins if o.registry == name.registry)
 
         def open_blob() -> BinaryIO:
-            owner = owners.get(blob.digest)
-            if owner is not None:
-                self._puller.blobs(owner, [blob])
+            self._puller.blobs(owners.get(blob.digest), [blob])
             return self._store.blobs.open(blob.digest)
 
         with self._tally.busy():

@@ -149,13 +149,24 @@ def _delete(registry: Registry, named: Sequence[Reference], *, force: bool, jobs
         if others and not force:
             done += _keep_others(registry, references, digest, others)
             continue
-        registry.delete(replace(references[0], tag="", digest=digest))
+        _delete_manifest(registry, replace(references[0], tag="", digest=digest))
         everything = tuple(dict.fromkeys([*own, *tags]))
         done += [
             Deleted(name=str(reference), digest=digest, tags=everything, manifest=True)
             for reference in references
         ]
     return done
+
+
+def _delete_manifest(registry: Registry, reference: Reference) -> None:
+    try:
+        registry.delete(reference)
+    except NotOffered as error:
+        error.hint = (
+            "the registry's owner has turned deletion off, or never on: docker-registry wants "
+            "REGISTRY_STORAGE_DELETE_ENABLED=true"
+        )
+        raise
 
 
 def _all_tags(registry: Registry, reference: Reference) -> list[str]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PullPolicy = Literal["missing", "always", "never", "newer"]
 Compression = Literal["gzip", "zstd", "none"]
 ManifestFormat = Literal["oci", "docker"]
+"""Whose media types a manifest or an index is written with."""
 Backend = Literal["auto", "overlay", "native"]
 """How steps get their roots: overlay mounts, copies of the layers, or what this machine allows."""
 
@@ -89,6 +90,7 @@ class BuildRequest:
         compression: How layers leave: `gzip`, `zstd` or `none`; empty for gzip, where they have no blob yet.
         compression_level: Of that; None for the usual one.
         force_compression: Layers of bases are compressed anew, too.
+        annotations: What is added to manifests and index: `[PLACE[PLATFORM]:]NAME=VALUE`.
         contexts: Named contexts: what `--build-context NAME=VALUE` says, by name.
         secret_files: Secrets by id: the file that holds each.
         secret_values: Secrets by id: the value itself. Never shown.
@@ -148,6 +150,7 @@ class BuildRequest:
     compression: str = ""
     compression_level: int | None = None
     force_compression: bool = False
+    annotations: tuple[str, ...] = ()
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> BuildRequest:
@@ -320,6 +323,42 @@ class PullResult:
     platforms: Mapping[str, str] = field(default_factory=dict)
     fetched: int = 0
     fetched_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginResult:
+    """What a login came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        username: Whose credentials they are; empty where an identity token alone is known.
+        source: Where they are kept: the file that was written, or where they were found.
+        helper: The program that keeps the secret; empty where it stands in the file.
+        checked: False where the registry asked for no credentials.
+        identity_token: A token of the registry is kept in the place of the password.
+    """
+
+    server: str
+    username: str
+    source: str
+    helper: str = ""
+    checked: bool = True
+    identity_token: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogoutResult:
+    """What a logout came to.
+
+    Attributes:
+        server: The registry, or `registry/namespace`.
+        file: The file that was looked at.
+        removed: There was something to forget.
+    """
+
+    server: str
+    file: str
+    removed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ class ImageConfig:
         run = _checked_run(run or {}, where)
         known = {"os", "architecture", "variant", "created", "author", "config", "rootfs", "history"}
         return cls(
-            platform=Platform.from_json({str(k): v for k, v in data.items()}),
+            platform=Platform.from_json({k: data.get(k, "") for k in ("os", "architecture", "variant")}),
             created=str(data.get("created") or ""),
             author=str(data.get("author") or ""),
             run=run,

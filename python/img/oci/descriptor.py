@@ -24,10 +24,31 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+"""Of a blob that stands where one must and says nothing: its two bytes are `{}`."""
 
 MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_LIST})
-LAYERS = frozenset({OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP})
+CONFIGS = frozenset(
+    {OCI_CONFIG, DOCKER_CONFIG, "", "application/octet-stream", "application/json", "text/html"}
+)
+"""What the config of an image is called; beside the two right names those that registries once mixed up."""
+OCI_FOREIGN_LAYER = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+OCI_FOREIGN_LAYER_GZIP = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+OCI_FOREIGN_LAYER_ZSTD = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
+DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar"
+DOCKER_FOREIGN_LAYER_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+FOREIGN_LAYERS = frozenset(
+    {
+        OCI_FOREIGN_LAYER,
+        OCI_FOREIGN_LAYER_GZIP,
+        OCI_FOREIGN_LAYER_ZSTD,
+        DOCKER_FOREIGN_LAYER,
+        DOCKER_FOREIGN_LAYER_GZIP,
+    }
+)
+"""Layers whose makers allow no copies: registries need not have them, and `urls` say where they are."""
+LAYERS = FOREIGN_LAYERS | {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP}
 
 MAX_DOCUMENT_BYTES = 4 << 20
 """A manifest, index or config longer than this is refused unread."""
@@ -49,7 +70,12 @@ def sha256(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptor:
-    """Points at content by media type, digest and size (bytes of the content as stored)."""
+    """Points at content by media type, digest and size (bytes of the content as stored).
+
+    Attributes:
+        urls: Where else the content may be had.
+        artifact_type: What the manifest is that it points at, where that is no image.
+    """
 
     media_type: str
     digest: str
@@ -57,6 +83,7 @@ class Descriptor:
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     urls: tuple[str, ...] = ()
+    artifact_type: str = ""
 
     @property
     def hex(self) -> str:
@@ -76,6 +103,8 @@ class Descriptor:
             data["annotations"] = dict(self.annotations)
         if self.platform is not None:
             data["platform"] = self.platform.to_json()
+        if self.artifact_type:
+            data["artifactType"] = self.artifact_type
         return data
 
     @classmethod
@@ -104,4 +133,5 @@ class Descriptor:
             if isinstance(annotations, dict)
             else {},
             urls=tuple(str(u) for u in urls) if isinstance(urls, list) else (),
+            artifact_type=str(data.get("artifactType") or ""),
         )

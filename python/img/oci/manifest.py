@@ -1,5 +1,8 @@
 """`Manifest` and `Index`: the OCI documents that name a config and layers, or several manifests.
 
+Either may say of what it is: an `artifact_type` where it is no image, and a `subject`, the manifest that it
+is about. `with_*` gives a changed one, which is written anew: what no field here holds is lost by it.
+
 Both keep the raw bytes they were read from, since a digest is over raw bytes. Docker's schema 2
 forms are read as what they are, and keep their media types.
 Source: OCI image-spec v1.1, manifest.md and image-index.md.
@@ -13,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from img import regex
 from img.errors import InvalidDocument, Unsupported
 from img.oci.descriptor import (
+    CONFIGS,
     DOCKER_LIST,
     DOCKER_MANIFEST,
     INDEXES,
+    LAYERS,
     MANIFESTS,
     MAX_DOCUMENT_BYTES,
     OCI_INDEX,
@@ -26,18 +31,28 @@ from img.oci.descriptor import (
 from img.oci.platform import Platform
 from img.values import dataclass, field
 
+SCHEMA_1 = frozenset(
+    {
+        "application/vnd.docker.distribution.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v1+prettyjws",
+    }
+)
+"""What registries call a manifest of schema 1, signed or not."""
+
 _SURROGATE = regex.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One image for one platform: its config and its layers, base first."""
+    """One image for one platform: its config and its layers, base first; or an artifact: its files."""
 
     raw: bytes
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    subject: Descriptor | None = None
 
     @property
     def digest(self) -> str:
@@ -49,6 +64,20 @@ class Manifest:
         """Points at this manifest."""
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
+    @property
+    def kind(self) -> str:
+        """What it is: its artifact type, else the media type of its config, as referrers are listed by.
+
+        Source: distribution-spec v1.1, "Listing Referrers".
+        """
+        return self.artifact_type or self.config.media_type
+
+    @property
+    def is_image(self) -> bool:
+        """It has an image's config, and layers of files and nothing else."""
+        kinds = {layer.media_type for layer in self.layers}
+        return self.config.media_type in CONFIGS and kinds <= LAYERS
+
     @classmethod
     def make(
         cls,
@@ -57,22 +86,21 @@ class Manifest:
         *,
         media_type: str = OCI_MANIFEST,
         annotations: Mapping[str, str] | None = None,
+        artifact_type: str = "",
+        subject: Descriptor | None = None,
     ) -> Manifest:
         """Writes a new manifest in canonical form (keys in the specification's order, no blanks)."""
-        document: dict[str, object] = {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": config.to_json(),
-            "layers": [layer.to_json() for layer in layers],
-        }
-        if annotations:
-            document["annotations"] = dict(annotations)
+        document = _head(media_type, artifact_type)
+        document["config"] = config.to_json()
+        document["layers"] = [layer.to_json() for layer in layers]
         return cls(
-            raw=dump(document),
+            raw=_end(document, subject, annotations),
             media_type=media_type,
             config=config,
             layers=tuple(layers),
             annotations=dict(annotations or {}),
+            artifact_type=artifact_type,
+            subject=subject,
         )
 
 
@@ -84,6 +112,8 @@ class Index:
     media_type: str
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    subject: Descriptor | None = None
 
     @property
     def digest(self) -> str:
@@ -98,7 +128,7 @@ class Index:
     def choose(self, platform: Platform) -> Descriptor | None:
         """Gives the manifest for a platform: an exact variant first, then any that it accepts."""
         fitting = [d for d in self.manifests if d.platform is not None and platform.accepts(d.platform)]
-        exact = [d for d in fitting if d.platform == platform]
+        exact = [d for d in fitting if str(d.platform) == str(platform)]
         return next(iter((*exact, *fitting)), None)
 
     @property
@@ -114,21 +144,104 @@ class Index:
         *,
         media_type: str = OCI_INDEX,
         annotations: Mapping[str, str] | None = None,
+        artifact_type: str = "",
+        subject: Descriptor | None = None,
     ) -> Index:
         """Writes a new index in canonical form."""
-        document: dict[str, object] = {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "manifests": [m.to_json() for m in manifests],
-        }
-        if annotations:
-            document["annotations"] = dict(annotations)
+        document = _head(media_type, artifact_type)
+        document["manifests"] = [m.to_json() for m in manifests]
         return cls(
-            raw=dump(document),
+            raw=_end(document, subject, annotations),
             media_type=media_type,
             manifests=tuple(manifests),
             annotations=dict(annotations or {}),
+            artifact_type=artifact_type,
+            subject=subject,
         )
+
+    def find(self, digest: str) -> Descriptor | None:
+        """The entry of this digest."""
+        return next((entry for entry in self.manifests if entry.digest == digest), None)
+
+    def with_manifest(self, entry: Descriptor) -> Index:
+        """The same index with an entry at its end, or in the place of the one with its digest."""
+        return (
+            self.with_replaced({entry.digest: entry})
+            if self.find(entry.digest)
+            else self._with((*self.manifests, entry))
+        )
+
+    def with_replaced(self, entries: Mapping[str, Descriptor]) -> Index:
+        """The same index with other entries in the place of those with these digests."""
+        return self._with(tuple(entries.get(entry.digest, entry) for entry in self.manifests))
+
+    def without(self, digest: str) -> Index:
+        """The same index without the entries of this digest."""
+        return self._with(tuple(entry for entry in self.manifests if entry.digest != digest))
+
+    def with_annotations(self, annotations: Mapping[str, str]) -> Index:
+        """The same index with annotations of its own added or replaced. It is an OCI one then."""
+        return Index.make(
+            self.manifests,
+            annotations={**self.annotations, **annotations},
+            artifact_type=self.artifact_type,
+            subject=self.subject,
+        )
+
+    def with_subject(self, subject: Descriptor | None) -> Index:
+        """The same index about another manifest, or about none. It is an OCI one then."""
+        return Index.make(
+            self.manifests, annotations=self.annotations, artifact_type=self.artifact_type, subject=subject
+        )
+
+    def with_media_type(self, media_type: str) -> Index:
+        """The same entries as an OCI index or as a docker list, which can say nothing but them.
+
+        Raises:
+            Unsupported: a docker list cannot say what this index says.
+        """
+        if media_type == self.media_type:
+            return self
+        if media_type != DOCKER_LIST:
+            return Index.make(self.manifests, media_type=media_type)
+        said = {
+            "annotations": self.annotations or any(entry.annotations for entry in self.manifests),
+            "a subject": self.subject,
+            "an artifact type": self.artifact_type,
+            "entries without a platform": any(entry.platform is None for entry in self.manifests),
+        }
+        lost = [name for name, there in said.items() if there]
+        if lost:
+            raise Unsupported(f"a docker manifest list with {' and '.join(lost)}", self.digest)
+        return Index.make(self.manifests, media_type=media_type)
+
+    def _with(self, manifests: Sequence[Descriptor]) -> Index:
+        return (
+            self
+            if tuple(manifests) == self.manifests
+            else Index.make(
+                manifests,
+                media_type=self.media_type,
+                annotations=self.annotations,
+                artifact_type=self.artifact_type,
+                subject=self.subject,
+            )
+        )
+
+
+def _head(media_type: str, artifact_type: str) -> dict[str, object]:
+    head: dict[str, object] = {"schemaVersion": 2, "mediaType": media_type}
+    return {**head, "artifactType": artifact_type} if artifact_type else head
+
+
+def _end(
+    document: dict[str, object], subject: Descriptor | None, annotations: Mapping[str, str] | None
+) -> bytes:
+    if subject is not None:
+        document["subject"] = subject.to_json()
+    if annotations:
+        document["annotations"] = dict(annotations)
+    return dump(document)
 
 
 def dump(document: object) -> bytes:
@@ -151,20 +264,39 @@ def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manif
         Unsupported: it is Docker schema 1.
     """
     data = load_object(raw, where)
-    if data.get("schemaVersion") == 1 or "fsLayers" in data:
-        raise Unsupported("Docker image manifest schema 1; push the image again with a newer tool", where)
+    announced = media_type.partition(";")[0].strip()
+    if data.get("schemaVersion") == 1 or "fsLayers" in data or announced in SCHEMA_1:
+        raise Unsupported(
+            "Docker image manifest schema 1",
+            where,
+            hint="registries and tools gave it up years ago; push the image again with a current one",
+        )
     stated = data.get("mediaType")
-    kind = stated if isinstance(stated, str) and stated else media_type.partition(";")[0].strip()
+    kind = stated if isinstance(stated, str) and stated else announced
     if kind not in MANIFESTS | INDEXES:
         kind = OCI_INDEX if isinstance(data.get("manifests"), list) else OCI_MANIFEST
-    notes = data.get("annotations")
+    if announced in MANIFESTS | INDEXES and (announced in INDEXES) != (kind in INDEXES):
+        raise InvalidDocument(where, f"it came as {announced}, and says that it is {kind}")
+    # What could be read as either would be verified as one and used as the other (CVE-2021-41190).
+    if "manifests" in data and ("layers" in data or "config" in data):
+        raise InvalidDocument(where, "it has both manifests and layers")
+    notes, subject = data.get("annotations"), data.get("subject")
     annotations = {str(k): str(v) for k, v in notes.items()} if isinstance(notes, dict) else {}
+    about = Descriptor.from_json(subject, where=where) if subject is not None else None
+    artifact_type = str(data.get("artifactType") or "")
     if kind in INDEXES:
         entries = data.get("manifests")
         if not isinstance(entries, list):
             raise InvalidDocument(where, "an index without a list of manifests")
         manifests = tuple(Descriptor.from_json(m, where=where) for m in entries)
-        return Index(raw=raw, media_type=kind, manifests=manifests, annotations=annotations)
+        return Index(
+            raw=raw,
+            media_type=kind,
+            manifests=manifests,
+            annotations=annotations,
+            artifact_type=artifact_type,
+            subject=about,
+        )
     layers = data.get("layers")
     if not isinstance(layers, list):
         raise InvalidDocument(where, "a manifest without a list of layers")
@@ -174,6 +306,8 @@ def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manif
         config=Descriptor.from_json(data.get("config"), where=where),
         layers=tuple(Descriptor.from_json(layer, where=where) for layer in layers),
         annotations=annotations,
+        artifact_type=artifact_type,
+        subject=about,
     )
 
 

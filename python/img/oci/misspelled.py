@@ -33,6 +33,10 @@ _ARCHIVE = regex.compile(r"(.*\.(?:tar|tgz|tar\.gz|tar\.zst|tar\.xz|tar\.bz2))(?
 _LABEL = regex.compile(LABEL)
 _COMPONENT = regex.compile(COMPONENT)
 _ALGORITHM = regex.compile(r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*")
+_OTHERS = frozenset(
+    {"docker.com", "dockerhub.com", "docker.hub", "dockerhub.io", "docker.org", "hub.docker.com"}
+)
+"""Hosts that people take for Docker Hub's registry."""
 _WORDS = frozenset("0123456789abcdefghijklmnopqrstuvwxyz")
 
 
@@ -47,6 +51,12 @@ def explain(text: str) -> InvalidReference:
         or _repository(text)
         or _fault(text, "it is no name of an image")
     )
+
+
+def meant_docker(host: str) -> str:
+    """The hint for a host that does not exist, where Docker Hub may have been meant; else empty."""
+    near = host.lower() in _OTHERS or get_close_matches(host.lower(), [DEFAULT_REGISTRY], cutoff=0.8)
+    return "did you mean docker.io? what has no registry in its name is there" if near else ""
 
 
 def _fault(text: str, reason: str, at: int = -1, *, meant: str = "", hint: str = "") -> InvalidReference:

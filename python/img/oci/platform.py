@@ -31,11 +31,20 @@ _MACHINES = {
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """An operating system, an architecture, and its variant (empty where there is none)."""
+    """An operating system, an architecture, and its variant (empty where there is none).
+
+    Attributes:
+        os_version: Version of the system that it needs, which Windows images name.
+        os_features: What of the system it needs, such as `win32k`.
+        features: What of the processor it needs, as docker's lists may say.
+    """
 
     os: str
     architecture: str
     variant: str = ""
+    os_version: str = ""
+    os_features: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         parts = [self.os, self.architecture] + ([self.variant] if self.variant else [])
@@ -44,14 +53,27 @@ class Platform:
     def to_json(self) -> dict[str, object]:
         """Gives the document form."""
         data: dict[str, object] = {"architecture": self.architecture, "os": self.os}
+        if self.os_version:
+            data["os.version"] = self.os_version
+        if self.os_features:
+            data["os.features"] = list(self.os_features)
         if self.variant:
             data["variant"] = self.variant
+        if self.features:
+            data["features"] = list(self.features)
         return data
 
     @classmethod
     def from_json(cls, data: Mapping[object, object]) -> Platform:
         """Reads the document form; what is missing is empty."""
-        return cls(str(data.get("os", "")), str(data.get("architecture", "")), str(data.get("variant") or ""))
+        return cls(
+            str(data.get("os", "")),
+            str(data.get("architecture", "")),
+            str(data.get("variant") or ""),
+            str(data.get("os.version") or ""),
+            _words(data.get("os.features")),
+            _words(data.get("features")),
+        )
 
     @classmethod
     def parse(cls, text: str) -> Platform:
@@ -91,3 +113,7 @@ class Platform:
         ours = "" if self.architecture == "arm64" and self.variant == "v8" else self.variant
         theirs = "" if other.architecture == "arm64" and other.variant == "v8" else other.variant
         return not ours or not theirs or ours == theirs
+
+
+def _words(value: object) -> tuple[str, ...]:
+    return tuple(str(word) for word in value) if isinstance(value, list) else ()

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from img import regex
-from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
-from img.oci.descriptor import INDEXES, MANIFESTS, MAX_DOCUMENT_BYTES, Descriptor, is_digest, sha256
+from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch
+from img.oci.descriptor import (
+    FOREIGN_LAYERS,
+    INDEXES,
+    MANIFESTS,
+    MAX_DOCUMENT_BYTES,
+    Descriptor,
+    is_digest,
+    sha256,
+)
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
 from img.oci.reference import Reference
@@ -34,6 +42,7 @@ from img.registry.wire import Wire
 if TYPE_CHECKING:
     from img.registry.login import Login
     from img.registry.place import Place
+    from img.registry.referrers import Referrers
     from img.registry.stream import Growing
     from img.registry.transport import Reply
 
@@ -48,6 +57,7 @@ _MAX_LINK = 4096
 _MOST_MOUNTS = 4
 _NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
 _DIGEST_HEADER = "Docker-Content-Digest"
+_SUBJECT_HEADER = "OCI-Subject"
 
 
 class Upload(enum.Enum):
@@ -188,7 +198,8 @@ class Registry:
     ) -> None:
         """Pours a blob into a sink, and leaves finishing or aborting it to the caller.
 
-        A broken connection is resumed from `sink.offset`; so is a sink that has some bytes already.
+        A broken connection is resumed from `sink.offset`; so is a sink that has some bytes already. A layer
+        that registries need not have comes from its descriptor's URLs, if the registry does not have it.
 
         Args:
             stop: Ends the transfer early.
@@ -209,7 +220,14 @@ class Registry:
             ok = (200, 206, 416) if headers else (200,)
             return self._wire.exchange("GET", ref, url, what=what, ok=ok, headers=headers)
 
-        Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+        try:
+            Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
+        except NotFound as absent:
+            if descriptor.media_type not in FOREIGN_LAYERS or not descriptor.urls:
+                raise
+            from img.registry.elsewhere import Elsewhere  # such layers are rare
+
+            Elsewhere(self._wire, descriptor, what).pour(sink, meter, stop, absent)
 
     def doubt(self, ref: Reference) -> None:
         """Leaves the reference's mirrors out from now on: what came from one of them was wrong."""
@@ -223,21 +241,34 @@ class Registry:
             InvalidDocument: the list is none.
             RegistryError: as `manifest`.
         """
-        what = f"repository {ref.familiar_name}"
+
+        def read(reply: Reply) -> list[str]:
+            return _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
+
         found: dict[str, None] = {}
-        seen: set[str] = set()
-        url = f"tags/list?n={_PAGE}"
-        while url and url not in seen and len(seen) < _MAX_PAGES:
-            seen.add(url)
-
-            def attempt(page: str = url) -> tuple[list[str], str]:
-                with self._wire.exchange("GET", ref, page, what=what) as reply:
-                    names = _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
-                    return names, self._next(reply)
-
-            names, url = self._wire.run(attempt)
+        for names in self._pages(ref, f"tags/list?n={_PAGE}", f"repository {ref.familiar_name}", read):
             found.update(dict.fromkeys(names))
         return list(found)
+
+    def referrers(self, ref: Reference, digest: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+        """Lists the manifests of the reference's repository that name a manifest as their subject.
+
+        Args:
+            digest: The subject, which need not be there.
+            artifact_type: What they have to be; empty for all.
+        Raises:
+            InvalidDocument: the list is none.
+            RegistryError: as `manifest`.
+        """
+        return self._referrers.of(ref, digest, artifact_type)
+
+    def forget_referrer(self, ref: Reference, subject: str, digest: str) -> None:
+        """Takes a manifest that was deleted out of the list that clients keep where the registry keeps none.
+
+        Raises:
+            RegistryError: as `push_manifest`.
+        """
+        self._referrers.remove(ref, subject, digest)
 
     # ---- up -----------------------------------------------------------------------------------
 
@@ -305,14 +336,8 @@ class Registry:
             if session.mount(descriptor.digest, repository):
                 meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
-        source, part = FileSource(open, descriptor, meter, stop), self._options.part_bytes
-        try:
-            if descriptor.size > part:
-                session.in_parts(source, part, part)
-            else:
-                session.whole(source, descriptor.size)
-        except PartsRefused:
-            session.whole(source, descriptor.size)
+        source = FileSource(open, descriptor, meter, stop)
+        session.send(source, descriptor.size, part_bytes=self._options.part_bytes)
         meter.finished(Upload.SENT.value)
         return Upload.SENT
 
@@ -358,6 +383,8 @@ class Registry:
     def push_manifest(self, ref: Reference, raw: bytes, media_type: str) -> str:
         """Stores a manifest or an index under the reference's tag, or under its digest where it has no tag.
 
+        One that has a subject is in the list of that one's referrers afterwards, whoever keeps it.
+
         Returns:
             The document's digest.
         Raises:
@@ -371,16 +398,22 @@ class Registry:
         headers, scopes = {"Content-Type": media_type}, _pushing(ref)
         what = f"image {ref.familiar}"
 
-        def attempt() -> str:
+        def attempt() -> bool:
             with self._wire.exchange(
                 "PUT", ref, url, what=what, ok=(200, 201, 202), scopes=scopes, headers=headers, body=raw
             ) as reply:
                 stored = reply.headers.get(_DIGEST_HEADER, digest)
+                listed = _SUBJECT_HEADER in reply.headers
             if is_digest(stored) and stored != digest:
                 raise DigestMismatch(f"manifest of {ref.familiar}", digest, stored)
-            return digest
+            return listed
 
-        return self._wire.run(attempt)
+        listed = self._wire.run(attempt)
+        if not listed and b'"subject"' in raw:
+            document = parse(raw, media_type, where=f"manifest of {ref.familiar}")
+            if document.subject is not None:
+                self._referrers.add(ref, document)
+        return digest
 
     def delete(self, ref: Reference) -> None:
         """Deletes what the reference names: by digest, the manifest and every tag of it; else the tag alone.
@@ -415,6 +448,27 @@ class Registry:
             if not self._wire.doubt(ref):
                 raise
         return self._wire.run(attempt)
+
+    def _pages(
+        self, ref: Reference, path: str, what: str, read: Callable[[Reply], T], ok: tuple[int, ...] = (200,)
+    ) -> Iterator[T]:
+        """Asks for all pages of a list, and has `read` read each."""
+        url, seen = path, set[str]()
+        while url and url not in seen and len(seen) < _MAX_PAGES:
+            seen.add(url)
+
+            def attempt(page: str = url) -> tuple[T, str]:
+                with self._wire.exchange("GET", ref, page, what=what, ok=ok) as reply:
+                    return read(reply), self._next(reply)
+
+            found, url = self._wire.run(attempt)
+            yield found
+
+    @property
+    def _referrers(self) -> Referrers:
+        from img.registry.referrers import Referrers  # few pushes have a subject
+
+        return Referrers(self, self._pages)
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""

@@ -16,6 +16,7 @@ from img.oci.descriptor import Descriptor
 from img.registry.meter import Meter
 from img.registry.retry import Backoff, Retriable
 from img.registry.stop import Stop
+from img.web.abandon import abandonable
 
 if TYPE_CHECKING:
     from img.registry.transport import Reply
@@ -86,7 +87,9 @@ class Download:
         offset = self._sink.offset
         ranged = self._ranges and offset > 0
         headers = {"Range": f"bytes={offset}-{self._size - 1}"} if ranged else {}
-        with self._ask(headers) as reply, self._stop.calling(reply.shutdown):
+        with abandonable(self._stop.calling):
+            reply = self._ask(headers)
+        with reply, self._stop.calling(reply.shutdown):
             if ranged and not self._resumes(reply, offset):
                 self._ranges = False
                 if reply.status != 200:

@@ -6,6 +6,7 @@ Source: distribution-spec v1.1, "Error Codes".
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,7 @@ def refusal(
         A `RegistryError`, or a `Retriable` around one where the status may pass.
     """
     codes, text = _body(reply, method)
-    value = secret.partition(" ")[2]
-    if value and (value in text or any(value in code for code in codes)):
+    if any(value in part for value in _values(secret) for part in (text, *codes)):
         codes, text = (), ""
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
@@ -68,6 +68,18 @@ def refusal(
     if reply.status in PASSING:
         return Retriable(error, after_seconds=asked)
     return error
+
+
+def _values(secret: str) -> list[str]:
+    """What of an Authorization header must not be repeated: all of it, and the password in it."""
+    scheme, _, value = secret.partition(" ")
+    found = [value]
+    if scheme.lower() == "basic":
+        try:
+            found.append(base64.b64decode(value).decode().partition(":")[2])
+        except ValueError:
+            pass  # whatever it is, it is refused as a whole
+    return list(filter(None, found))
 
 
 def _sentence(status: int, what: str, host: str) -> str:

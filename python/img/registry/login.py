@@ -7,7 +7,7 @@ project's token authentication specification, "Requesting a Token", for `offline
 
 from __future__ import annotations
 
-from img.errors import Unauthorized
+from img.errors import NotFound, Unauthorized
 from img.oci.reference import Reference
 from img.progress import Progress
 from img.registry.auth import Credentials, Trade
@@ -17,6 +17,7 @@ from img.registry.wire import Wire
 from img.values import dataclass
 
 _BASE = "/v2/"
+_WHAT = f"registry at {_BASE}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +46,13 @@ def login(place: Place, credentials: Credentials, options: Options, progress: Pr
     ref = Reference(registry=place.registry, repository=place.namespace or "login", tag="latest")
     try:
         wire.run(
-            lambda: wire.exchange("GET", ref, _BASE, what="the login", scopes=frozenset()).close(),
+            lambda: wire.exchange("GET", ref, _BASE, what=_WHAT, scopes=frozenset()).close(),
         )
     except Unauthorized as error:
         raise _refused(place, credentials, error) from error
+    except NotFound as error:
+        error.hint = "is that the registry's name, and its port?"
+        raise
     finally:
         wire.close()
     kept = credentials
@@ -59,8 +63,9 @@ def login(place: Place, credentials: Credentials, options: Options, progress: Pr
 
 def _refused(place: Place, credentials: Credentials, error: Unauthorized) -> Unauthorized:
     what = "the identity token" if credentials.identity_token else "this user name and password"
+    says = "".join(error.message.partition("; it says: ")[1:])
     return Unauthorized(
-        f"{place.registry} does not take {what}",
+        f"{place.registry} does not take {what}{says}",
         method=error.method,
         url=error.url,
         status=error.status,

@@ -77,38 +77,43 @@ class LoginFile:
                 has forgotten it.
         """
         helper = self.helper(place)
-        known = False
-
-        def change(config: Config) -> bool:
-            nonlocal known
-            auths = config.get("auths") or {}
-            gone = {key: entry for key, entry in auths.items() if normal(key) == str(place)}
-            known = any(gone.values())
-            for key in gone:
-                del auths[key]
-            return bool(gone)
-
-        self._change(change)
+        known = str(place) in self._forget(lambda name: name == str(place))
         if helper:
             known |= helper.erase(place.key) or helper.erase(f"https://{place.key}")
         return known
 
-    def places(self) -> list[Place]:
-        """Every place that the file or a helper of it has something for.
+    def erase_all(self) -> list[str]:
+        """Forgets everything that the file or a helper of it has; gives the names of what there was.
 
         Raises:
-            UsageError: the file is broken. RegistryError: a helper failed.
+            As `erase`.
         """
         config = self._reader.read()
-        names = {normal(key) for key in self._reader.section(config, "auths")}
-        own = {normal(key) for key in self._reader.section(config, "credHelpers")}
         helpers: dict[str, Helper] = {}
-        for name in (*own, ""):  # the last is in no section: what the store for all has
+        # Nothing is called "", so its helper is the one for all.
+        for name in (*map(normal, self._reader.section(config, "credHelpers")), ""):
             if helper := self._reader.helper_for(config, name):
                 helpers.setdefault(helper.program, helper)
+        known = self._forget(lambda name: True)
         for helper in helpers.values():
-            names.update(map(normal, helper.list()))
-        return [Place.parse(name) for name in sorted(names)]
+            known.update(normal(server) for server in helper.list() if helper.erase(server))
+        return sorted(known)
+
+    def _forget(self, meant: Callable[[str], bool]) -> set[str]:
+        """Takes entries out of the file; gives the normal names of those that held something."""
+        known: set[str] = set()
+
+        def change(config: Config) -> bool:
+            auths = config.get("auths") or {}
+            gone = [key for key in auths if meant(normal(key))]
+            for key in gone:
+                if auths.pop(key):
+                    known.add(normal(key))
+            return bool(gone)
+
+        if os.path.exists(self.path):
+            self._change(change)
+        return known
 
     def _change(self, change: Callable[[Config], bool]) -> None:
         """Changes the document where `change` says so, which is called with the present one."""

@@ -32,6 +32,8 @@ class Place:
     def parse(cls, text: str) -> Place:
         """Reads `registry[:port][/namespace]`, a `https://` before it and a `/v2/` behind it allowed.
 
+        A registry is told as in the name of an image: else nothing could ever be found under it.
+
         Args:
             text: Empty for `docker.io`.
         Raises:
@@ -41,6 +43,9 @@ class Place:
         registry, _, namespace = name.partition("/")
         if not _HOST.fullmatch(registry):
             raise InvalidReference(text, "the registry is not a host name with an optional port")
+        if not _is_registry(registry):
+            reason = f"a registry's name holds '.' or ':', or is localhost; write {DEFAULT_REGISTRY}/{name}?"
+            raise InvalidReference(text, reason)
         if namespace and not _NAMESPACE.fullmatch(namespace):
             raise InvalidReference(text, "what follows the registry is not the beginning of a repository")
         return cls(registry=registry, namespace=namespace)
@@ -56,6 +61,10 @@ class Place:
     def covers(self, registry: str, repository: str) -> bool:
         """Tells whether what is for this place is for a repository."""
         return covers(str(self), registry, repository)
+
+
+def _is_registry(host: str) -> bool:
+    return "." in host or ":" in host or host == "localhost"
 
 
 def normal(key: str) -> str:

@@ -13,6 +13,7 @@ from img.errors import RegistryError
 from img.progress import Note, Progress
 from img.registry.options import Options
 from img.registry.stop import Stop
+from img.web.abandon import abandonable
 
 T = TypeVar("T")
 
@@ -84,7 +85,8 @@ class Backoff:
         while True:
             self._stop.check()
             try:
-                return attempt()
+                with abandonable(self._stop.calling):
+                    return attempt()
             except Retriable as fault:
                 self.wait(fault)
 

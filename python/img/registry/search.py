@@ -78,7 +78,8 @@ class Search:
             return None
         self._seen.add(descriptor.digest)
         document = self._read(descriptor.digest)
+        if isinstance(document, Index) != (descriptor.media_type in INDEXES):
+            return None  # it is not what it was announced as, and so was not chosen for what it is
         if isinstance(document, Manifest):
-            # What is announced as an index and is none was never chosen by its platform.
-            return None if descriptor.media_type in INDEXES else document
+            return document
         return self.within(document, depth - 1) if depth > 1 else None

@@ -161,6 +161,29 @@ class Session:
             except (RegistryError, Retriable):
                 pass
 
+    def send(self, source: Source, size: int, *, part_bytes: int) -> None:
+        """Sends a blob: in one request where it is short, else in parts; the other way if need be.
+
+        Raises:
+            As `in_parts` and `whole`, but for `PartsRefused`.
+        """
+        if size > part_bytes:
+            try:
+                return self.in_parts(source, part_bytes, part_bytes)
+            except PartsRefused:
+                return self.whole(source, size)
+        try:
+            return self.whole(source, size)
+        except RegistryError as error:
+            # A proxy on the way may have a limit for one request.
+            half = max(LEAST_BYTES, size // 2)
+            if error.status != 413 or size <= half:
+                raise
+            try:
+                return self.in_parts(source, half, half)
+            except PartsRefused:
+                raise error from None
+
     # ---- in parts -----------------------------------------------------------------------------
 
     def in_parts(self, source: Source, least: int, most: int) -> None:

@@ -8,6 +8,7 @@ where they may pass, `RegistryError` where they cannot; neither quotes a URL's q
 from __future__ import annotations
 
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -239,9 +240,12 @@ def _failure(error: BaseException, method: str, url: str, options: Options, prox
         return registry_error(f"the TLS certificate of {where} was refused: {found.text}", hint)
     if found.kind is Kind.ADDRESS:
         return registry_error(f"{where} is no address to connect to")
-    return Retriable(
-        registry_error(f"{where}: {found.text}", found.hint), cause=found.root, garbled=found.garbled
-    )
+    hint = found.hint
+    if isinstance(found.root, socket.gaierror):
+        from img.oci.misspelled import meant_docker  # only a mistake pays for this import
+
+        hint = meant_docker(where.rpartition(":")[0]) or hint
+    return Retriable(registry_error(f"{where}: {found.text}", hint), cause=found.root, garbled=found.garbled)
 
 
 def _place(url: str) -> str:

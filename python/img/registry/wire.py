@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, urljoin, urlsplit
 
 from img.errors import InvalidDocument, RegistryError
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
@@ -48,12 +48,12 @@ class Request:
     """One request before anything authorises it.
 
     Attributes:
-        endpoint: The registry whose business it is.
+        endpoint: The registry whose business it is, if any.
     """
 
     method: str
     url: str
-    endpoint: Endpoint
+    endpoint: Endpoint | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = field(default=None, repr=False)
     may_redirect: bool = True
@@ -287,6 +287,14 @@ class Wire:
             url=shown(request.url),
         )
 
+    def anonymous(self, url: str, headers: Mapping[str, str]) -> Reply:
+        """Reads an address that is no registry's, and that nobody's credentials are for.
+
+        Raises:
+            As `follow`.
+        """
+        return self.follow(Request(method="GET", url=url, headers=headers), "")
+
     def resolve(self, base: str, location: str, method: str) -> str:
         """Makes a Location absolute, and refuses one that would leave TLS.
 
@@ -339,7 +347,8 @@ class _TokenServer:
             with self._wire.follow(request, authorization) as reply:
                 if reply.status == 200:
                     return reply.document(MAX_DOCUMENT_BYTES, "token")
-                raise refusal(reply, method, what, host=self._endpoint.registry, secret=authorization)
+                secret = authorization or f"Form {_identity(body)}"
+                raise refusal(reply, method, what, host=self._endpoint.registry, secret=secret)
 
         return self._wire.run(attempt)
 
@@ -348,3 +357,8 @@ def _add(error: RegistryError, said: str) -> None:
     """Tells in an error what the mirrors had said before."""
     if said and said not in error.message:
         error.message += f"; {said}"
+
+
+def _identity(body: bytes | None) -> str:
+    """The identity token in a form, for not repeating it."""
+    return parse_qs((body or b"").decode()).get("refresh_token", [""])[0]

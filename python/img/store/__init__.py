@@ -24,6 +24,7 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from img.errors import DiskFull, StoreError, StoreVersionError
 from img.oci import Image
@@ -46,6 +47,9 @@ from img.store.records import CacheRecord, RecordStore
 from img.store.remotes import RemoteArea
 from img.store.tokens import new_build_id, new_snapshot_id
 from img.store.work import WorkArea, WorkFolder
+
+if TYPE_CHECKING:
+    from img.store.check import Checker
 
 __all__ = [
     "BuildRow",
@@ -173,6 +177,23 @@ class Store:
             self._lease.close()
             self._lease = None
 
+    def checker(self, *, quick: bool = False, repair: bool = False, progress: Progress = silent) -> Checker:
+        """What looks this store through."""
+        from img.store.check import Checker  # seldom wanted
+
+        return Checker(
+            root=self.root,
+            database=self._database,
+            blobs=self.blobs,
+            layers=self.layers,
+            names=self.names,
+            records=self.records,
+            work=self.work,
+            progress=progress,
+            quick=quick,
+            repair=repair,
+        )
+
     @property
     def collector(self) -> Collector:
         """What prunes this store."""
@@ -195,7 +216,7 @@ class Store:
     def images(self) -> Iterator[tuple[str, Image]]:
         """Walks over all named images: full name, and the image."""
         for row in self.names.all():
-            if row.named:
+            if row.named and not row.bare:
                 yield row.name, self.names.load(row.manifest)
 
     def close(self) -> None:

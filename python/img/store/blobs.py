@@ -24,7 +24,8 @@ from img.store.tokens import token
 
 _SMALL_BYTES = 4 << 20
 """Manifests and configs are no larger."""
-_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+"""What `oci-layout` says."""
 
 
 class BlobStore:
@@ -37,7 +38,7 @@ class BlobStore:
         self._doubts: Doubts | None = None
         if not (root / "index.json").exists():
             self._blobs.mkdir(parents=True, exist_ok=True)
-            write_atomic(root / "oci-layout", _LAYOUT)
+            write_atomic(root / "oci-layout", LAYOUT)
             with self.index_lock():
                 # Another process may have created it, and named an image in it, since we looked.
                 if not (root / "index.json").exists():
@@ -66,7 +67,7 @@ class BlobStore:
 
     def renew_layout(self) -> None:
         """Writes the layout's own file again."""
-        write_atomic(self.root / "oci-layout", _LAYOUT)
+        write_atomic(self.root / "oci-layout", LAYOUT)
 
     @contextmanager
     def index_lock(self) -> Iterator[None]:

@@ -11,11 +11,10 @@ the disk gave back.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from img import _core
-from img.errors import BlobNotFound
-from img.oci import Image, Index, Manifest
+from img.errors import BlobNotFound, UsageError
+from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
 from img.store.builds import BuildStore
@@ -60,13 +59,6 @@ class Needed:
         for position, diff_id in enumerate(ids):
             self.layers |= {(diff_id, ""), (diff_id, ground(ids[:position]))}
 
-    def add_documents(self, documents: Iterable[Manifest | Index]) -> None:
-        """Adds manifests and what they name, of images and of what is none."""
-        for document in documents:
-            self.blobs.add(document.digest)
-            if isinstance(document, Manifest):
-                self.blobs |= {document.config.digest, *(layer.digest for layer in document.layers)}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collector:
@@ -91,14 +83,15 @@ class Collector:
         needed = Needed()
         for row in self.names.all():
             if row.named or unnamed:
-                needed.blobs |= {row.manifest, row.config, *filter(None, (row.index,))}
-                needed.add_documents(self.names.documents(row.index) if row.index else ())
+                needed.blobs |= {row.manifest, row.config}
+                if row.index:
+                    needed.blobs.update(self.names.reach(row.index))
                 try:
                     for image in self.names.images_of(row):
                         needed.add(image)
                     needed.add(self.names.load(row.manifest))
-                except BlobNotFound:
-                    continue  # a damaged image: it must not keep others from being freed
+                except (BlobNotFound, UsageError):
+                    continue  # it holds no image, or is damaged: others must be freed all the same
         return needed
 
     def prune(

@@ -4,6 +4,7 @@ Rows are the truth; `oci/index.json` is written from them after each change, so 
 find the images whose blobs are all here. An image built without a name stands under its own
 image ID until it is pruned. A name of several platforms has an index, of whose images some may be here
 alone; where one image is asked for, it means the one that was named last: this machine's, of a build.
+A list that was put together here is such an index as well; it may hold no image at all.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class ImageName:
     index: str = ""
 
     @property
+    def bare(self) -> bool:
+        """Its index holds no image that is here: there is none that the name could mean."""
+        return self.manifest == self.index
+
+    @property
     def named(self) -> bool:
         """False for an image that only its ID names."""
         return not self.name.startswith("sha256:")
@@ -58,39 +64,61 @@ class ImageStore:
                 for this image alone.
         """
         self._write(image)
-        self._point(image, name, self._blobs.put(index) if index else "")
+        self._point(image.digest, image.id, name, self._blobs.put(index) if index else "")
         self._publish()
         return image.id
 
-    def put_index(self, images: Sequence[Image], name: Reference | None) -> Index:
+    def put_index(
+        self, images: Sequence[Image], name: Reference | None, *, index: Index | None = None
+    ) -> Index:
         """Stores images of several platforms and names them together; gives their index.
 
         Args:
             images: At least one; no two for one platform.
+            index: Where it says more of them than they do of themselves.
         """
-        index = self._write_index(images)
-        self._point(main_of(images), name, index.digest)
+        index = self._write_index(images, index)
+        main = main_of(images)
+        self._point(main.digest, main.id, name, index.digest)
         self._publish()
         return index
 
+    def put_list(self, index: Index, name: Reference) -> None:
+        """Names an index whose documents are here; it may name no image."""
+        self._blobs.put(index.raw)
+        images = tuple(self.of_index(index.digest))
+        main = (main_of(images).digest, main_of(images).id) if images else (index.digest, index.digest)
+        self._point(*main, name, index.digest)
+        self._publish()
+
+    def list_of(self, row: ImageName) -> Index | None:
+        """The index that a name stands for; None where it stands for one image, or the index is not here."""
+        if not row.index:
+            return None
+        try:
+            document = parse(self._blobs.read(row.index), where=row.index)
+        except BlobNotFound:
+            return None
+        return document if isinstance(document, Index) else None
+
     def name_again(self, row: ImageName, name: Reference) -> None:
         """Gives what a name points at, whole index and all, one more name."""
-        self._point(self.load(row.manifest), name, row.index)
+        self._point(row.manifest, row.config, name, row.index)
         self._publish()
 
     def _write(self, image: Image) -> None:
         self._blobs.put(image.config_raw)
         self._blobs.put(image.manifest.raw)
 
-    def _write_index(self, images: Sequence[Image]) -> Index:
+    def _write_index(self, images: Sequence[Image], index: Index | None) -> Index:
         for image in images:
             self._write(image)
-        index = index_of(images)
+        index = index or index_of(images)
         self._blobs.put(index.raw)
         return index
 
-    def _point(self, image: Image, name: Reference | None, index: str = "") -> None:
-        row = (str(name) if name else image.id, image.digest, image.id, time.time(), index)
+    def _point(self, digest: str, id: str, name: Reference | None, index: str = "") -> None:
+        row = (str(name) if name else id, digest, id, time.time(), index)
         with self._database.transaction():
             self._database.change(
                 "INSERT OR REPLACE INTO images (name, manifest, config, updated, index_digest) "
@@ -98,12 +126,12 @@ class ImageStore:
                 row,
             )
             if name:
-                self._database.change("DELETE FROM images WHERE name=?", (image.id,))
+                self._database.change("DELETE FROM images WHERE name=?", (id,))
 
     def find(self, name: Reference) -> Image | None:
         """Gives the image of exactly this name (by digest, where it has one), or None."""
         row = self._fitting(name)
-        return self.load(row.manifest) if row else None
+        return self.load(row.manifest) if row and not row.bare else None
 
     def meaning(self, name: Reference) -> str:
         """The digest of what exactly this name stands for: an index, or a manifest; empty for nothing."""
@@ -137,7 +165,7 @@ class ImageStore:
             where it is not here.
         """
         row = self._fitting(name)
-        if row is None:
+        if row is None or row.bare:
             return None
         image = self.load(row.manifest)
         if row.manifest == name.digest:
@@ -152,6 +180,7 @@ class ImageStore:
 
         Raises:
             BlobNotFound: it is of one platform, and not even that one is here.
+            UsageError: it is a list that holds no image.
         """
         return tuple(self.of_index(row.index)) or (self.load(row.manifest),)
 
@@ -167,7 +196,7 @@ class ImageStore:
             try:
                 if descriptor.media_type in INDEXES:
                     yield from self.of_index(descriptor.digest)
-                else:
+                elif self._manifest(descriptor.digest).is_image:
                     yield self.load(descriptor.digest)
             except (BlobNotFound, UsageError):
                 continue  # of a platform that nobody asked for
@@ -183,6 +212,29 @@ class ImageStore:
         yield document
         for descriptor in document.manifests if isinstance(document, Index) else ():
             yield from self.documents(descriptor.digest)
+
+    def others_of(self, index: Index) -> Iterator[Manifest]:
+        """The manifests that an index names itself, whose documents are here, and which are no images."""
+        for descriptor in index.manifests:
+            try:
+                manifest = self._manifest(descriptor.digest)
+            except (BlobNotFound, UsageError):
+                continue
+            if not manifest.is_image:
+                yield manifest
+
+    def reach(self, digest: str) -> Iterator[str]:
+        """The digests of a manifest or an index and of all that it names, as far as documents are here."""
+        yield digest
+        try:
+            document = parse(self._blobs.read(digest), where=digest)
+        except BlobNotFound:
+            return
+        if isinstance(document, Index):
+            for descriptor in document.manifests:
+                yield from self.reach(descriptor.digest)
+        else:
+            yield from (descriptor.digest for descriptor in (document.config, *document.layers))
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.
@@ -222,11 +274,18 @@ class ImageStore:
         Raises:
             BlobNotFound: a document is not in the store.
         """
-        manifest = parse(self._blobs.read(manifest_digest), where=manifest_digest)
-        if not isinstance(manifest, Manifest):
-            raise UsageError(f"{manifest_digest} is an index of several images, not an image")
+        manifest = self._manifest(manifest_digest)
         raw = self._blobs.read(manifest.config.digest)
         return Image(manifest=manifest, config=ImageConfig.from_bytes(raw), config_raw=raw)
+
+    def _manifest(self, digest: str) -> Manifest:
+        manifest = parse(self._blobs.read(digest), where=digest)
+        if not isinstance(manifest, Manifest):
+            raise UsageError(
+                f"{digest} is a list of images, not an image",
+                hint="img manifest inspect shows what is in it",
+            )
+        return manifest
 
     def all(self) -> list[ImageName]:
         """Every row, newest first."""

@@ -8,6 +8,7 @@ Source: RFC 8305, sections 4 and 5, for trying addresses side by side.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import os
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from img.web.abandon import when_abandoned
 
 _HEAD_START_SECONDS = 0.25
 _SENT_PIECE_BYTES = 64 << 10
@@ -85,6 +88,17 @@ class _Timed(HTTPConnection):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
 
+    def getresponse(self) -> Any:
+        """Waits for an answer's head, which ends early where the work is abandoned."""
+        with when_abandoned(self._abandon):
+            return super().getresponse()
+
+    def _abandon(self) -> None:
+        sock = self.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def send(self, data: Any) -> None:
         """Sends in pieces, each of which has the time that a connection may be silent."""
         if not isinstance(data, bytes) or len(data) <= _SENT_PIECE_BYTES:
@@ -99,7 +113,8 @@ class _Timed(HTTPConnection):
             self.sock is not None
         ):  # urllib3 leaves the time for connecting there, and sendall takes it as its whole
             self.sock.settimeout(self.limits.read_seconds)
-        super().send(data)
+        with when_abandoned(self._abandon):
+            super().send(data)
 
 
 class _Answer(http.client.HTTPResponse):

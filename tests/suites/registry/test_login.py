@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from img.errors import RegistryError, Unauthorized
+from img.errors import NotFound, Unauthorized
 from img.oci import Reference
 from img.registry import ConfigFile, Credentials, Place, push
 from img.registry.login_file import LoginFile
 
 from tests.suites.registry.conftest import Connect, Known
 from tests.suites.registry.images import make_image
-from tests.suites.registry.servers import HTPASSWD, PASSWORD, USER, DockerRegistry, FaultyRegistry
+from tests.suites.registry.servers import HTPASSWD, PASSWORD, USER, DockerRegistry, FaultyRegistry, status
 from tests.support.registry import Registry as Running
 from tests.support.tokens import TokenServer
 
@@ -86,8 +87,28 @@ def test_a_registry_that_asks_for_nothing_has_checked_nothing(
     connect: Connect, docker: DockerRegistry, faulty: FaultyRegistry
 ) -> None:
     assert not connect().login(Place.parse(docker.host), GOOD).checked
-    with pytest.raises(RegistryError):  # no registry
+    with pytest.raises(NotFound, match="has no registry at /v2/") as caught:
         connect().login(Place.parse(faulty.host), GOOD)
+    assert "name" in caught.value.hint
+
+
+def test_a_registry_that_repeats_the_password_is_not_quoted(connect: Connect, faulty: FaultyRegistry) -> None:
+    said = json.dumps({"errors": [{"code": "DENIED", "message": f"not {PASSWORD}, ever"}]}).encode()
+    faulty.fail("", status(401, WWW_Authenticate='Basic realm="r"'), status(401, said))
+    with pytest.raises(Unauthorized) as caught:
+        connect().login(Place.parse(faulty.host), GOOD)
+    assert PASSWORD not in f"{caught.value}" and "ever" not in f"{caught.value}"
+    said = json.dumps({"errors": [{"code": "DENIED", "message": "not from this network"}]}).encode()
+    faulty.fail("", status(401, WWW_Authenticate='Basic realm="r"'), status(403, said))
+    with pytest.raises(Unauthorized, match="not from this network"):
+        connect().login(Place.parse(faulty.host), GOOD)
+    told = json.dumps({"errors": [{"code": "DENIED", "message": "no more of t0k3n-of-old here"}]}).encode()
+    realm = f'Bearer realm="http://{faulty.host}/token"'
+    faulty.fail("", status(401, WWW_Authenticate=realm))
+    faulty.fail("token", status(401, told))
+    with pytest.raises(Unauthorized) as caught:
+        connect().login(Place.parse(faulty.host), Credentials(identity_token="t0k3n-of-old"))
+    assert "t0k3n-of-old" not in f"{caught.value}{caught.value.__cause__}"
 
 
 def test_a_token_is_good_for_what_its_user_may_do(

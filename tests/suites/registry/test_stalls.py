@@ -7,13 +7,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import trustme
 from img.errors import RegistryError
 from img.oci import Reference
-from img.registry import Options, fetch
+from img.registry import Options, Stop, Stopped, fetch
 from img.web.sockets import _alternating
 from img.web.sockets import connect as open_connection
 
@@ -106,6 +106,37 @@ def test_a_blob_that_is_slow_and_steady_is_taken(
     faulty.fail(LAYER.digest, steady)
     fetch(connect(read_seconds=0.2, least_bytes_per_second=10_000), ref, BITS.layers, folder.open)
     assert folder.holds(BITS) and len(faulty.seen("GET", LAYER.digest)) == 1
+
+
+@pytest.mark.parametrize("what", ["blob", "upload"])
+def test_a_stop_ends_the_wait_for_a_head_at_once(
+    connect: Connect, ref: Reference, faulty: FaultyRegistry, folder: Folder, what: str
+) -> None:
+    asked, over, stop = threading.Event(), threading.Event(), Stop()
+
+    def silent(server: FaultyRegistry, call: Call) -> None:
+        asked.set()
+        over.wait(60)
+        call.hang_up()
+
+    def watch() -> None:
+        asked.wait(60)
+        stop.set()
+
+    faulty.fail(LAYER.digest if what == "blob" else "", silent)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.monotonic()
+    other = make_image(5, seed=2).layers[0]
+    work: dict[str, Callable[[], object]] = {
+        "blob": lambda: fetch(connect(), ref, BITS.layers, folder.open, stop=stop),
+        "upload": lambda: connect().push_blob(ref, other, lambda: BITS.open(LAYER), stop=stop),
+    }
+    with pytest.raises(Stopped):
+        work[what]()
+    assert time.monotonic() - begun < 20
+    over.set()
+    watcher.join()
 
 
 @contextlib.contextmanager

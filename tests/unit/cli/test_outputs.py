@@ -12,7 +12,7 @@ from img.cli.outputs import outputs
 def read(*texts: str, **flags: Any) -> dict[str, Any]:
     """The fields of a request that `-o` and some flags give."""
     usual = {"tags": (), "push": False, "compression": None, "level": None, "force": False}
-    return outputs({**usual, **flags, "outputs": texts})
+    return outputs({**usual, "annotations": (), **flags, "outputs": texts})
 
 
 def test_docker_s_words_are_understood() -> None:
@@ -23,7 +23,18 @@ def test_docker_s_words_are_understood() -> None:
         "compression": "zstd",
         "compression_level": 7,
         "force_compression": False,
+        "annotations": (),
     }
+
+
+def test_annotations_keep_the_case_of_their_names_and_their_places() -> None:
+    text = 'type=image,annotation.Who=me,"annotation-index.a.b=c,d",annotation-manifest[linux/arm64].k=v'
+    assert read(text, annotations=("x=y",))["annotations"] == (
+        "x=y",
+        "manifest:Who=me",
+        "index:a.b=c,d",
+        "manifest[linux/arm64]:k=v",
+    )
 
 
 @pytest.mark.parametrize(

@@ -35,31 +35,31 @@ def auths(password: str, *names: str) -> str:
 
 
 def test_the_settings_are_asked_in_their_order(tmp_path: Path) -> None:
-    (tmp_path / "first").write_text(auths("first", "a", "b", "c.example"))
-    (tmp_path / "docker").write_text(auths("docker", "a", "b", "c.example", "d.example"))
+    (tmp_path / "first").write_text(auths("first", "a.example", "b", "c.example"))
+    (tmp_path / "docker").write_text(auths("docker", "a.example", "b", "c.example", "d.example"))
     chain = keychain(
         Settings(
             state="",
-            credentials={"a": ["ali", "given"], "d.example/team": ("ali", "team")},
-            auth_config=auths("text", "a", "b"),
+            credentials={"a.example": ["ali", "given"], "d.example/team": ("ali", "team")},
+            auth_config=auths("text", "a.example", "b"),
             auth_files=(str(tmp_path / "missing"), str(tmp_path / "first")),
             docker_config=str(tmp_path / "docker"),
         ),
         silent,
     )
     assert chain is not None
-    found = {name: chain.get(name, "team/app") for name in ("a", "b", "c.example", "d.example", "e")}
+    found = {name: chain.get(name, "team/app") for name in ("a.example", "b", "c.example", "d.example", "e")}
     assert {name: one.password if one else "" for name, one in found.items()} == {
-        "a": "given", "b": "text", "c.example": "first", "d.example": "team", "e": "",
+        "a.example": "given", "b": "text", "c.example": "first", "d.example": "team", "e": "",
     }  # fmt: skip
     assert keychain(Settings(state=""), silent) is None
 
 
 def test_credentials_for_what_is_no_registry_are_refused() -> None:
     with pytest.raises(InvalidReference):
-        keychain(Settings(state="", credentials={"a b": ("ali", "s3cret")}), silent)
+        keychain(Settings(state="", credentials={"ab": ("ali", "s3cret")}), silent)
     with pytest.raises(UsageError) as caught:
-        keychain(Settings(state="", credentials={"a": ["s3cret"]}), silent)
+        keychain(Settings(state="", credentials={"a.example": ["s3cret"]}), silent)
     assert "s3cret" not in f"{caught.value!r}" and "s3cret" not in repr(
         Settings(state="", credentials={"a": ("ali", "s3cret")}, auth_config="s3cret")
     )

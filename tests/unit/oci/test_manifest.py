@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from img.oci.descriptor import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_CONFIG,
+    OCI_EMPTY,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
@@ -74,9 +76,87 @@ def test_a_manifest_that_lacks_what_is_trusted_later_is_refused(changes: dict[st
         parse(document(**changes))
 
 
-def test_dockers_first_schema_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match="schema 1"):
-        parse(b'{"schemaVersion": 1, "fsLayers": []}')
+@pytest.mark.parametrize(
+    ("raw", "announced"),
+    [
+        (b'{"schemaVersion": 1, "fsLayers": []}', ""),
+        (b'{"schemaVersion": 1}', DOCKER_MANIFEST),
+        (b'{"fsLayers": []}', "application/json"),
+        (b"{}", "application/vnd.docker.distribution.manifest.v1+prettyjws; charset=utf-8"),
+        (b"{}", "application/vnd.docker.distribution.manifest.v1+json"),
+    ],
+)
+def test_dockers_first_schema_is_refused_by_name(raw: bytes, announced: str) -> None:
+    with pytest.raises(Unsupported, match="schema 1") as caught:
+        parse(raw, announced)
+    assert "push the image again" in caught.value.hint
+
+
+def test_what_could_be_read_as_either_is_neither() -> None:
+    """CVE-2021-41190: verified as one, used as the other."""
+    with pytest.raises(InvalidDocument, match="both"):
+        parse(document(manifests=[]))
+    with pytest.raises(InvalidDocument, match="both"):
+        parse(b'{"mediaType": "%s", "manifests": [], "layers": []}' % OCI_INDEX.encode())
+    with pytest.raises(InvalidDocument, match="says that it is"):
+        parse(document(mediaType=OCI_MANIFEST), OCI_INDEX)
+    with pytest.raises(InvalidDocument, match="says that it is"):
+        parse(b'{"mediaType": "%s", "manifests": []}' % DOCKER_LIST.encode(), DOCKER_MANIFEST)
+
+
+def test_a_subject_an_artifact_type_and_a_whole_platform_read_back() -> None:
+    subject = descriptor("s", media_type=OCI_MANIFEST)
+    empty = descriptor("{}", media_type=OCI_EMPTY)
+    artifact = Manifest.make(empty, [empty], artifact_type="a/b", subject=subject, annotations={"k": "v"})
+    assert parse(artifact.raw) == artifact
+    assert (artifact.kind, artifact.is_image) == ("a/b", False)
+    assert json.loads(artifact.raw)["artifactType"] == "a/b"
+    platform = Platform("windows", "amd64", "", "10.0.1", ("win32k",), ("sse4",))
+    index = Index.make([descriptor("w", platform)], subject=subject, artifact_type="c/d")
+    assert parse(index.raw) == index
+    assert index.choose(Platform("windows", "amd64")) == index.manifests[0]
+    hostile: tuple[Any, ...] = ("x", [], {"digest": "sha256:1"})
+    for bad in hostile:
+        with pytest.raises(InvalidDocument):
+            parse(document(subject=bad))
+
+
+def test_what_is_an_image_is_told_by_its_config_and_its_layers() -> None:
+    layer, config = descriptor("l"), descriptor("c", media_type=OCI_CONFIG)
+    assert Manifest.make(config, [layer]).is_image
+    assert Manifest.make(config, []).is_image
+    assert Manifest.make(descriptor("c", media_type="application/octet-stream"), [layer]).is_image
+    assert not Manifest.make(descriptor("c", media_type="application/vnd.cncf.helm.config"), []).is_image
+    assert not Manifest.make(config, [descriptor("l", media_type="application/vnd.in-toto+json")]).is_image
+
+
+def test_an_index_is_changed_by_making_another() -> None:
+    one, two = descriptor("1", AMD64), descriptor("2", ARM64)
+    index = Index.make([one], annotations={"k": "v"}, media_type=DOCKER_LIST)
+    assert index.with_manifest(two).manifests == (one, two)
+    again = replace(one, annotations={"new": "note"})
+    assert index.with_manifest(two).with_manifest(again).manifests == (again, two)
+    assert index.with_manifest(two).without(one.digest).manifests == (two,)
+    assert index.without(two.digest) is index, "its bytes stay"
+    assert index.with_annotations({"l": "w"}).annotations == {"k": "v", "l": "w"}
+    assert index.with_annotations({}).media_type == OCI_INDEX
+    assert index.with_subject(two).subject == two
+    assert parse(index.with_subject(two).raw) == index.with_subject(two)
+
+
+def test_a_docker_list_that_could_not_say_all_is_not_made() -> None:
+    plain = Index.make([descriptor("1", AMD64)])
+    docker = plain.with_media_type(DOCKER_LIST)
+    assert (docker.media_type, docker.manifests) == (DOCKER_LIST, plain.manifests)
+    assert docker.with_media_type(OCI_INDEX).raw == plain.raw
+    for index in (
+        plain.with_annotations({"k": "v"}),
+        plain.with_subject(descriptor("s")),
+        Index.make([descriptor("1")]),
+        Index.make([replace(descriptor("1", AMD64), annotations={"k": "v"})]),
+    ):
+        with pytest.raises(Unsupported, match="a docker manifest list with"):
+            index.with_media_type(DOCKER_LIST)
 
 
 def test_an_index_gives_the_exact_variant_before_one_that_also_runs() -> None:

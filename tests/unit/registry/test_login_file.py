@@ -118,6 +118,11 @@ def test_a_symlink_is_followed_and_stays(path: Path, tmp_path: Path) -> None:
     assert path.is_symlink() and "r.example" in (tmp_path / "dotfiles" / "docker.json").read_text()
 
 
+def test_to_forget_what_was_never_known_makes_no_file(path: Path) -> None:
+    assert not LoginFile(str(path)).erase(at("r.example")) and not LoginFile(str(path)).erase_all()
+    assert not path.parent.exists()
+
+
 def test_a_broken_file_is_left_alone(path: Path) -> None:
     for text in ('{"auths": ', '{"auths": []}', '{"credsStore": 7}'):
         write(path, {})
@@ -162,11 +167,11 @@ def test_the_helper_keeps_the_secret_and_the_file_none(path: Path, helpers: Help
     assert set(map(str, read(path)["auths"].values())) == {"{}"}  # type: ignore[attr-defined]
     config = ConfigFile(str(path), run=helpers)
     assert config.get("h.example", "team/app") == config.get("docker.io", "library/a") == ALI
-    assert {str(place) for place in file.places()} == {
-        "docker.io", "h.example", "h.example/team", "r.example", "t.example",
-    }  # fmt: skip
-    for place in file.places():
-        assert file.erase(place) and not file.erase(place)
+    helpers.drawers["all"]["https://desktop.example/odd path/"] = "ali", "sesame"
+    assert file.erase_all() == [
+        "desktop.example/odd path", "docker.io", "h.example", "h.example/team", "r.example", "t.example",
+    ]  # fmt: skip
+    assert file.erase_all() == [] and not file.erase(at("r.example"))
     assert not any(helpers.drawers.values()) and read(path)["auths"] == {}
     assert read(path)["credHelpers"] == {"h.example": "one"}
 

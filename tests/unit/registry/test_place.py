@@ -28,7 +28,9 @@ def test_a_place_is_read_in_each_of_its_spellings(written: str, shown: str, key:
     assert (str(place), place.key) == (shown, key)
 
 
-@pytest.mark.parametrize("written", ["r example", "r.example/Team", "-r", "r.example/a//b", "a@b"])
+@pytest.mark.parametrize(
+    "written", ["r example", "r.example/Team", "-r", "me", "me/app", "r.example/a//b", "a@b"]
+)
 def test_what_is_no_place_is_refused(written: str) -> None:
     with pytest.raises(InvalidReference):
         Place.parse(written)

@@ -6,7 +6,10 @@ import json
 import time
 from dataclasses import replace
 
-from img.oci import Image, Platform, Reference
+import pytest
+from img.errors import UsageError
+from img.oci import Descriptor, Image, Index, Manifest, Platform, Reference
+from img.oci.descriptor import OCI_EMPTY
 from img.store import Store, index_of
 
 from tests.unit.store.conftest import image_of
@@ -106,3 +109,35 @@ def test_other_tools_find_the_index_where_every_blob_is_here(store: Store) -> No
     assert host.digest in listed()
     assert index.digest not in listed()
     assert store.names.all()[0].updated <= time.time()
+
+
+def test_a_list_may_hold_no_image_and_keeps_what_it_names(store: Store) -> None:
+    store.names.put_list(Index.make(()), NAME)
+    row = store.names.row(str(NAME))
+    assert row.bare and store.names.list_of(row) == Index.make(())
+    assert store.names.find(NAME) is None and store.names.find_for(NAME, HOST) is None
+    assert list(store.images()) == []
+    for ask in (lambda: store.names.get(str(NAME)), lambda: store.names.images_of(row)):
+        with pytest.raises(UsageError, match="a list of images"):
+            ask()
+    # An artifact among images is no image, and neither it nor its file is collected.
+    kept = store.blobs.put(b"a file")
+    artifact = Manifest.make(
+        Descriptor(media_type=OCI_EMPTY, digest=store.blobs.put(b"{}"), size=2),
+        [Descriptor(media_type="text/plain", digest=kept, size=6)],
+        artifact_type="a/b",
+    )
+    store.blobs.put(artifact.raw)
+    image = image_for(store, HOST, "h")
+    store.blobs.put(image.manifest.raw)
+    store.blobs.put(image.config_raw)
+    index = Index.make([artifact.descriptor, image.manifest.descriptor])
+    store.names.put_list(index, NAME)
+    row = store.names.row(str(NAME))
+    assert not row.bare and store.names.images_of(row) == (image,)
+    assert list(store.names.others_of(index)) == [artifact]
+    store.collector.prune(everything=True)
+    assert store.blobs.has(kept) and store.blobs.has(artifact.digest) and store.blobs.has(image.id)
+    store.names.remove(row)
+    store.collector.prune(everything=True)
+    assert not store.blobs.has(kept)

@@ -1,0 +1,214 @@
+"""Referrers: as a registry lists them, and as clients do under a tag where it does not."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from img.errors import InvalidDocument, RegistryError
+from img.oci import Descriptor, Index, Manifest, Reference, parse
+from img.oci.descriptor import OCI_EMPTY, OCI_INDEX, sha256
+from img.oci.manifest import dump
+from img.registry.referrers import tag_of
+
+from tests.suites.registry.conftest import Connect
+from tests.suites.registry.images import make_image
+from tests.suites.registry.servers import Call, DockerRegistry, FaultyRegistry, Server, status
+
+SBOM, SIGNATURE = "application/spdx+json", "application/vnd.example.signature"
+
+
+def about(subject: Descriptor, kind: str, **annotations: str) -> Manifest:
+    """An artifact without files."""
+    empty = Descriptor(media_type=OCI_EMPTY, digest=sha256(b"{}"), size=2)
+    return Manifest.make(empty, [empty], artifact_type=kind, subject=subject, annotations=annotations)
+
+
+class Listing(Server):
+    """A registry that knows of subjects: it takes manifests, and lists referrers in pages of one entry.
+
+    Attributes:
+        filters: Whether it filters by artifact type, or leaves that to the client.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filters = True
+        self.stored: dict[str, Manifest | Index] = {}
+
+    def serve(self, call: Call) -> None:
+        kind, name = call.path.split("/")[-2:]
+        if call.method == "PUT":
+            document = parse(call.body, call.headers["Content-Type"])
+            self.stored[document.digest] = document
+            subject = {"OCI-Subject": document.subject.digest} if document.subject else {}
+            call.answer(201, b"", subject)
+        elif kind == "referrers":
+            self._list(call, name)
+        else:
+            call.answer(404, b"{}")
+
+    def _list(self, call: Call, subject: str) -> None:
+        query = parse_qs(call.query)
+        wanted = query.get("artifactType", [""])[0] if self.filters else ""
+        found = [d for d in self.stored.values() if d.subject and d.subject.digest == subject]
+        kinds = {d.digest: d.kind if isinstance(d, Manifest) else d.artifact_type for d in found}
+        entries = [
+            replace(d.descriptor, artifact_type=kinds[d.digest], annotations=d.annotations)
+            for d in found
+            if wanted in ("", kinds[d.digest])
+        ]
+        start = int(query.get("start", ["0"])[0])
+        headers = {"Content-Type": OCI_INDEX}
+        if wanted:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        if start + 1 < len(entries):
+            rest = urlencode({"start": start + 1, "artifactType": wanted})
+            headers["Link"] = f'<{call.path}?{rest}>; rel="next"'
+        call.answer(200, Index.make(entries[start : start + 1]).raw, headers)
+
+
+@pytest.mark.parametrize("filters", [True, False])
+def test_a_registry_s_own_list_is_read_whole_and_filtered(connect: Connect, name: str, filters: bool) -> None:
+    subject = make_image().manifest.descriptor
+    documents = [about(subject, kind, number=str(n)) for n, kind in enumerate([SBOM, SIGNATURE, SBOM])]
+    with Listing() as server:
+        server.filters = filters
+        ref = Reference.parse(f"{server.host}/{name}:1")
+        registry = connect()
+        for document in documents:
+            registry.push_manifest(replace(ref, tag=""), document.raw, document.media_type)
+        found = registry.referrers(ref, subject.digest)
+        assert [entry.digest for entry in found] == [document.digest for document in documents]
+        assert [entry.annotations["number"] for entry in found] == ["0", "1", "2"]
+        some = registry.referrers(ref, subject.digest, artifact_type=SBOM)
+        assert [entry.annotations["number"] for entry in some] == ["0", "2"]
+        assert registry.referrers(ref, sha256(b"nothing")) == ()
+        assert not any(tag_of(subject.digest) in call.path for call in server.calls), "no list of our own"
+
+
+def test_where_a_registry_keeps_no_list_clients_keep_one(
+    connect: Connect, docker: DockerRegistry, name: str
+) -> None:
+    bits = make_image()
+    ref = Reference.parse(f"{docker.host}/{name}:1")
+    registry = connect()
+    subject = bits.manifest.descriptor
+    for descriptor in (*bits.layers, bits.manifest.config):
+        registry.push_blob(ref, descriptor, lambda d=descriptor: bits.open(d))  # type: ignore[misc]
+    registry.push_manifest(ref, bits.manifest.raw, bits.manifest.media_type)
+    assert registry.referrers(ref, subject.digest) == ()
+    first = about(subject, SBOM, who="first")
+    listing = Index.make([], subject=subject, artifact_type=SIGNATURE, annotations={"who": "second"})
+    registry.push_blob(ref, first.config, lambda: io.BytesIO(b"{}"))
+    for document in (first, listing, first):
+        registry.push_manifest(replace(ref, tag=""), document.raw, document.media_type)
+    found = registry.referrers(ref, subject.digest)
+    assert [(e.digest, e.artifact_type, e.annotations["who"]) for e in found] == [
+        (first.digest, SBOM, "first"),
+        (listing.digest, SIGNATURE, "second"),
+    ]
+    kept = registry.manifest(replace(ref, tag=tag_of(subject.digest)))
+    assert isinstance(kept, Index) and kept.manifests == found
+    assert [e.digest for e in registry.referrers(ref, subject.digest, artifact_type=SBOM)] == [first.digest]
+    registry.forget_referrer(ref, subject.digest, first.digest)
+    assert [e.digest for e in registry.referrers(ref, subject.digest)] == [listing.digest]
+
+
+class Contended(FaultyRegistry):
+    """A registry without lists, where somebody else writes the list right after each of our writings.
+
+    Attributes:
+        rivals: How often they do so.
+    """
+
+    def __init__(self, rivals: int) -> None:
+        super().__init__()
+        self.rivals = rivals
+        self.theirs = about(make_image().manifest.descriptor, SIGNATURE, who="else")
+
+    def serve(self, call: Call) -> None:
+        target = call.path.rpartition("/")[2]
+        if call.method != "PUT":
+            super().serve(call)
+            return
+        document = parse(call.body)
+        if target.startswith("sha256-") and self.rivals:
+            self.rivals -= 1
+            document = Index.make([self.theirs.descriptor])
+        self.add(document, tag=target)
+        call.answer(201)
+
+
+def test_a_list_that_others_write_at_the_same_time_is_written_again(connect: Connect, name: str) -> None:
+    subject = make_image().manifest.descriptor
+    mine = about(subject, SBOM)
+    with Contended(3) as server:
+        ref = Reference.parse(f"{server.host}/{name}@{mine.digest}")
+        registry = connect()
+        registry.push_manifest(ref, mine.raw, mine.media_type)
+        assert {e.digest for e in registry.referrers(ref, subject.digest)} == {
+            mine.digest,
+            server.theirs.digest,
+        }
+    with Contended(99) as server:
+        ref = Reference.parse(f"{server.host}/{name}@{mine.digest}")
+        with pytest.raises(RegistryError, match="changed by others"):
+            connect().push_manifest(ref, mine.raw, mine.media_type)
+        assert server.rivals >= 90, "it ends"
+
+
+def test_what_stands_under_the_tag_of_a_list_and_is_none_is_not_overwritten(
+    connect: Connect, faulty: FaultyRegistry, name: str
+) -> None:
+    image = make_image().manifest
+    faulty.add(image, tag=tag_of(image.digest))
+    ref = Reference.parse(f"{faulty.host}/{name}:1")
+    with pytest.raises(InvalidDocument, match="is none"):
+        connect().referrers(ref, image.digest)
+    mine = about(image.descriptor, SBOM)
+    faulty.fail(mine.digest, status(201))
+    with pytest.raises(InvalidDocument, match="is none"):
+        connect().push_manifest(replace(ref, tag=""), mine.raw, mine.media_type)
+    assert len(faulty.seen("PUT")) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        status(404, b"{}"),
+        status(400, b"{}", Content_Type="application/json"),
+        status(200, b"<html>a page of the front end</html>", Content_Type="text/html"),
+        status(200, json.dumps({"schemaVersion": 2, "layers": []}).encode(), Content_Type="text/plain"),
+    ],
+    ids=["404", "400", "html", "no-index"],
+)
+def test_an_answer_that_is_no_list_leads_to_the_tag(
+    connect: Connect, faulty: FaultyRegistry, name: str, answer: object
+) -> None:
+    subject = make_image().manifest.descriptor
+    entry = replace(about(subject, SBOM).descriptor, artifact_type=SBOM)
+    # One entry twice, and a subject that would have the list itself listed.
+    data = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry.to_json()] * 2}
+    raw = dump({**data, "subject": subject.to_json()})
+    document = parse(raw)
+    assert isinstance(document, Index) and document.subject == subject
+    faulty.add(document, tag=tag_of(subject.digest))
+    faulty.fail(subject.digest, answer)  # type: ignore[arg-type]
+    ref = Reference.parse(f"{faulty.host}/{name}:1")
+    assert connect().referrers(ref, subject.digest) == (entry,)
+
+
+def test_a_hostile_list_is_refused(connect: Connect, faulty: FaultyRegistry, name: str) -> None:
+    subject = make_image().manifest.descriptor
+    ref = Reference.parse(f"{faulty.host}/{name}:1")
+    bad = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [{"digest": "../x"}]})
+    faulty.fail(subject.digest, status(200, bad.encode(), Content_Type=OCI_INDEX))
+    with pytest.raises(InvalidDocument):
+        connect().referrers(ref, subject.digest)
+    faulty.fail(subject.digest, status(200, b" " * (5 << 20), Content_Type=OCI_INDEX))
+    with pytest.raises(InvalidDocument, match="longer than"):
+        connect().referrers(ref, subject.digest)
