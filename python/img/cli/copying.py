@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, human_size, print_json, verb
+from img.cli.common import find_globals, print_json, verb
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
 from img.cli.transfer import compression, compression_level, force_compression, progress
@@ -55,6 +55,14 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
     "--dest-tls-verify", "-dest-tls-verify", "target_tls", type=click.BOOL, is_flag=False, flag_value="true",
     default="true", metavar="true|false", help="Insist on TLS with the targets' registries. Default: true.",
 )  # fmt: skip
+@click.option(
+    "--src-creds", "-src-creds", "source_creds", metavar="USER[:PASSWORD]",
+    help="Credentials for the source's registry, as --creds REGISTRY=… has them.",
+)  # fmt: skip
+@click.option(
+    "--dest-creds", "-dest-creds", "target_creds", metavar="USER[:PASSWORD]",
+    help="Credentials for the targets' registries.",
+)  # fmt: skip
 @click.option("-q", "--quiet", "-quiet", is_flag=True, help="Print the digest alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @registry_options
@@ -74,6 +82,8 @@ def copy_command(
     digest_file: str | None,
     source_tls: bool,
     target_tls: bool,
+    source_creds: str | None,
+    target_creds: str | None,
     quiet: bool,
     as_json: bool,
     progress: str,
@@ -105,6 +115,9 @@ def copy_command(
     plain = _registries(places[:1]) if not source_tls else []
     plain += _registries(places[1:]) if not target_tls else []
     options = find_globals()
+    for sides, creds in ((places[:1], source_creds), (places[1:], target_creds)):
+        if creds:
+            options.creds += tuple(f"{registry}={creds}" for registry in _registries(sides))
     with (
         renderer("quiet" if quiet else progress, debug=options.debug) as show,
         Engine(options.settings(insecure=plain), show) as engine,
@@ -134,12 +147,6 @@ def _fields(result: CopyResult) -> dict[str, Any]:
 
 
 def _summary(targets: list[Location], result: CopyResult) -> str:
-    """One line: where it is now, and what that took."""
-    counts = [
-        (result.sent, f"{result.sent} sent ({human_size(result.sent_bytes)})"),
-        (result.mounted, f"{result.mounted} mounted"),
-        (result.present, f"{result.present} there already"),
-        (result.referrers, f"{result.referrers} about it"),
-    ]
-    told = ", ".join(text for count, text in counts if count) or "nothing to send"
-    return f"Successfully copied to {', '.join(target.familiar for target in targets)}: {told}"
+    """One line: where it is now."""
+    about = f", with {result.referrers} about it" if result.referrers else ""
+    return f"Successfully copied to {', '.join(target.familiar for target in targets)}{about}"

@@ -49,7 +49,8 @@ def check_command(quick: bool, repair: bool, as_json: bool) -> int:
             ("KIND", "WHAT", "PROBLEM", "REMEDY"),
             [(f.kind, f.name, f.problem, f.remedy) for f in report.defects],
         )
-    seen = f"{report.images} names, {report.blobs} blobs, {report.layers} layers, {report.records} records"
+    counts = {"name": report.images, "blob": report.blobs, "layer": report.layers, "record": report.records}
+    seen = ", ".join(f"{count} {noun}{'' if count == 1 else 's'}" for noun, count in counts.items())
     read = f"{human_size(report.bytes)} digested" if report.bytes else "nothing digested"
     click.echo(f"{_verdict(len(report.defects), report.sound, repair)}: {seen}; {read}")
     return 0 if report.sound or repair else 5

@@ -6,6 +6,7 @@ may have layers without a blob, which are made first (`Forms`); only that needs 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from img.oci import Manifest, Platform, Reference
 from img.oci.location import ARCHIVES, Location
 from img.places.copier import Change, Copier, Selection
 from img.places.place import Document, Source, Target
-from img.progress import Progress
+from img.progress import Progress, Transferred
 from img.registry import Stop
 from img.values import dataclass
 
@@ -254,7 +255,19 @@ class Copying:
             selection = Selection(
                 platforms=self._platforms, foreign=request.foreign, referrers=request.referrers
             )
+            started = time.monotonic()
             done = copier.copy(source, targets, selection, self._change(source, places))
+        self._progress(
+            Transferred(
+                action="copy",
+                name=self.source.familiar,
+                moved=done.sent,
+                moved_bytes=done.sent_bytes,
+                mounted=done.mounted,
+                present=done.present,
+                seconds=time.monotonic() - started,
+            )
+        )
         return CopyResult(
             digest=done.root.digest,
             media_type=done.root.media_type,

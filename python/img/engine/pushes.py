@@ -79,7 +79,7 @@ class Pushes:
                 f"{name.familiar} stands for an index of which the store has a part alone",
                 hint=f"img pull --all-platforms {name.familiar} fetches the rest",
             )
-        if tree is not None:
+        if tree is not None and not self._annotations.all:
             return Shipment(images=images, name=name, tree=tree, form=self._form)
         return replace(Shipment.of(self._store, row, name), form=self._form)
 

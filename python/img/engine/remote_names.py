@@ -159,6 +159,8 @@ def _delete(registry: Registry, named: Sequence[Reference], *, force: bool, jobs
 
 
 def _delete_manifest(registry: Registry, reference: Reference) -> None:
+    """Deletes a manifest; where clients keep the list of its subject's referrers, it is taken out of that."""
+    subject = registry.manifest(reference).subject
     try:
         registry.delete(reference)
     except NotOffered as error:
@@ -167,6 +169,8 @@ def _delete_manifest(registry: Registry, reference: Reference) -> None:
             "REGISTRY_STORAGE_DELETE_ENABLED=true"
         )
         raise
+    if subject is not None:
+        registry.forget_referrer(reference, subject.digest, reference.digest)
 
 
 def _all_tags(registry: Registry, reference: Reference) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from img.errors import Unsupported, UsageError
 from img.oci import Descriptor, Manifest, Platform, Reference
-from img.oci.descriptor import DOCKER_CONFIG, INDEXES, OCI_CONFIG, OCI_INDEX
+from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import Index, dump
 from img.places.layout import LAYOUT, blob_name
 from img.places.place import FULL_NAME, REF_NAME, About, Cargo, Document, Source, named
@@ -179,11 +179,7 @@ def _docker_list(cargo: Cargo, name: Reference | None, blobs: set[str]) -> list[
 
 def main_image(cargo: Cargo) -> Manifest | None:
     """The image that stands for all where one is asked for: this machine's, or the first; None of none."""
-    images = {
-        d.digest: d
-        for d in cargo.documents
-        if isinstance(d, Manifest) and d.config.media_type in (OCI_CONFIG, DOCKER_CONFIG)
-    }
+    images = {d.digest: d for d in cargo.documents if isinstance(d, Manifest) and d.is_image}
     root = cargo.root
     if isinstance(root, Manifest):
         return images.get(root.digest)

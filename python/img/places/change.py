@@ -217,7 +217,7 @@ class Changing:
         self, manifest: Manifest, data: dict[str, Any], layers: dict[str, Descriptor]
     ) -> None:
         form = self._wanted.form or _form(manifest.media_type)
-        if not _is_image(manifest):
+        if not manifest.is_image:
             return  # another artifact: neither form is more its own than the other
         if form == "docker" and any(_layer(x, layers).media_type == OCI_LAYER_ZSTD for x in manifest.layers):
             if self._wanted.form:
@@ -246,13 +246,6 @@ def _retype(data: dict[str, Any], media_type: str, form: str) -> None:
     """Says what something is, in the words of a form."""
     words = _TO_DOCKER if form == "docker" else _TO_OCI
     data["mediaType"] = words.get(media_type, media_type)
-
-
-def _is_image(manifest: Manifest) -> bool:
-    known = {*_TO_OCI, *_TO_DOCKER, OCI_LAYER_ZSTD, f"{_FREE}+zstd"}
-    return manifest.config.media_type in (OCI_CONFIG, DOCKER_CONFIG) and all(
-        layer.media_type in known for layer in manifest.layers
-    )
 
 
 class _Changed:

@@ -14,6 +14,7 @@ from functools import partial
 
 from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci import Descriptor, Index, Manifest, Platform
+from img.oci.descriptor import FOREIGN_LAYERS
 from img.places.choose import choose
 from img.places.place import About, Cargo, Document, Source, Target
 from img.places.remote import RemoteTarget
@@ -25,11 +26,6 @@ MAX_DEPTH = 4
 """Indexes within one another."""
 
 MAX_DOCUMENTS = 4096
-
-_FOREIGN = (
-    "application/vnd.docker.image.rootfs.foreign.",
-    "application/vnd.oci.image.layer.nondistributable.",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,4 +292,4 @@ def blobs_of(document: Document) -> tuple[Descriptor, ...]:
 
 def is_foreign(blob: Descriptor) -> bool:
     """Tells whether a layer is one that its maker wants to be had from elsewhere."""
-    return blob.media_type.startswith(_FOREIGN)
+    return blob.media_type in FOREIGN_LAYERS

@@ -49,9 +49,10 @@ class RemoteSource:
         self._registry().blob(self._reference, blob, sink, stop=stop, progress=progress)
 
     def about(self, digest: str) -> Sequence[About]:
-        """As `Source.about`: what cosign has under its tags."""
+        """As `Source.about`: what the registry lists, and what cosign has under its tags."""
         registry = self._registry()
-        found = []
+        entries = registry.referrers(self._reference, digest)
+        found = [About(document=registry.manifest(self._reference, entry.digest)) for entry in entries]
         for tag in cosign_tags(digest):
             try:
                 document = registry.manifest(replace(self._reference, tag=tag, digest=""))

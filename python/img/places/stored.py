@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from img.errors import InvalidDocument, StoreError, Unsupported
-from img.oci import Descriptor, Index, Manifest, Reference
-from img.oci.descriptor import DOCKER_CONFIG, OCI_CONFIG
+from img.oci import Descriptor, Index, Reference
 from img.places.archive import main_image
 from img.places.place import About, Cargo, Document, Source
 from img.progress import Progress
@@ -143,8 +142,3 @@ class StoredTarget:
 
     def abort(self) -> None:
         """Blobs that are there go with the next `img prune`, or help the next copy."""
-
-
-def is_image(document: Document) -> bool:
-    """Tells whether a document is an image's, and no other artifact's."""
-    return isinstance(document, Manifest) and document.config.media_type in (OCI_CONFIG, DOCKER_CONFIG)

@@ -21,15 +21,13 @@ from img.oci.descriptor import is_digest
 from img.oci.reference import Reference
 from img.registry.challenge import scopes_for
 from img.registry.endpoint import shown
+from img.registry.part_lengths import LEAST_BYTES, PartLengths
 from img.registry.retry import Retriable
 from img.registry.stop import Stop, Stopped
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
     from img.registry.transport import Reply
-
-LEAST_BYTES = 1 << 20
-"""Parts are not made shorter than this, however often they fail."""
 
 _STANDS = regex.compile(r"(?:bytes[= ])?0-(\d{1,18})")
 _TAKEN = (200, 201, 202, 204)
@@ -206,7 +204,7 @@ class Session:
             raise
 
     def _in_parts(self, source: Source, least: int, most: int) -> None:
-        backoff, lengths = self._wire.backoff(self._stop), _Lengths(least, most)
+        backoff, lengths = self._wire.backoff(self._stop), PartLengths(least, most)
         renewing = min(LEAST_BYTES, least)
         while True:
             self._stop.check()
@@ -220,7 +218,7 @@ class Session:
                     backoff.renew()
                 backoff.wait(fault)
 
-    def _go_on(self, source: Source, lengths: _Lengths) -> None:
+    def _go_on(self, source: Source, lengths: PartLengths) -> None:
         if self._closing and self._there(source.digest()):
             return None
         self._closing = False
@@ -236,7 +234,7 @@ class Session:
                 return self._close(source.digest())
             self._send(Part(source, self._offset, count), lengths)
 
-    def _send(self, part: Part, lengths: _Lengths) -> None:
+    def _send(self, part: Part, lengths: PartLengths) -> None:
         offset, end = self._offset, self._offset + len(part)
         asked, self._asked, self._sent = self._asked, False, max(self._sent, end)
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{offset}-{end - 1}"}
@@ -371,29 +369,6 @@ class Session:
         return self._wire.exchange(
             method, self._ref, url, what=self._what, ok=ok, scopes=self._scopes, headers=headers, body=body
         )
-
-
-class _Lengths:
-    """How long the next part is: shorter after one that failed, longer again after one that did not."""
-
-    def __init__(self, least: int, most: int) -> None:
-        self._least = least
-        self._most = self._limit = most
-
-    def between(self, shortest: int) -> tuple[int, int]:
-        """The shortest and the longest, where the registry takes none that is shorter than `shortest`."""
-        return max(min(self._least, self._most), shortest), max(self._most, shortest)
-
-    def shorten(self) -> None:
-        self._most = max(min(LEAST_BYTES, self._limit), self._most // 2)
-
-    def lengthen(self) -> None:
-        self._most = min(self._limit, self._most * 2)
-
-    def limit(self, refused: int, shortest: int) -> bool:
-        """Notes that a part was too long; tells whether a shorter one may be tried."""
-        self._most = self._limit = max(1, refused // 2)
-        return self._limit >= max(LEAST_BYTES, shortest)
 
 
 def _stands(reply: Reply) -> int | None:

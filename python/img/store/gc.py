@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 
 from img import _core
-from img.errors import BlobNotFound, UsageError
+from img.errors import BlobNotFound, InvalidDocument, UsageError
 from img.oci import Image
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
@@ -90,7 +90,7 @@ class Collector:
                     for image in self.names.images_of(row):
                         needed.add(image)
                     needed.add(self.names.load(row.manifest))
-                except (BlobNotFound, UsageError):
+                except (BlobNotFound, InvalidDocument, UsageError):
                     continue  # it holds no image, or is damaged: others must be freed all the same
         return needed
 

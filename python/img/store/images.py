@@ -273,10 +273,14 @@ class ImageStore:
 
         Raises:
             BlobNotFound: a document is not in the store.
+            InvalidDocument: one is damaged.
         """
         manifest = self._manifest(manifest_digest)
         raw = self._blobs.read(manifest.config.digest)
-        return Image(manifest=manifest, config=ImageConfig.from_bytes(raw), config_raw=raw)
+        config = ImageConfig.from_bytes(raw)
+        if len(config.diff_ids) != len(manifest.layers):
+            raise InvalidDocument(manifest.config.digest, "it has another number of layers than its manifest")
+        return Image(manifest=manifest, config=config, config_raw=raw)
 
     def _manifest(self, digest: str) -> Manifest:
         manifest = parse(self._blobs.read(digest), where=digest)

@@ -92,7 +92,7 @@ class Server:
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True  # the client had enough
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_CONNECT = handle_any
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -121,3 +121,183 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_network(
     layer = make_image(10).layers[0]
     with pytest.raises(StoreError, match="cannot read a blob"):
         connect().push_blob(ref, layer, lambda: (tmp_path / "gone").open("rb"))
+
+
+class Resumable(Server):
+    """A registry that takes parts, keeps what came of one that broke, and has limits as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blobs: dict[str, bytes] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.parts: list[Answer] = []
+        self.shortest = 0
+        self.limit = 1 << 40
+
+    def serve(self, call: Call) -> None:
+        name = call.path.rpartition("/")[2]
+        if call.method == "HEAD":
+            call.answer(200 if name in self.blobs else 404)
+        elif call.method == "POST":
+            number = str(len(self.uploads))
+            self.uploads[number] = b""
+            call.answer(202, b"", {**self._place(number), "OCI-Chunk-Min-Length": str(self.shortest)})
+        elif len(call.body) > self.limit:
+            call.answer(413)
+        elif name not in self.uploads:
+            call.answer(404)
+        elif call.method == "GET":
+            call.answer(204, b"", self._place(name))
+        elif call.method == "PATCH" and self.parts:
+            self.parts.pop(0)(call)
+        elif call.method == "PATCH":
+            self.take(call, call.body)
+        elif call.method == "PUT":
+            self.blobs[call.fields["digest"][0]] = self.uploads.pop(name) + call.body
+            call.answer(201)
+        else:
+            del self.uploads[name]
+            call.answer(204)
+
+    def take(self, call: Call, data: bytes) -> None:
+        """Adds a part to its upload, if that stands where the part begins."""
+        name = call.path.rpartition("/")[2]
+        if int(call.headers["Content-Range"].split("-")[0]) != len(self.uploads[name]):
+            call.answer(416, b"", self._place(name))
+            return
+        self.uploads[name] += data
+        call.answer(202, b"", self._place(name))
+
+    def _place(self, name: str) -> dict[str, str]:
+        last = max(0, len(self.uploads[name]) - 1)
+        return {"Location": f"/v2/app/blobs/uploads/{name}?state=a%2Fb", "Range": f"0-{last}"}
+
+
+PART = 1 << 20
+
+
+class TestParts:
+    @pytest.fixture
+    def server(self) -> Iterator[Resumable]:
+        with Resumable() as running:
+            yield running
+
+    def push(self, connect: Connect, server: Resumable, size: int = 5 * PART + 1, **options: object) -> None:
+        bits = make_image(size)
+        layer = bits.layers[0]
+        ref = Reference.parse(f"{server.host}/app:v1")
+        registry = connect(**{"part_bytes": PART, **options})
+        assert registry.push_blob(ref, layer, lambda: bits.open(layer)) is Upload.SENT
+        assert server.blobs == {layer.digest: bits.blobs[layer.digest]}
+
+    def ranges(self, server: Resumable) -> list[str]:
+        return [call.headers["Content-Range"] for call in server.seen("PATCH")]
+
+    def test_a_long_blob_goes_in_parts(self, connect: Connect, server: Resumable) -> None:
+        self.push(connect, server)
+        assert self.ranges(server) == [
+            *(f"{n * PART}-{(n + 1) * PART - 1}" for n in range(5)),
+            f"{5 * PART}-{5 * PART}",
+        ]
+        assert {tuple(call.fields["state"]) for call in server.seen("PATCH")} == {("a/b",)}
+
+    def test_parts_are_as_long_as_the_registry_wants_them(self, connect: Connect, server: Resumable) -> None:
+        server.shortest = 2 * PART + 7
+        self.push(connect, server)
+        assert [len(call.body) for call in server.seen("PATCH")] == [2 * PART + 7, 2 * PART + 7, PART - 13]
+
+    def test_a_part_that_broke_is_gone_on_with_where_the_registry_stands(
+        self, connect: Connect, server: Resumable
+    ) -> None:
+        def half(call: Call) -> None:
+            server.uploads[call.path.rpartition("/")[2]] += call.body[: PART // 2]
+            call.hang_up()
+
+        server.parts = [lambda c: server.take(c, c.body), half]
+        self.push(connect, server)
+        assert self.ranges(server)[2].startswith(f"{PART + PART // 2}-")
+        assert len(server.seen("POST")) == 1
+
+    def test_an_answer_that_was_lost_costs_no_part(self, connect: Connect, server: Resumable) -> None:
+        def lost(call: Call) -> None:
+            server.uploads[call.path.rpartition("/")[2]] += call.body
+            call.hang_up()
+
+        server.parts = [lost]
+        self.push(connect, server)
+        assert len({*self.ranges(server)}) == len(self.ranges(server)) == 6
+
+    def test_a_part_at_the_wrong_offset_is_asked_about(self, connect: Connect, server: Resumable) -> None:
+        def behind(call: Call) -> None:
+            server.uploads[call.path.rpartition("/")[2]] = b""
+            server.take(call, call.body)
+
+        server.parts = [lambda c: server.take(c, c.body), behind]
+        self.push(connect, server)
+        assert len(server.seen("GET")) == 1 and len(server.seen("POST")) == 1
+
+    def test_an_upload_that_was_forgotten_begins_anew(self, connect: Connect, server: Resumable) -> None:
+        def forget(call: Call) -> None:
+            del server.uploads[call.path.rpartition("/")[2]]
+            server.uploads["unused"] = b""
+            call.answer(404)
+
+        server.parts = [lambda c: server.take(c, c.body), forget]
+        self.push(connect, server)
+        assert len(server.seen("POST")) == 2
+
+    def test_breaks_do_not_count_while_the_upload_moves_on(self, connect: Connect, server: Resumable) -> None:
+        def lost(call: Call) -> None:
+            server.uploads[call.path.rpartition("/")[2]] += call.body
+            call.hang_up()
+
+        server.parts = [lost] * 6
+        self.push(connect, server, attempts=2)
+
+    def test_an_upload_that_does_not_move_comes_to_an_end(self, connect: Connect, server: Resumable) -> None:
+        server.parts = [lambda c: c.answer(202, b"", {"Range": "0-0"})] * 99
+        with pytest.raises(RegistryError, match="0 bytes of an upload"):
+            self.push(connect, server, attempts=3)
+        assert len(server.seen("PATCH")) == 3 and server.seen("DELETE")
+
+    def test_a_limit_for_one_request_makes_the_parts_shorter(
+        self, connect: Connect, server: Resumable
+    ) -> None:
+        server.limit = PART + PART // 2
+        self.push(connect, server, part_bytes=4 * PART)
+        assert max(len(c.body) for c in server.seen("PATCH") if len(c.body) <= server.limit) == PART
+
+    def test_a_limit_that_a_short_blob_meets_sends_it_in_parts(
+        self, connect: Connect, server: Resumable
+    ) -> None:
+        server.limit = 2 * PART
+        self.push(connect, server, size=3 * PART, part_bytes=8 * PART)
+        assert len(server.seen("PATCH")) == 2
+
+    def test_a_blob_that_arrived_though_nobody_said_so_is_not_sent_again(
+        self, connect: Connect, writable: Writable
+    ) -> None:
+        layer = (bits := make_image(10)).layers[0]
+
+        def lost(call: Call) -> None:
+            writable.blobs[layer.digest] = call.body
+            call.hang_up()
+
+        writable.puts = [lost]
+        ref = Reference.parse(f"{writable.host}/app:v1")
+        connect().push_blob(ref, layer, lambda: bits.open(layer))
+        assert len(writable.seen("PUT")) == 1
+
+    def test_few_repositories_are_tried_for_a_mount(self, connect: Connect, writable: Writable) -> None:
+        layer = (bits := make_image(10)).layers[0]
+        ref, many = Reference.parse(f"{writable.host}/app:v1"), tuple(f"other/{n}" for n in range(30))
+        connect().push_blob(ref, layer, lambda: bits.open(layer), mount_from=many)
+        assert [c.fields["from"][0] for c in writable.seen("POST")] == list(many[:4])
+
+    def test_a_mount_from_anywhere_is_asked_for_with_the_upload(
+        self, connect: Connect, writable: Writable
+    ) -> None:
+        layer = (bits := make_image(10)).layers[0]
+        connect().push_blob(Reference.parse(f"{writable.host}/app:v1"), layer, lambda: bits.open(layer))
+        (post,) = writable.seen("POST")
+        assert post.fields == {"mount": [layer.digest]}

@@ -16,7 +16,7 @@ WINDOW_SECONDS = 5.0
 _LEAST_SECONDS = 0.5
 """A window that is shorter says nothing."""
 
-_ENDS = {"pull": "pulled", "push": "pushed"}
+_ENDS = {"pull": "pulled", "push": "pushed", "copy": "copied", "load": "loaded", "save": "saved"}
 
 
 class Rate:
@@ -112,15 +112,17 @@ def _one(action: str, event: Transfer) -> str:
 
 def transferred_line(event: Transferred) -> str:
     """The sum of a transfer: `pulled 5 layers of alpine, 1GiB in 3.20s (320MiB/s), 2 were here`."""
-    verb, where = _ENDS.get(event.action, event.action), "there" if event.action == "push" else "here"
+    verb = _ENDS.get(event.action, event.action)
+    where = "there" if event.action in ("push", "copy") else "here"
+    noun = "blob" if event.action == "copy" else "layer"  # a copy counts configs as well
     parts = []
     if event.mounted:
         parts.append(f"{event.mounted} mounted")
     if event.present:
         parts.append(f"{event.present} {'was' if event.present == 1 else 'were'} {where}")
     if not event.moved:
-        return f"{verb} {event.name}" + (f": of its layers, {', '.join(parts)}" if parts else "")
-    moved = f"{event.moved} layer{'' if event.moved == 1 else 's'} of {event.name}"
+        return f"{verb} {event.name}" + (f": of its {noun}s, {', '.join(parts)}" if parts else "")
+    moved = f"{event.moved} {noun}{'' if event.moved == 1 else 's'} of {event.name}"
     size = human_size(event.moved_bytes)
     if event.seconds > 0:
         rate = human_size(event.moved_bytes / event.seconds)
