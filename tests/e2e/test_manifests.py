@@ -76,7 +76,7 @@ def test_a_list_of_images_in_a_registry_is_pushed_without_fetching_a_layer(
 
 
 def test_podman_reads_a_list_whose_images_were_elsewhere(
-    img: Img, registry: Registry, make_context: Context, tmp_path: Path
+    img: Img, registry: Registry, between: Between, make_context: Context, tmp_path: Path
 ) -> None:
     host = registry.host
     arm = push_one(registry, tmp_path, "lists/elsewhere:arm", "arm64")
@@ -102,6 +102,11 @@ def test_podman_reads_a_list_whose_images_were_elsewhere(
     img.ok("manifest", "push", "--format", "docker", name, other)
     assert raw(other)[0]["mediaType"] == "application/vnd.docker.distribution.manifest.list.v2+json"
     assert [row["name"] for row in img.ok("manifest", "ls", "--json").json()] == [name]
+    # What knows it by another host and port is another registry: nothing can be mounted there.
+    copied = f"127.0.0.1:{between.port}/lists/copied:1"
+    img.ok("manifest", "push", "--format", "oci", name, copied)
+    assert raw(f"{host}/lists/copied:1")[0] == index
+    assert not [seen for seen in between.seen if "mount=" in seen.path and seen.status == 201]
 
 
 def test_mistakes_are_told_and_a_prune_keeps_what_a_list_needs(

@@ -45,11 +45,6 @@ class EntryChange:
     features: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def from_data(cls, data: Mapping[str, object]) -> EntryChange:
-        """Makes one again from `asdict`, lists and tuples alike."""
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})  # type: ignore[arg-type]
-
     def platform(self, known: Platform | None) -> Platform | None:
         """The platform of an entry, changed."""
         names = ("os", "architecture", "variant", "os_version", "os_features", "features")

@@ -259,7 +259,7 @@ class Puller:
             extraction = _Extraction(self._store, work, self._progress)
             local = [layer for layer in missing if self._store.blobs.has(layer.digest)]
             remote = [layer for layer in missing if layer not in local]
-            self._refuse_foreign(remote)
+            self._refuse_unknown(remote)
             extraction.from_store(local, jobs=self._jobs, stop=stop)
             if remote and self._barred:
                 raise self._incomplete(image, remote)
@@ -311,7 +311,7 @@ class Puller:
             hint=how_to_fetch(name, self._barred),
         )
 
-    def _refuse_foreign(self, layers: Sequence[Layer]) -> None:
+    def _refuse_unknown(self, layers: Sequence[Layer]) -> None:
         for layer in layers:
             if layer.descriptor.media_type not in LAYERS:
                 raise Unsupported(f"a layer of type {layer.descriptor.media_type}", layer.digest)

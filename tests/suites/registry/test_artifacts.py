@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from img.engine import artifacts
 from img.engine.artifacts import ANY_ARTIFACT, ANY_FILE, TITLE, ArtifactRequest
 from img.errors import DigestMismatch, InvalidDocument, NotFound, UsageError
@@ -107,6 +110,20 @@ def test_a_hostile_name_is_refused_before_anything_is_fetched(
     with pytest.raises(InvalidDocument, match="no name below a folder"):
         pull(connect(), target, tmp_path / "out")
     assert not (tmp_path / "out").exists() and len(faulty.calls) == 1
+
+
+@given(st.lists(st.text(st.sampled_from("ab./\\ \n"), max_size=8), min_size=1, max_size=3))
+def test_whatever_files_are_called_they_stay_below_their_folder(titles: list[str]) -> None:
+    empty = Descriptor(media_type=OCI_EMPTY, digest=sha256(b"{}"), size=2)
+    files = [replace(empty, media_type=ANY_FILE, annotations={TITLE: title}) for title in titles]
+    try:
+        found = artifacts.contained(Manifest.make(empty, files), "here")
+    except InvalidDocument:
+        return
+    places = [os.path.normpath(os.path.join("/root/folder", path)) for path in found]
+    assert all(place.startswith("/root/folder/") for place in places)
+    assert len(set(places)) == len(titles)
+    assert not any(a.startswith(f"{b}/") for a in places for b in places)
 
 
 @pytest.mark.parametrize("titles", [("same", "same"), ("a", "a/b"), ("a/b/c", "a/b")])
