@@ -119,8 +119,7 @@ class Transfer(Event):
     """A blob or a file moves. `done_bytes` of `total_bytes`; equal where it is finished.
 
     Attributes:
-        action: `pull`, `push`, `copy`, `extract`, `compress`, `load`, `save`, or `fetch` for a file of the
-            web.
+        action: `pull`, `push`, `copy`, `save`, `extract`, `compress`, or `fetch` for a file of the web.
         digest: The blob; of a file, its URL. Of a blob that is sent while it is made, its diff ID.
         total_bytes: 0 where it is not known.
         name: The image that it is of, as people write it; empty where nobody knows.
@@ -141,9 +140,9 @@ class Transferred(Event):
     """All blobs of an image, or of several, are where they should be: the sum of its `Transfer` events.
 
     Attributes:
-        action: `pull`, `push`, `copy`, `load` or `save`.
+        action: `pull`, `push` or `copy`.
         name: The images, as people write them.
-        moved: Blobs that were fetched, sent or written; `moved_bytes` is their size.
+        moved: Blobs that were fetched or sent; `moved_bytes` is their size.
         mounted: Blobs that the registry took from another repository.
         present: Blobs that were there already.
         seconds: Time in which anything was under way.

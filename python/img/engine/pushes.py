@@ -72,7 +72,8 @@ class Pushes:
             images: tuple[Image, ...] = (names.load(row.manifest),)
             return Shipment(images=self._checked(name, images), name=name, form=self._form)
         images = self._checked(name, names.images_of(row))
-        tree = tree_of(self._store, self._forms, row, self._form)
+        annotated = bool(self._annotations.all)
+        tree = None if annotated else tree_of(self._store, self._forms, row, self._form)
         if name.digest and tree is None:
             raise UsageError(
                 f"{name.familiar} stands for an index of which the store has a part alone",

@@ -13,7 +13,6 @@ Source: containers-transports(5).
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import Literal, get_args
 
 from img import regex
@@ -166,6 +165,8 @@ def _refuse(text: str, prefix: str, rest: str) -> None:
         hint = f"did you mean docker://{rest.lstrip('/')}?"
         raise InvalidReference(text, "docker: wants two slashes", len(prefix) + 1, hint)
     if pathlike and not rest.startswith("//"):
+        from difflib import get_close_matches  # only a mistake pays for this import
+
         near = get_close_matches(prefix, TRANSPORTS, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}:{rest}?" if near else f"prefixes are {', '.join(TRANSPORTS)}"
         raise InvalidReference(text, f"{prefix}: is no place that img knows", 0, hint)

@@ -7,7 +7,6 @@ else that people have at hand (an address of the web, a file), that comes first,
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from img import regex
 from img.errors import InvalidReference
@@ -55,6 +54,8 @@ def explain(text: str) -> InvalidReference:
 
 def meant_docker(host: str) -> str:
     """The hint for a host that does not exist, where Docker Hub may have been meant; else empty."""
+    from difflib import get_close_matches  # only a mistake pays for this import
+
     near = host.lower() in _OTHERS or get_close_matches(host.lower(), [DEFAULT_REGISTRY], cutoff=0.8)
     return "did you mean docker.io? what has no registry in its name is there" if near else ""
 
@@ -176,6 +177,8 @@ def _registry(text: str) -> InvalidReference | None:
             wrong = next((i for i, c in enumerate(label) if not (c.isalnum() or c == "-")), 0)
             wrong = len(label) - 1 if label.endswith("-") and not wrong else wrong
             reason = f"{first!r} is not a host name with an optional port"
+            from difflib import get_close_matches  # only a mistake pays for this import
+
             typed = get_close_matches(host, [DEFAULT_REGISTRY], cutoff=0.8)
             return _fault(text, reason, at + wrong, meant=f"{typed[0]}/{rest}" if typed else "")
         at += len(label) + 1
