@@ -21,6 +21,8 @@ from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.registry import Registry, copy
 
+pytestmark = pytest.mark.once
+
 MIB = 1 << 20
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"

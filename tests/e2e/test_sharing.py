@@ -63,6 +63,7 @@ def image(img: Img) -> object:
     return read.document, json.loads(img.ok("inspect", "t").stdout)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_nothing_runs_where_another_machine_ran_it(
     mode: str, stages: Path, make_img: MakeImg, registry: Registry
@@ -77,6 +78,7 @@ def test_nothing_runs_where_another_machine_ran_it(
     assert records(b.state) <= records(a.state)
 
 
+@pytest.mark.once
 def test_only_the_layers_of_the_image_are_fetched(
     stages: Path, make_img: MakeImg, watched: FaultyRegistry, tmp_path: Path
 ) -> None:
@@ -97,6 +99,7 @@ def test_only_the_layers_of_the_image_are_fetched(
     assert {call.method for call in watched.calls} == {"GET"}
 
 
+@pytest.mark.once
 def test_several_targets_share_one_cache(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     """With `mode=min` the layers of all of them are there."""
     cache = tmp_path / "cache"
@@ -114,6 +117,7 @@ def layers_of_bases(a: Img) -> set[str]:
     return layers(a.state) - named
 
 
+@pytest.mark.once
 def test_a_build_that_the_store_knows_asks_nobody(
     stages: Path, make_img: MakeImg, watched: FaultyRegistry
 ) -> None:
@@ -123,6 +127,7 @@ def test_a_build_that_the_store_knows_asks_nobody(
     assert watched.calls == []
 
 
+@pytest.mark.once
 def test_what_changed_runs_on_the_layers_of_the_cache(
     stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -136,6 +141,7 @@ def test_what_changed_runs_on_the_layers_of_the_cache(
     assert b.image().text("last") != a.image().text("last")
 
 
+@pytest.mark.once
 def test_a_layer_that_mode_min_left_out_is_built_where_it_is_needed(
     make_context: Context, busybox_image: str, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -160,6 +166,7 @@ def test_a_layer_that_mode_min_left_out_is_built_where_it_is_needed(
     assert "left out" not in again.stderr
 
 
+@pytest.mark.once
 def test_the_store_knows_afterwards_what_was_lent(
     make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -175,6 +182,7 @@ def test_the_store_knows_afterwards_what_was_lent(
     assert image(b) == image(a)
 
 
+@pytest.mark.once
 def test_several_caches_are_asked_in_turn(
     make_context: Context, busybox_image: str, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
@@ -190,6 +198,7 @@ def test_several_caches_are_asked_in_turn(
     assert steps_run(last) == []
 
 
+@pytest.mark.once
 def test_what_one_cache_lent_goes_to_another(
     stages: Path, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
@@ -204,6 +213,7 @@ def test_what_one_cache_lent_goes_to_another(
     assert [step for step in steps_run(again) if "LAST" not in step] == []
 
 
+@pytest.mark.once
 def test_a_cache_is_written_to_several_places(
     stages: Path, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
@@ -218,6 +228,7 @@ def test_a_cache_is_written_to_several_places(
     assert steps_run(make_img().build(stages, "--cache-from", two)) == []
 
 
+@pytest.mark.once
 def test_the_same_cache_may_be_read_and_written(stages: Path, make_img: MakeImg, registry: Registry) -> None:
     ref = f"{registry.host}/share/both:main"
     both = ("--cache-from", ref, "--cache-to", f"type=registry,ref={ref},mode=max")
@@ -228,6 +239,7 @@ def test_the_same_cache_may_be_read_and_written(stages: Path, make_img: MakeImg,
     assert "the cache is as it was" in again.stderr
 
 
+@pytest.mark.once
 def test_a_build_that_failed_shares_what_was_done(
     make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -243,6 +255,7 @@ def test_a_build_that_failed_shares_what_was_done(
     assert steps_run(make_img().build(context(""), "--cache-from", source)) == []
 
 
+@pytest.mark.once
 def test_a_build_that_failed_takes_nothing_out_of_the_cache(
     make_context: Context, busybox_image: str, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -256,6 +269,7 @@ def test_a_build_that_failed_takes_nothing_out_of_the_cache(
     assert steps_run(make_img().build(context(""), "--cache-from", ref)) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["flag", "argument"])
 def test_an_image_may_carry_its_cache(how: str, stages: Path, make_img: MakeImg, registry: Registry) -> None:
     name = f"{registry.host}/share/inline:{how}"
@@ -268,6 +282,7 @@ def test_an_image_may_carry_its_cache(how: str, stages: Path, make_img: MakeImg,
     assert b.image().document == a.image().document
 
 
+@pytest.mark.once
 def test_an_image_carries_its_cache_also_where_it_is_pushed_later(
     stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -282,11 +297,13 @@ def test_an_image_carries_its_cache_also_where_it_is_pushed_later(
     assert plain.image().document == a.image().document
 
 
+@pytest.mark.once
 def test_an_image_without_a_cache_is_none(stages: Path, make_img: MakeImg, busybox_image: str) -> None:
     outcome = make_img().build(stages, "--cache-from", busybox_image)
     assert "it holds no cache that this img reads" in outcome.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("compression", ["zstd,compression-level=19", "uncompressed", "gzip"])
 def test_layers_may_be_compressed_otherwise(
     compression: str, stages: Path, make_img: MakeImg, tmp_path: Path
@@ -300,6 +317,7 @@ def test_layers_may_be_compressed_otherwise(
     assert image(b) == image(a)
 
 
+@pytest.mark.once
 def test_a_layer_is_compressed_again_where_that_is_forced(
     stages: Path, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -317,6 +335,7 @@ def test_a_layer_is_compressed_again_where_that_is_forced(
     assert {kind.rpartition("+")[2] for kind in kinds("three")} == {"zstd"}
 
 
+@pytest.mark.once
 def test_a_folder_holds_several_tags_until_it_is_reset(
     make_context: Context, busybox_image: str, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -340,6 +359,7 @@ def test_a_folder_holds_several_tags_until_it_is_reset(
     assert len(list((cache / "blobs" / "sha256").iterdir())) == 3  # manifest, document, layer
 
 
+@pytest.mark.once
 def test_a_folder_is_named_from_where_one_stands(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     a.ok("build", "--cache-to", "type=local,dest=here", stages, cwd=tmp_path)
@@ -347,6 +367,7 @@ def test_a_folder_is_named_from_where_one_stands(stages: Path, make_img: MakeImg
     assert steps_run(b.ok("build", "--cache-from", "type=local,src=here", stages, cwd=tmp_path)) == []
 
 
+@pytest.mark.once
 def test_the_library_shares_as_the_command_does(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     make_img().build(stages, "--cache-to", f"type=local,dest={cache}")
@@ -360,6 +381,7 @@ def test_the_library_shares_as_the_command_does(stages: Path, make_img: MakeImg,
     assert all(event.cached for event in done)
 
 
+@pytest.mark.once
 def test_no_cache_reads_none_and_writes_one(stages: Path, make_img: MakeImg, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     to, source = f"type=local,dest={cache}", f"type=local,src={cache}"
@@ -370,6 +392,7 @@ def test_no_cache_reads_none_and_writes_one(stages: Path, make_img: MakeImg, tmp
     assert CacheFolder(cache).document != before
 
 
+@pytest.mark.once
 def test_a_pushed_image_takes_its_layers_from_the_cache_beside_it(
     stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -387,6 +410,7 @@ def test_a_pushed_image_takes_its_layers_from_the_cache_beside_it(
     assert len(own & shared) == 5  # those of its own steps; the base comes from elsewhere
 
 
+@pytest.mark.once
 def test_a_cache_does_not_take_the_place_of_the_image(
     stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
@@ -395,6 +419,7 @@ def test_a_cache_does_not_take_the_place_of_the_image(
     assert "type=inline" in outcome.stderr
 
 
+@pytest.mark.once
 def test_the_registrys_own_collection_and_other_tools_keep_a_cache_whole(
     stages: Path, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -411,6 +436,7 @@ def test_the_registrys_own_collection_and_other_tools_keep_a_cache_whole(
     assert steps_run(make_img().build(stages, "--cache-from", source)) == []
 
 
+@pytest.mark.once
 def test_ctrl_c_ends_a_build_whose_cache_does_not_take_what_it_is_sent(
     make_img: MakeImg, make_context: Context, busybox_image: str
 ) -> None:
@@ -440,6 +466,7 @@ class Swallowing(FaultyRegistry):
         super().serve(call)
 
 
+@pytest.mark.once
 def test_an_offline_build_uses_folders_alone(
     stages: Path, make_img: MakeImg, watched: FaultyRegistry, tmp_path: Path, busybox_image: str
 ) -> None:

@@ -17,6 +17,8 @@ from tests.conftest import Context, MakeImg
 from tests.support import hosts
 from tests.support.command import Img
 
+pytestmark = pytest.mark.once
+
 OLD = 1_600_000_000
 """When the files of a context were changed last."""
 

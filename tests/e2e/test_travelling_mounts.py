@@ -83,6 +83,7 @@ def carry(place: Path, *mounts: SharedMount) -> None:
 # ---- from machine to machine -----------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("kind", ["local", "registry"])
 def test_a_cache_is_warm_on_a_machine_that_never_used_it(
     kind: str, warmed: Make, make_img: MakeImg, registry: Registry, tmp_path: Path
@@ -96,6 +97,7 @@ def test_a_cache_is_warm_on_a_machine_that_never_used_it(
     assert "the cache mount /c came from a shared cache" in told.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "options",
     [
@@ -158,6 +160,7 @@ def test_owners_arrive_as_far_as_there_are_ids(warmed: Make, make_img: MakeImg, 
         assert c.image().text("owner") == "12:34\n"
 
 
+@pytest.mark.once
 def test_another_owner_is_another_cache(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     a.build(warmed(), "--cache-to", f"type=local,dest={tmp_path / 'cache'},mounts=all")
@@ -165,6 +168,7 @@ def test_another_owner_is_another_cache(warmed: Make, make_img: MakeImg, tmp_pat
     assert b.image().text("got") == "cold\n"
 
 
+@pytest.mark.once
 def test_a_cache_that_is_here_is_left_alone_unless_it_is_empty(
     warmed: Make, make_img: MakeImg, make_context: Context, busybox_image: str, tmp_path: Path
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_cache_that_is_here_is_left_alone_unless_it_is_empty(
     assert c.image().text("got") == "warm\n"
 
 
+@pytest.mark.once
 def test_only_what_is_named_travels(
     make_img: MakeImg, make_context: Context, busybox_image: str, tmp_path: Path
 ) -> None:
@@ -193,6 +198,7 @@ def test_only_what_is_named_travels(
     assert b.image().text("got") == "/one:\n\n/three:\n\n/two:\n2\n"
 
 
+@pytest.mark.once
 def test_what_did_not_change_is_not_sent_again(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     place = tmp_path / "cache"
@@ -214,6 +220,7 @@ def test_what_did_not_change_is_not_sent_again(warmed: Make, make_img: MakeImg, 
     assert document(place).mounts == (mount,)
 
 
+@pytest.mark.once
 def test_a_chunk_that_a_cache_has_lost_is_made_again(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     place = tmp_path / "cache"
@@ -227,6 +234,7 @@ def test_a_chunk_that_a_cache_has_lost_is_made_again(warmed: Make, make_img: Mak
     assert (place / "blobs/sha256" / chunk.hex).stat().st_size == chunk.size
 
 
+@pytest.mark.once
 def test_what_a_build_that_fails_has_fetched_travels_too(
     warmed: Make, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -267,6 +275,7 @@ def _key(mount_id: str) -> str:
     return CacheShape(id=mount_id).key
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "lie", [{"entry": "../../escaped"}, {"entry": "x", "damage": True}, {"entry": "x", "total_bytes": 512}]
 )
@@ -285,6 +294,7 @@ def test_a_cache_that_lies_fills_nothing_and_stops_no_build(
     assert escaped.stdout == ""
 
 
+@pytest.mark.once
 def test_an_entry_that_goes_through_a_link_stays_inside(
     warmed: Make, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -310,6 +320,7 @@ def killed_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> N
     process.stdout.close()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", ["export", "import"])
 def test_kill_9_on_the_way_leaves_nothing_half_written(
     what: str, warmed: Make, make_img: MakeImg, tmp_path: Path
@@ -405,6 +416,7 @@ def test_an_imported_cache_has_the_owner_and_mode_that_it_is_given(
     b.fails(2, "cache", "mounts", "import", "/c", "--mode", "0755", "--from", f"type=local,src={tmp_path}")
 
 
+@pytest.mark.once
 def test_several_caches_of_one_id_are_told_apart(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     img = make_img()
     img.build(warmed("target=/c"))
@@ -419,6 +431,7 @@ def test_several_caches_of_one_id_are_told_apart(warmed: Make, make_img: MakeImg
     assert listed(img) == []
 
 
+@pytest.mark.once
 def test_what_a_build_is_using_is_neither_replaced_nor_removed(
     warmed: Make, make_img: MakeImg, tmp_path: Path
 ) -> None:
@@ -441,6 +454,7 @@ def test_what_a_build_is_using_is_neither_replaced_nor_removed(
     img.ok("cache", "mounts", "rm", "--all")
 
 
+@pytest.mark.once
 def test_a_cache_goes_to_a_shared_one_and_comes_back_by_hand(
     warmed: Make, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
@@ -458,6 +472,7 @@ def test_a_cache_goes_to_a_shared_one_and_comes_back_by_hand(
     assert b.image().text("got") == "warm\n"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("content", [b"", b"no archive", b"\x28\xb5\x2f\xfd broken"])
 def test_what_is_no_archive_replaces_nothing(
     content: bytes, warmed: Make, make_img: MakeImg, tmp_path: Path
@@ -470,6 +485,7 @@ def test_what_is_no_archive_replaces_nothing(
     assert img.image().text("got") == "warm\n"
 
 
+@pytest.mark.once
 def test_an_empty_cache_is_an_archive_too(
     make_img: MakeImg, make_context: Context, busybox_image: str, tmp_path: Path
 ) -> None:
@@ -479,6 +495,7 @@ def test_an_empty_cache_is_an_archive_too(
     img.ok("cache", "mounts", "import", "/c", tmp_path / "empty")
 
 
+@pytest.mark.once
 def test_the_library_does_the_same(warmed: Make, make_img: MakeImg, tmp_path: Path) -> None:
     a, b = make_img(), make_img()
     a.build(warmed())
@@ -507,6 +524,7 @@ def wheel() -> bytes:
     return archive.getvalue()
 
 
+@pytest.mark.once
 def test_pip_downloads_nothing_on_the_second_machine(
     make_img: MakeImg, make_context: Context, debian_image: str, registry: Registry
 ) -> None:
@@ -533,6 +551,7 @@ def test_pip_downloads_nothing_on_the_second_machine(
         assert web.statuses(f"/{name}") == [200], "the second machine fetched the wheel"
 
 
+@pytest.mark.once
 def test_apt_downloads_nothing_on_the_second_machine(
     make_img: MakeImg, make_context: Context, debian_image: str, tmp_path: Path
 ) -> None:
