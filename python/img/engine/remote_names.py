@@ -112,6 +112,8 @@ def delete_names(
 ) -> list[Deleted]:
     """Deletes names from registries; see `Engine.delete_remote`."""
     references = [_registrys(name) for name in names]
+    for reference in references:
+        registry.ask_directly(reference)
     done = []
     for repository in dict.fromkeys(reference.name for reference in references):
         named = [reference for reference in references if reference.name == repository]

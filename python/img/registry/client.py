@@ -229,6 +229,13 @@ class Registry:
 
             Elsewhere(self._wire, descriptor, what).pour(sink, meter, stop, absent)
 
+    def ask_directly(self, ref: Reference) -> None:
+        """Leaves mirrors out for the reference's repository from now on.
+
+        Who changes what a registry has must read what it has now, and no copy of yesterday.
+        """
+        self._wire.ask_directly(ref)
+
     def doubt(self, ref: Reference) -> None:
         """Leaves the reference's mirrors out from now on: what came from one of them was wrong."""
         self._wire.doubt(ref)

@@ -120,6 +120,7 @@ class Referrers:
 
     def _change(self, ref: Reference, subject: str, change: Callable[[Index], Index]) -> None:
         at = replace(ref, tag=tag_of(subject), digest="")
+        self._registry.ask_directly(ref)
         for _ in range(_ATTEMPTS):
             kept = self._kept(ref, subject)
             changed = change(kept)

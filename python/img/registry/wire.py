@@ -93,6 +93,7 @@ class Wire:
         self._progress = progress
         self._lock = threading.Lock()
         self._transport: Transport | None = None
+        self._direct: set[str] = set()
         self._mirrors = Mirrors()
         self._places = Places(keychain, options, partial(_TokenServer, self))
 
@@ -152,7 +153,7 @@ class Wire:
         routes = self._places.routes(ref)
         if "://" in url:
             return self._at(self._places.owner(routes, url), errand)
-        if len(routes) == 1 or not errand.may_go_to_mirrors:
+        if len(routes) == 1 or not errand.may_go_to_mirrors or ref.name in self._direct:
             return self._at(routes[-1], errand)
         reply = self._from_mirror(routes, errand)
         if reply is not None:
@@ -166,6 +167,10 @@ class Wire:
         except RegistryError as error:
             _add(error, self._mirrors.said(ref, routes))
             raise
+
+    def ask_directly(self, ref: Reference) -> None:
+        """Asks nobody but the registry itself for anything of the reference's repository from now on."""
+        self._direct.add(ref.name)
 
     def doubt(self, ref: Reference) -> bool:
         """Leaves a reference's mirrors out from now on: something that came from one of them was wrong.

@@ -212,3 +212,22 @@ def test_a_hostile_list_is_refused(connect: Connect, faulty: FaultyRegistry, nam
     faulty.fail(subject.digest, status(200, b" " * (5 << 20), Content_Type=OCI_INDEX))
     with pytest.raises(InvalidDocument, match="longer than"):
         connect().referrers(ref, subject.digest)
+
+
+def test_who_changes_the_list_reads_the_registrys_own_and_no_mirrors_copy(
+    connect: Connect, docker: DockerRegistry, faulty: FaultyRegistry, name: str
+) -> None:
+    bits, ref = make_image(1000, 1), Reference.parse(f"{docker.host}/{name}:1")
+    subject, first, second = (
+        bits.manifest.descriptor,
+        *(about(bits.manifest.descriptor, SIGNATURE, by=by) for by in ("me", "you")),
+    )
+    push = connect()
+    push.push_blob(ref, first.config, lambda: io.BytesIO(b"{}"))
+    push.push_manifest(replace(ref, tag="", digest=first.digest), first.raw, first.media_type)
+    faulty.add(Index.make(()), tag=tag_of(subject.digest))  # the mirror's copy is older
+
+    mirrored = connect(mirrors=(f"{docker.host}=http://{faulty.host}",))
+    mirrored.push_manifest(replace(ref, tag="", digest=second.digest), second.raw, second.media_type)
+
+    assert {entry.digest for entry in push.referrers(ref, subject.digest)} == {first.digest, second.digest}
