@@ -42,7 +42,6 @@ from img.engine.requests import (
 from img.errors import UsageError
 from img.oci import Image, ImageConfig, Manifest, Reference, parse
 from img.oci.descriptor import sha256
-from img.oci.location import has_prefix
 from img.progress import Progress, silent
 from img.store import LayerRecord, Pruned, Store, main_of
 from img.values import replace
@@ -463,6 +462,7 @@ class Engine:
             InvalidReference, RegistryError, StoreError, LayerError, UsageError.
         """
         from img.engine.pulls import Pulls
+        from img.oci.location import has_prefix
 
         wish = PullWish(
             platforms=tuple(platforms), all_platforms=all_platforms, extract=extract, policy=policy
