@@ -177,7 +177,8 @@ class Locator:
         """What the name means at its registry now."""
         try:
             # What is here by its digest is not asked for, and nobody has said that this repository has it.
-            source = "" if self._store.blobs.has(reference.digest) else reference.name
+            known = reference.digest and self._store.blobs.has(reference.digest)
+            source = "" if known else reference.name
             document = self.document(reference)
             if found is not None and document.digest == found.digest:
                 return found
