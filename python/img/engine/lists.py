@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from img.engine.requests import ManifestFormat
+from img.engine.trees import MAX_DOCUMENTS
 from img.errors import BlobNotFound, ImageNotFound, InvalidDocument, InvalidReference, NotFound, UsageError
 from img.oci import Descriptor, ImageConfig, Index, Manifest, Platform, Reference, is_digest, parse
 from img.oci.descriptor import DOCKER_LIST, INDEXES, OCI_INDEX
@@ -277,7 +278,7 @@ class Lists:
         if isinstance(document, Manifest):
             return [self._described(reference, document, document.descriptor, fresh=fresh)]
         if everything:
-            entries = list(self._flat(reference, document))
+            entries = list(self._flat(reference, document, set()))
         else:
             entries = [self._chosen(reference, document, wanted or Platform.host())]
         return [self._brought(reference, entry) for entry in entries]
@@ -293,9 +294,16 @@ class Lists:
             )
         return index.find(found.digest) or found.descriptor
 
-    def _flat(self, reference: Reference, index: Index, depth: int = MAX_DEPTH) -> Iterator[Descriptor]:
-        """The entries of an index, and in the place of an index within it, that one's."""
+    def _flat(
+        self, reference: Reference, index: Index, seen: set[str], depth: int = MAX_DEPTH
+    ) -> Iterator[Descriptor]:
+        """The entries of an index, and in the place of an index within it, that one's; each once."""
         for entry in index.manifests:
+            if entry.digest in seen:
+                continue
+            seen.add(entry.digest)
+            if len(seen) > MAX_DOCUMENTS:
+                raise InvalidDocument(reference.familiar, f"it names more than {MAX_DOCUMENTS} manifests")
             if entry.media_type not in INDEXES:
                 yield entry
                 continue
@@ -304,7 +312,7 @@ class Lists:
                 raise InvalidDocument(
                     reference.familiar, f"indexes within one another, deeper than {MAX_DEPTH}"
                 )
-            yield from self._flat(reference, inner, depth - 1)
+            yield from self._flat(reference, inner, seen, depth - 1)
 
     def _read(self, reference: Reference, digest: str) -> tuple[Manifest | Index, bool]:
         """A document of a repository, and whether its registry had to be asked."""

@@ -18,6 +18,9 @@ MAX_DEPTH = 4
 MAX_DOCUMENTS = 1000
 """Manifests and indexes of one tree."""
 
+MAX_BYTES = 128 << 20
+"""Of all of them together: they are in memory."""
+
 _FOREIGN = ("vnd.docker.image.rootfs.foreign.", "vnd.oci.image.layer.nondistributable.")
 
 Read = Callable[[str], Manifest | Index]
@@ -56,15 +59,20 @@ def read_tree(top: Manifest | Index, read: Read) -> Tree:
         What `read` raises.
     """
     found: dict[str, Manifest | Index] = {}
+    total = 0
 
     def add(document: Manifest | Index, depth: int) -> None:
+        nonlocal total
         if isinstance(document, Index):
             if depth >= MAX_DEPTH:
                 raise InvalidDocument(f"index {document.digest}", f"more than {MAX_DEPTH} within one another")
             for descriptor in document.manifests:
                 if descriptor.digest not in found:
                     add(read(descriptor.digest), depth + 1)
+        total += len(document.raw) if document.digest not in found else 0
         found.setdefault(document.digest, document)
+        if total > MAX_BYTES:
+            raise InvalidDocument(f"index {top.digest}", f"its manifests have more than {MAX_BYTES} bytes")
         if len(found) > MAX_DOCUMENTS:
             raise InvalidDocument(f"index {top.digest}", f"it names more than {MAX_DOCUMENTS} manifests")
 

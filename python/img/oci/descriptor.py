@@ -53,6 +53,9 @@ LAYERS = FOREIGN_LAYERS | {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAY
 MAX_DOCUMENT_BYTES = 4 << 20
 """A manifest, index or config longer than this is refused unread."""
 
+_MOST_BYTES = (1 << 63) - 1
+"""No file is longer, and no database holds a larger number."""
+
 _DIGEST = regex.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -121,7 +124,7 @@ class Descriptor:
             raise InvalidDocument(where, "a descriptor has no mediaType")
         if not isinstance(digest, str) or not is_digest(digest):
             raise InvalidDocument(where, f"a descriptor's digest is not a sha256 digest: {digest!r}")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MOST_BYTES:
             raise InvalidDocument(where, f"a descriptor's size is not a count of bytes: {size!r}")
         platform, annotations, urls = data.get("platform"), data.get("annotations"), data.get("urls")
         return cls(

@@ -58,7 +58,7 @@ class Reference:
             repository = f"library/{repository}"
         if (
             (at and not is_digest(digest))
-            or (tag is not None and not _TAG.fullmatch(tag))
+            or (tag is not None and not is_tag(tag))
             or not is_registry(registry)
             or not _REPOSITORY.fullmatch(repository)
             or len(registry) + 1 + len(repository) > MOST_NAME
@@ -118,6 +118,11 @@ def split_registry(text: str) -> tuple[str, str]:
     if slash and ("." in first or ":" in first or first == "localhost" or first.lower() != first):
         return DEFAULT_REGISTRY if first == "index.docker.io" else first, rest
     return DEFAULT_REGISTRY, text
+
+
+def is_tag(text: str) -> bool:
+    """Tells whether a text can be a tag."""
+    return _TAG.fullmatch(text) is not None
 
 
 def split_tag(text: str) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from img.errors import Unsupported, UsageError
+from img.errors import InvalidDocument, Unsupported, UsageError
 from img.oci import Descriptor, Manifest, Platform, Reference
 from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import Index, dump
@@ -25,6 +25,9 @@ from img.progress import Progress
 from img.registry import Stop, Upload
 
 _BLOCK = 512
+_MOST_BYTES = 1 << 60
+"""What no disk holds, and no file either."""
+
 _END = bytes(20 * _BLOCK)
 """Two empty blocks, and what tar's usual record adds."""
 
@@ -56,20 +59,22 @@ class ArchiveTarget:
             raise UsageError(
                 f"{self._path} is a folder, and no archive", hint=f"oci:{self._path} writes a layout"
             )
+        if sum(blob.size for blob in cargo.blobs) > _MOST_BYTES:
+            raise InvalidDocument(self.where, f"its layers have more than {_MOST_BYTES} bytes")
         listed = _docker_list(cargo, self._name, {d.digest for d in cargo.blobs}) if self._docker else None
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(self._partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         at = 0
         for name, size, data in self._contents(cargo, listed):
             head = _head(name, size)
-            os.pwrite(self._file, head, at)
+            _write(self._file, head, at)
             at += len(head)
             if data is None:
                 self._places[name] = at
             else:
-                os.pwrite(self._file, data, at)
+                _write(self._file, data, at)
             at += -(-size // _BLOCK) * _BLOCK if size > 0 else 0
-        os.pwrite(self._file, _END, at)
+        _write(self._file, _END, at)
 
     def _contents(self, cargo: Cargo, listed: list[object] | None) -> Iterator[tuple[str, int, bytes | None]]:
         """Every member in its order: its name, size (-1 of a folder), and content where that is known."""
@@ -135,16 +140,20 @@ class _Region(Verifying):
     def write(self, data: bytes) -> None:
         at = self._start + self.offset
         self.take(data)
-        view = memoryview(data)
-        while view:
-            count = os.pwrite(self._file, view, at)
-            view, at = view[count:], at + count
+        _write(self._file, data, at)
 
     def finish(self) -> None:
         self.check()
 
     def abort(self) -> None:
         """The whole file goes, or the part is written again."""
+
+
+def _write(file: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(file, view, at)
+        view, at = view[count:], at + count
 
 
 def _head(name: str, size: int) -> bytes:

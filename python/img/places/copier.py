@@ -27,6 +27,9 @@ MAX_DEPTH = 4
 
 MAX_DOCUMENTS = 4096
 
+MAX_BYTES = 128 << 20
+"""Of all documents together: they are in memory."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -151,33 +154,42 @@ class Copier:
             blobs = {digest: blob for digest, blob in blobs.items() if not is_foreign(blob)}
         return replace(cargo, blobs=tuple(blobs.values()))
 
-    def _documents(self, source: Source, root: Document, depth: int = MAX_DEPTH) -> dict[str, Document]:
-        """A document and all that it names, each after those."""
-        if not isinstance(root, Index):
-            return {root.digest: root}
-        if depth == 0:
-            raise InvalidDocument(source.where, f"more than {MAX_DEPTH} indexes are within one another")
-        entries = list({entry.digest: entry for entry in root.manifests}.values())
-        if len(entries) > MAX_DOCUMENTS:
-            raise InvalidDocument(source.where, f"an index names more than {MAX_DOCUMENTS} documents")
+    def _documents(self, source: Source, root: Document) -> dict[str, Document]:
+        """A document and all that it names, each once, after those that it names itself."""
+        read: dict[str, Document] = {root.digest: root}
+        below: Sequence[Document] = (root,)
+        for _ in range(MAX_DEPTH + 1):
+            named = (entry for index in below if isinstance(index, Index) for entry in index.manifests)
+            entries = list({entry.digest: entry for entry in named if entry.digest not in read}.values())
+            if not entries:
+                return _in_order(root, read)
+            if len(read) + len(entries) > MAX_DOCUMENTS:
+                raise InvalidDocument(source.where, f"it names more than {MAX_DOCUMENTS} documents")
+            below = self._read(source, entries, MAX_BYTES - sum(len(each.raw) for each in read.values()))
+            read.update((document.digest, document) for document in below)
+        raise InvalidDocument(source.where, f"more than {MAX_DEPTH} indexes are within one another")
+
+    def _read(self, source: Source, entries: Sequence[Descriptor], most: int) -> Sequence[Document]:
+        """Reads documents, side by side.
+
+        Args:
+            most: Bytes that all of them may have.
+        """
         read: dict[str, Document] = {}
 
         def one(entry: Descriptor, halt: Stop) -> None:
             read[entry.digest] = source.document(entry)
+            if sum(len(document.raw) for document in list(read.values())) > most:
+                raise InvalidDocument(source.where, f"its documents have more than {MAX_BYTES} bytes")
 
-        if entries:
-            in_parallel(entries, one, self._jobs, self._stop)
-        found: dict[str, Document] = {}
-        for entry in entries:
-            found.update(self._documents(source, read[entry.digest], depth - 1))
-        found[root.digest] = root
-        return found
+        in_parallel(entries, one, self._jobs, self._stop)
+        return [read[entry.digest] for entry in entries]
 
     def _about(self, source: Source, documents: Mapping[str, Document]) -> tuple[About, ...]:
         """What is about these documents, and what is about that in turn, each after its subject."""
         found: dict[str, About] = {}
         batch = list(documents)
-        while batch and len(found) < MAX_DOCUMENTS:
+        while batch:
             read: dict[str, Sequence[About]] = {}
 
             def one(digest: str, halt: Stop, read: dict[str, Sequence[About]] = read) -> None:
@@ -186,6 +198,8 @@ class Copier:
             in_parallel(batch, one, self._jobs, self._stop)
             new = [about for digest in batch for about in read[digest]]
             batch = []
+            if len(found) + len(new) > MAX_DOCUMENTS:
+                raise InvalidDocument(source.where, f"more than {MAX_DOCUMENTS} documents are about it")
             for about in new:
                 if about.document.digest in found or about.document.digest in documents:
                     continue
@@ -288,6 +302,21 @@ class Copier:
 def blobs_of(document: Document) -> tuple[Descriptor, ...]:
     """The blobs that a document names itself."""
     return () if isinstance(document, Index) else (document.config, *document.layers)
+
+
+def _in_order(root: Document, read: Mapping[str, Document]) -> dict[str, Document]:
+    """A document and all below it, each once, after those that it names itself."""
+    ordered: dict[str, Document] = {}
+    waiting = [root]
+    while waiting:
+        document = waiting[-1]
+        entries = document.manifests if isinstance(document, Index) else ()
+        below = [read[entry.digest] for entry in reversed(entries) if entry.digest not in ordered]
+        if below:
+            waiting += below
+        else:
+            ordered[waiting.pop().digest] = document
+    return ordered
 
 
 def is_foreign(blob: Descriptor) -> bool:

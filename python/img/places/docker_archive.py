@@ -77,7 +77,7 @@ def read_list(files: Files) -> list[Listed]:
             )
             for entry in entries
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, InvalidReference) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, InvalidReference) as error:
         raise InvalidDocument(files.where, f"its manifest.json is not docker's: {error}") from error
 
 
@@ -105,20 +105,23 @@ def _same(files: Files, image: Listed) -> Descriptor | None:
         if any(name in image.tags for name in full_names(entry)):
             return entry
     config = image.config.rpartition("/")[2].removesuffix(".json")
-    source = None
+    seen: set[str] = set()
     for entry in entries:
-        source = source or LayoutSource(
-            files, Location(transport="oci", path=files.where, digest=entry.digest)
-        )
-        try:
-            document = source.document(entry)
-            inner = document.manifests if isinstance(document, Index) else (entry,)
-            for descriptor in inner:
-                manifest = source.document(descriptor)
-                if isinstance(manifest, Manifest) and manifest.config.hex == config:
-                    return entry
-        except InvalidDocument:
-            continue  # of a platform that is not in there
+        source = LayoutSource(files, Location(transport="oci", path=files.where, digest=entry.digest))
+        waiting = [entry]
+        while waiting:
+            descriptor = waiting.pop()
+            if descriptor.digest in seen:
+                continue
+            seen.add(descriptor.digest)
+            try:
+                document = source.document(descriptor)
+            except InvalidDocument:
+                continue  # of a platform that is not in there
+            if isinstance(document, Manifest) and document.config.hex == config:
+                return entry
+            if isinstance(document, Index) and descriptor is entry:
+                waiting += document.manifests
     return None
 
 

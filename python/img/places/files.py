@@ -63,8 +63,11 @@ class Folder:
             return file.read(count)
 
     def _path(self, name: str) -> Path | None:
-        path = (self._root / name).resolve()
-        return path if path.is_relative_to(self._root) and path.is_file() else None
+        try:
+            path = (self._root / name).resolve()
+            return path if path.is_relative_to(self._root) and path.is_file() else None
+        except (OSError, RuntimeError, ValueError):
+            return None  # no name of a file: too long, with a NUL in it, a link to itself
 
     def close(self) -> None:
         """Nothing is open."""

@@ -11,6 +11,7 @@ import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from img import _core
@@ -84,13 +85,21 @@ class LayoutSource:
         """As `Source.about`: what the layout lists."""
         found = []
         for entry in self._entries:
-            document = self.document(entry)
-            subject = load_object(document.raw, entry.digest).get("subject")
             tag = entry.annotations.get(REF_NAME, "")
             if tag in cosign_tags(digest):
-                found.append(About(document=document, tag=tag))
-            elif isinstance(subject, dict) and subject.get("digest") == digest:
-                found.append(About(document=document))
+                found.append(About(document=self.document(entry), tag=tag))
+            elif self._subjects[entry.digest] == digest:
+                found.append(About(document=self.document(entry)))
+        return found
+
+    @cached_property
+    def _subjects(self) -> dict[str, str]:
+        """What the documents that the layout lists are about, by their digests; empty for nothing."""
+        found: dict[str, str] = {}
+        for entry in self._entries:
+            if entry.digest not in found:
+                subject = self.document(entry).subject
+                found[entry.digest] = subject.digest if subject is not None else ""
         return found
 
     def close(self) -> None:

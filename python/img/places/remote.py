@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from img.errors import NotFound, RegistryError
+from img.errors import InvalidDocument, NotFound, RegistryError
 from img.oci import Descriptor, Reference
 from img.places.place import About, Cargo, Document, Source, cosign_tags
 from img.places.supply import Supply
 from img.progress import Progress
 from img.registry import Registry, Sink, Stop, Upload
 from img.values import replace
+
+_MOST_REFERRERS = 4096
+"""Documents about one other that are read."""
 
 
 class RemoteSource:
@@ -52,6 +55,9 @@ class RemoteSource:
         """As `Source.about`: what the registry lists, and what cosign has under its tags."""
         registry = self._registry()
         entries = registry.referrers(self._reference, digest)
+        if len(entries) > _MOST_REFERRERS:
+            what = f"{self.where}@{digest}"
+            raise InvalidDocument(what, f"more than {_MOST_REFERRERS} documents refer to it")
         found = [About(document=registry.manifest(self._reference, entry.digest)) for entry in entries]
         for tag in cosign_tags(digest):
             try:
@@ -93,6 +99,8 @@ class RemoteTarget:
         """As `Target.begin`: a name by digest is that of the root, or a mistake."""
         from img.errors import DigestMismatch
 
+        # What is there already is not sent: a mirror, which nothing is sent to, must not be asked for that.
+        self._registry().ask_directly(self._name)
         for name in self._names:
             if name.digest and name.digest != cargo.root.digest:
                 raise DigestMismatch(f"image for {name.familiar}", name.digest, cargo.root.digest)

@@ -25,7 +25,7 @@ from img.oci.descriptor import (
 )
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
-from img.oci.reference import Reference
+from img.oci.reference import Reference, is_tag
 from img.progress import Progress, silent
 from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Scopes, scopes_for
@@ -470,6 +470,8 @@ class Registry:
 
             found, url = self._wire.run(attempt)
             yield found
+        if url and url not in seen:
+            raise InvalidDocument(what, f"its list has more than {_MAX_PAGES} pages")
 
     @property
     def _referrers(self) -> Referrers:
@@ -500,6 +502,7 @@ def _pushing(ref: Reference) -> Scopes:
 def _tag_names(raw: bytes, ref: Reference) -> list[str]:
     data = load_object(raw, f"tags of {ref.name}")
     names = data.get("tags") or []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    # Names end up in addresses and on terminals: what is no tag could be meant to be something else there.
+    if not isinstance(names, list) or not all(isinstance(name, str) and is_tag(name) for name in names):
         raise InvalidDocument(f"tags of {ref.name}", "tags is not a list of names")
     return names

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 NO_SUCH_LIST = (400, 404, 405, 406, 501)
 """What registries answer where they know no such path; those before the specification vary."""
 
+_MOST = 20_000
+"""Referrers of one manifest, over all pages."""
+
 _ATTEMPTS = 5
 """How often a list is written before it is given up that others write it, too."""
 
@@ -100,6 +103,8 @@ class Referrers:
             if page is None:
                 return None
             found += page.manifests
+            if len(found) > _MOST:
+                raise InvalidDocument(what, f"there are more than {_MOST}")
         return found
 
     # ---- the list under a tag ----------------------------------------------------------------

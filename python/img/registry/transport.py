@@ -51,6 +51,7 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | Iterable[bytes] | None = None,
         behalf: Endpoint | None = None,
+        certified: bool = True,
     ) -> Reply:
         """Sends a request and reads the head of its answer.
 
@@ -58,6 +59,7 @@ class Transport:
             body: Bytes, or pieces of them from an object that has a length.
             behalf: The registry whose business it is: what verifies its certificate also verifies that of the
                 token server and of the storage that it names.
+            certified: The client certificate that is kept for the URL's host may be shown to it.
         Returns:
             The answer, whatever its status; the caller closes it.
         Raises:
@@ -70,7 +72,7 @@ class Transport:
         proxies = self._proxies(url)
         try:
             prepared = requests.Request(method, url, headers=sent, data=body).prepare()
-            trust = self._trust(prepared.url or url, behalf)
+            trust = self._trust(prepared.url or url, behalf, certified=certified)
             response = self._adapter(trust).send(
                 prepared,
                 stream=True,
@@ -91,13 +93,15 @@ class Transport:
         for adapter in adapters.values():
             adapter.close()
 
-    def _trust(self, url: str, behalf: Endpoint | None) -> Trust | None:
+    def _trust(self, url: str, behalf: Endpoint | None, *, certified: bool) -> Trust | None:
         """How a URL's host is met: by its own files, and by the authorities of `behalf`. None without TLS."""
         if not url.lower().startswith("https:"):
             return None
         netloc = urlsplit(url).netloc.rpartition("@")[2]
         own = behalf is not None and netloc.lower() == behalf.host.lower()
         trust = self._certificates.of(behalf.names if behalf is not None and own else (netloc,))
+        if not certified or (self._options.cert_dir and not own):
+            trust = replace(trust, pairs=())  # the one folder for all is for registries that the user names
         verified = not is_insecure(url, self._options)
         if behalf is None or own:
             return replace(trust, verified=verified and not (behalf and behalf.insecure))

@@ -49,11 +49,13 @@ class Request:
 
     Attributes:
         endpoint: The registry whose business it is, if any.
+        certified: The host may see the client certificate that is kept for it.
     """
 
     method: str
     url: str
     endpoint: Endpoint | None = None
+    certified: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body | None = field(default=None, repr=False)
     may_redirect: bool = True
@@ -228,8 +230,9 @@ class Wire:
 
         def send(base: str) -> tuple[Reply, str]:
             """Sends with the Authorization that is known, and once more with what a 401 asks for."""
-            target = replace(request, url=urljoin(base + "/", path))
-            own = origin(target.url) == origin(base)
+            url = urljoin(base + "/", path)
+            own = origin(url) == origin(base)
+            target = replace(request, url=url, certified=own)
             authorization = place.authorizer.header(repository, scopes) if own else ""
             reply = self.follow(target, authorization)
             if reply.status != 401 or not own or origin(reply.url) != origin(base):
@@ -270,14 +273,20 @@ class Wire:
     def follow(self, request: Request, authorization: str) -> Reply:
         """Sends, and follows redirects. Authorization stays with the origin that it was meant for.
 
+        What only reads may be shown the client certificate of wherever it is sent on to, as storage behind a
+        registry may want it. What changes something may not: a registry could have it change things
+        elsewhere, in the name of whoever is let in there.
+
         Raises:
             Retriable: it failed in a way that may pass.
             RegistryError: too many redirects, or one that may not be followed.
         """
-        method, at, allowed = request.method, request.url, authorization
+        method, at, allowed, certified = request.method, request.url, authorization, request.certified
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {**request.headers, "Authorization": allowed} if allowed else request.headers
-            reply = self._http().send(method, at, headers=headers, body=request.body, behalf=request.endpoint)
+            reply = self._http().send(
+                method, at, headers=headers, body=request.body, behalf=request.endpoint, certified=certified
+            )
             location = reply.headers.get("Location", "")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
             if reply.status not in followed or not location or not request.may_redirect:
@@ -286,6 +295,7 @@ class Wire:
             at = self.resolve(at, location, method)
             if origin(at) != origin(request.url):
                 allowed = ""
+                certified = certified and method in ("GET", "HEAD")
         raise RegistryError(
             f"more than {_MAX_REDIRECTS} redirects; where they lead is not to be found out",
             method=method,
@@ -293,12 +303,12 @@ class Wire:
         )
 
     def anonymous(self, url: str, headers: Mapping[str, str]) -> Reply:
-        """Reads an address that is no registry's, and that nobody's credentials are for.
+        """Reads an address that is no registry's, and that nobody's credentials or certificates are for.
 
         Raises:
             As `follow`.
         """
-        return self.follow(Request(method="GET", url=url, headers=headers), "")
+        return self.follow(Request(method="GET", url=url, headers=headers, certified=False), "")
 
     def resolve(self, base: str, location: str, method: str) -> str:
         """Makes a Location absolute, and refuses one that would leave TLS.

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from img import _core
-from img.errors import BlobNotFound, DiskFull
+from img.errors import BlobNotFound, DiskFull, InvalidDocument
 from img.oci import Descriptor, sha256
+from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.oci.manifest import dump
 from img.store.doubts import Doubts
 from img.store.tokens import token
@@ -101,10 +102,14 @@ class BlobStore:
 
         Raises:
             BlobNotFound: it is not here.
+            InvalidDocument: it is larger than any of those; nothing was read.
         """
         self._look(digest)
         try:
-            return self.path(digest).read_bytes()
+            with self.path(digest).open("rb") as file:
+                if os.fstat(file.fileno()).st_size > MAX_DOCUMENT_BYTES:
+                    raise InvalidDocument(digest, f"longer than {MAX_DOCUMENT_BYTES} bytes")
+                return file.read()
         except FileNotFoundError:
             raise BlobNotFound(digest) from None
 

@@ -12,7 +12,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from img.errors import BlobNotFound, ImageNotFound, InvalidDocument, InvalidReference, UsageError
+from img.errors import (
+    BlobNotFound,
+    ImageNotFound,
+    InvalidDocument,
+    InvalidReference,
+    Unsupported,
+    UsageError,
+)
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
@@ -93,12 +100,7 @@ class ImageStore:
 
     def list_of(self, row: ImageName) -> Index | None:
         """The index that a name stands for; None where it stands for one image, or the index is not here."""
-        if not row.index:
-            return None
-        try:
-            document = parse(self._blobs.read(row.index), where=row.index)
-        except BlobNotFound:
-            return None
+        document = self._document(row.index) if row.index else None
         return document if isinstance(document, Index) else None
 
     def name_again(self, row: ImageName, name: Reference) -> None:
@@ -186,55 +188,57 @@ class ImageStore:
 
     def of_index(self, digest: str) -> Iterator[Image]:
         """The images of an index whose documents are here; none where the index is not, or is empty."""
-        try:
-            document = parse(self._blobs.read(digest), where=digest) if digest else None
-        except BlobNotFound:
-            return
-        for descriptor in document.manifests if isinstance(document, Index) else ():
-            if descriptor.platform is not None and descriptor.platform.os == "unknown":
-                continue  # an attestation: an image in form alone
+        named: dict[str, None] = {}
+        for document in self.documents(digest) if digest else ():
+            for entry in document.manifests if isinstance(document, Index) else ():
+                # An attestation is an image in form alone.
+                if entry.media_type not in INDEXES and not _is_attestation(entry):
+                    named[entry.digest] = None
+        for wanted in named:
             try:
-                if descriptor.media_type in INDEXES:
-                    yield from self.of_index(descriptor.digest)
-                elif self._manifest(descriptor.digest).is_image:
-                    yield self.load(descriptor.digest)
+                if self._manifest(wanted).is_image:
+                    yield self.load(wanted)
             except (BlobNotFound, UsageError):
                 continue  # of a platform that nobody asked for
-            except InvalidDocument:
+            except (InvalidDocument, Unsupported):
                 continue  # no image
 
     def documents(self, digest: str) -> Iterator[Manifest | Index]:
-        """Every manifest and index that a digest leads to and that is here, that one included."""
-        try:
-            document = parse(self._blobs.read(digest), where=digest)
-        except BlobNotFound:
-            return
-        yield document
-        for descriptor in document.manifests if isinstance(document, Index) else ():
-            yield from self.documents(descriptor.digest)
+        """Every manifest and index that a digest leads to and that is here, that one included, each once."""
+        seen, waiting = {digest}, [digest]
+        while waiting:
+            document = self._document(waiting.pop())
+            if document is None:
+                continue
+            yield document
+            for entry in reversed(document.manifests) if isinstance(document, Index) else ():
+                if entry.digest not in seen:
+                    seen.add(entry.digest)
+                    waiting.append(entry.digest)
 
     def others_of(self, index: Index) -> Iterator[Manifest]:
-        """The manifests that an index names itself, whose documents are here, and which are no images."""
-        for descriptor in index.manifests:
-            try:
-                manifest = self._manifest(descriptor.digest)
-            except (BlobNotFound, UsageError):
-                continue
-            if not manifest.is_image:
-                yield manifest
+        """The manifests that an index names itself, that are here, and that are none of its images."""
+        images = {image.digest for image in self.of_index(index.digest)}
+        for digest in dict.fromkeys(entry.digest for entry in index.manifests):
+            document = self._document(digest)
+            if isinstance(document, Manifest) and digest not in images:
+                yield document
 
     def reach(self, digest: str) -> Iterator[str]:
         """The digests of a manifest or an index and of all that it names, as far as documents are here."""
         yield digest
+        for document in self.documents(digest):
+            if isinstance(document, Index):
+                yield from (entry.digest for entry in document.manifests)
+            else:
+                yield from (blob.digest for blob in (document.config, *document.layers))
+
+    def _document(self, digest: str) -> Manifest | Index | None:
+        """A document; None where it is not here, or is none: an index may name whatever its maker likes."""
         try:
-            document = parse(self._blobs.read(digest), where=digest)
-        except BlobNotFound:
-            return
-        if isinstance(document, Index):
-            for descriptor in document.manifests:
-                yield from self.reach(descriptor.digest)
-        else:
-            yield from (descriptor.digest for descriptor in (document.config, *document.layers))
+            return parse(self._blobs.read(digest), where=digest)
+        except (BlobNotFound, InvalidDocument, Unsupported):
+            return None
 
     def get(self, text: str) -> Image:
         """Gives an image by name, by `sha256:` ID, or by the first digits of its ID.
@@ -336,25 +340,25 @@ class ImageStore:
     def _whole(self, row: ImageName) -> Descriptor | None:
         """What a name points at, if its blobs are all here: the index, else the one image, or None."""
         for digest in filter(None, (row.index, row.manifest)):
-            if self._is_whole(digest):
+            if self.is_whole(digest):
                 return parse(self._blobs.read(digest), where=digest).descriptor
         return None
 
     def whole_index(self, digest: str) -> dict[str, Manifest | Index]:
         """Every document of an index, by digest, where all that it names is here; else nothing."""
-        if not self._is_whole(digest):
+        if not self.is_whole(digest):
             return {}
         return {document.digest: document for document in self.documents(digest)}
 
-    def _is_whole(self, digest: str) -> bool:
+    def is_whole(self, digest: str) -> bool:
         """Tells whether a manifest, or an index, and all that it names are here."""
-        try:
-            document = parse(self._blobs.read(digest), where=digest)
-        except BlobNotFound:
-            return False
-        if isinstance(document, Index):
-            return all(self._is_whole(descriptor.digest) for descriptor in document.manifests)
-        return all(self._blobs.path(d.digest).exists() for d in (document.config, *document.layers))
+        found = {document.digest: document for document in self.documents(digest)}
+        return digest in found and all(
+            all(entry.digest in found for entry in document.manifests)
+            if isinstance(document, Index)
+            else all(self._blobs.path(d.digest).exists() for d in (document.config, *document.layers))
+            for document in found.values()
+        )
 
 
 def index_of(images: Sequence[Image]) -> Index:
@@ -366,6 +370,10 @@ def main_of(images: Sequence[Image]) -> Image:
     """The image that a name of several platforms means where one is asked for."""
     host = Platform.host()
     return next((image for image in images if host.accepts(image.platform)), images[0])
+
+
+def _is_attestation(entry: Descriptor) -> bool:
+    return entry.platform is not None and entry.platform.os == "unknown"
 
 
 def _named(descriptor: Descriptor, row: ImageName) -> Descriptor:

@@ -19,6 +19,7 @@ from img.progress import Event, Transfer, Transferred
 
 from tests.suites.registry.pile import FOREIGN, REF, Pile, blobs_of, everything, on
 from tests.suites.registry.servers import FaultyRegistry, cut, status
+from tests.support.layout import CONFIG, LAYER, MANIFEST
 from tests.support.registry import Registry
 from tests.support.registry import copy as skopeo
 
@@ -413,6 +414,60 @@ def test_an_index_that_never_ends_does(copy: Copy, tmp_path: Path) -> None:
     pile.name(inner, "1")
     with pytest.raises(InvalidDocument, match="indexes are within one another"):
         copy("oci:deep:1", "oci:l")
+
+
+def test_an_index_that_can_be_gone_through_in_too_many_ways_is_read_once(copy: Copy, tmp_path: Path) -> None:
+    pile = Pile(tmp_path / "wide")
+    below = [pile.index([])]
+    for level in range(3):
+        entries = [{**entry, **on("amd64")} for entry in below]
+        below = [pile.index(entries, annotations={"n": f"{level}.{n}"}) for n in range(40)]
+    pile.name(pile.index([{**entry, **on("amd64")} for entry in below]), "1")
+    copy("oci:wide:1", "oci:l")  # reading each as often as it is named would take 64,000 times
+    assert len(list((tmp_path / "l/blobs/sha256").iterdir())) == 3 * 40 + 2
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        b"[" * 100_000,
+        *(json.dumps([{"Config": name, "Layers": []}]).encode() for name in ("a\0b", "x" * 5000)),
+    ],
+    ids=["deep", "no-name", "long-name"],
+)
+def test_a_list_of_dockers_that_is_absurd_is_told(copy: Copy, tmp_path: Path, listed: bytes) -> None:
+    (tmp_path / "manifest.json").write_bytes(listed)
+    subprocess.run(["tar", "-C", str(tmp_path), "-czf", str(tmp_path / "d.tar"), "manifest.json"], check=True)
+    with pytest.raises(InvalidDocument):
+        copy("docker-archive:d.tar", "oci:l:1")
+
+
+def test_sizes_that_no_disk_holds_are_told(copy: Copy, tmp_path: Path) -> None:
+    pile = Pile(tmp_path / "vast")
+    config = {"mediaType": CONFIG, "digest": sha256(b"{}"), "size": 2}
+    for size in (1 << 62, 1 << 70):
+        layer = {"mediaType": LAYER, "digest": sha256(b"x"), "size": size}
+        pile.name(pile.document(MANIFEST, config=config, layers=[layer]), "1")
+        with pytest.raises(InvalidDocument, match="bytes"):
+            copy("oci:vast:1", "oci-archive:a.tar")
+    assert not list(tmp_path.glob("*.tar*")) and not list(tmp_path.glob(".*partial"))
+
+
+def test_what_a_mirror_has_is_not_taken_to_be_in_the_registry(
+    pile: Pile, root: str, near: Registry, name: str, tmp_path: Path
+) -> None:
+    with FaultyRegistry() as mirror:
+        for path in (pile.folder / "blobs/sha256").iterdir():
+            mirror.blobs[f"sha256:{path.name}"] = raw = path.read_bytes()
+            if raw.startswith(b'{"') and b"schemaVersion" in raw:
+                document = parse(raw)
+                mirror.add(document)
+        settings = Settings(state=str(tmp_path / "state"), mirrors=(f"{near.host}=http://{mirror.host}",))
+        with Engine(settings) as engine:
+            done = engine.copy(
+                CopyRequest(source=f"oci:{pile.folder}:all", targets=(f"{near.host}/{name}:1",))
+            )
+        assert done.sent and not mirror.calls
 
 
 def test_events_are_those_of_a_copy(pile: Pile, root: str, near: Registry, name: str, tmp_path: Path) -> None:

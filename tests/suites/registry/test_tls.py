@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 from img.errors import RegistryError, UsageError
-from img.oci import Reference
+from img.oci import Descriptor, Reference, sha256
+from img.oci.descriptor import DOCKER_FOREIGN_LAYER_GZIP
+from img.registry import fetch
 
 from tests.suites.registry.conftest import Connect
-from tests.suites.registry.images import make_image
+from tests.suites.registry.images import Folder, make_image
 from tests.suites.registry.servers import Call, FaultyRegistry, status
 
 MANIFEST = make_image().manifest
@@ -156,6 +158,58 @@ class TestCertsD:
             root = certs_d(tmp_path, ref.registry, authority)
             assert connect(cert_dirs=(root,)).manifest(ref) == MANIFEST
             assert storage.calls
+
+    def test_storage_is_shown_its_own_certificate_where_something_is_read_alone(
+        self,
+        connect: Connect,
+        ref: Reference,
+        secure: FaultyRegistry,
+        strict: FaultyRegistry,
+        authority: trustme.CA,
+        tmp_path: Path,
+    ) -> None:
+        """Else a registry could have another one written to, or deleted from, in its user's name."""
+        certs_d(tmp_path, ref.registry, authority)
+        root = certs_d(tmp_path, strict.host, authority, client=True)
+        client = connect(cert_dirs=(root,), attempts=1)
+        there = f"https://{strict.host}/v2/app/manifests/v1"
+        secure.fail("v1", status(307, Location=there))
+        assert client.manifest(ref) == MANIFEST
+        read = len(strict.calls)
+        assert read
+        secure.fail("v1", status(307, Location=there), status(307, Location=there))
+        secure.fail("", status(202, Location=there))
+        layer = Descriptor(media_type=DOCKER_FOREIGN_LAYER_GZIP, digest=sha256(b"x"), size=1, urls=(there,))
+        for attempt in (
+            lambda: client.push_manifest(ref, MANIFEST.raw, MANIFEST.media_type),
+            lambda: client.delete(ref),
+            lambda: fetch(client, ref, [layer], Folder(tmp_path).open),
+        ):
+            with pytest.raises(RegistryError):
+                attempt()
+        client.check_push(ref)  # gives the upload back where it is said to be
+        assert not any(secure.faults.values())
+        client.close()
+        assert len(strict.calls) == read
+
+    def test_the_certificate_of_the_one_folder_is_for_the_registry_alone(
+        self,
+        connect: Connect,
+        ref: Reference,
+        secure: FaultyRegistry,
+        strict: FaultyRegistry,
+        authority: trustme.CA,
+        tmp_path: Path,
+    ) -> None:
+        folder = f"{certs_d(tmp_path, strict.host, authority, client=True)}/{strict.host}"
+        client = connect(cert_dir=folder, attempts=1)
+        assert client.manifest(Reference.parse(f"{strict.host}/app:v1")) == MANIFEST
+        client.close()
+        read = len(strict.calls)
+        secure.fail("v1", status(307, Location=f"https://{strict.host}/v2/app/manifests/v1"))
+        with pytest.raises(RegistryError):
+            client.manifest(ref)
+        assert len(strict.calls) == read
 
     @pytest.mark.parametrize(
         ("missing", "told"), [("me.key", "has no key: me.key"), ("me.cert", "has no certificate: me.cert")]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from img import _core
 from img.errors import StoreError
-from img.oci import Reference
+from img.oci import Index, Reference
 from img.store import Store
 from img.store.check import StoreReport
 
@@ -148,3 +148,12 @@ def test_a_database_that_is_damaged_is_told_and_not_repaired(root: Path, built: 
     assert kinds(report)[0] == "database" and not report.sound
     with pytest.raises(StoreError, match="damaged"):
         look(root, repair=True)
+
+
+def test_a_list_that_holds_no_image_is_sound_and_no_repair_forgets_it(root: Path, built: str) -> None:
+    with Store(root, mapping="the tests'") as store:
+        store.names.put_list(Index.make(()), Reference.parse("list:1"))
+    assert look(root).sound
+    look(root, repair=True)
+    with Store(root, mapping="the tests'") as store:
+        assert store.names.list_of(store.names.row("list:1")) == Index.make(())

@@ -141,3 +141,48 @@ def test_a_list_may_hold_no_image_and_keeps_what_it_names(store: Store) -> None:
     store.names.remove(row)
     store.collector.prune(everything=True)
     assert not store.blobs.has(kept)
+
+
+def test_an_index_that_names_what_is_no_document_does_no_harm(store: Store) -> None:
+    """Whoever makes an index may name a layer, a config or an old manifest in it as if it were an image."""
+    image = image_for(store, HOST, "h")
+    old = store.blobs.put(b'{"schemaVersion":1,"fsLayers":[]}')
+    large = store.blobs.put(b"{" * (5 << 20))
+    strange = [replace(image.manifest.descriptor, digest=d) for d in (image.id, old, large)]
+    index = Index.make([image.manifest.descriptor, *strange, image.layers[0].descriptor])
+    store.names.put(image, NAME, index=index.raw)
+    row = store.names.row(str(NAME))
+    assert store.names.images_of(row) == (image,)
+    assert list(store.names.others_of(index)) == []
+    assert store.collector.needed().blobs >= {image.digest, old, large, image.layers[0].digest}
+    store.collector.prune(everything=True)
+    assert store.names.get(str(NAME)) == image
+    listed = json.loads((store.blobs.root / "index.json").read_text())["manifests"]
+    assert [entry["digest"] for entry in listed] == [image.digest], "the index is not whole"
+
+
+def test_indexes_that_name_one_another_many_times_are_each_read_once(store: Store) -> None:
+    """Ten indexes, each of which names all that are below it: more ways than anybody can go."""
+    image = image_for(store, HOST, "h")
+    below = [image.manifest.descriptor]
+    for level in range(12):
+        wide = [Index.make(below, annotations={"n": f"{level}.{number}"}) for number in range(10)]
+        for index in wide:
+            store.blobs.put(index.raw)
+        below = [index.descriptor for index in wide]
+    top = Index.make(below)
+    store.names.put(image, NAME, index=top.raw)
+    assert store.names.images_of(store.names.row(str(NAME))) == (image,)
+    assert len(list(store.names.documents(top.digest))) == 12 * 10 + 2
+    assert image.layers[0].digest in store.collector.needed().blobs
+    assert len(store.names.whole_index(top.digest)) == 12 * 10 + 2
+
+
+def test_an_image_that_an_index_calls_unknown_is_among_its_others(store: Store) -> None:
+    image, about = image_for(store, HOST, "h"), image_for(store, OTHER, "a")
+    store.blobs.put(about.manifest.raw)
+    store.blobs.put(about.config_raw)
+    called = replace(about.manifest.descriptor, platform=Platform("unknown", "unknown"))
+    index = Index.make([image.manifest.descriptor, called])
+    store.names.put(image, NAME, index=index.raw)
+    assert list(store.names.others_of(index)) == [about.manifest]
