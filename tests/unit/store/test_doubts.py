@@ -179,7 +179,8 @@ def test_a_large_blob_is_looked_at_when_it_is_asked_for(reopen: Open, root: Path
     another_boot(root)
     store = reopen()
     assert not store.blobs.has(broken)
-    assert store.blobs.read(sound) == LARGE + b"y"
+    with store.blobs.open(sound) as file:
+        assert file.read() == LARGE + b"y"
     assert [broken in text for text in said] == [True]
     assert store.blobs.put(LARGE) == broken and store.blobs.has(broken)
 
