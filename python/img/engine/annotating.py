@@ -89,7 +89,7 @@ class Annotations:
                 point = replace(new.manifest.descriptor, platform=entry.platform)
                 notes = {**entry.annotations, **self._of("manifest-descriptor", new.platform)}
                 entries[old.digest] = replace(point, annotations=notes, artifact_type=entry.artifact_type)
-        index = index.with_replaced(entries)
+        index = index.with_renewed(entries)
         own = self._of("index", None)
         return changed, index.with_annotations(own) if own else index
 

@@ -72,14 +72,19 @@ class Pushes:
             images: tuple[Image, ...] = (names.load(row.manifest),)
             return Shipment(images=self._checked(name, images), name=name, form=self._form)
         images = self._checked(name, names.images_of(row))
-        annotated = bool(self._annotations.all)
-        tree = None if annotated else tree_of(self._store, self._forms, row, self._form)
+        if name.digest and self._annotations.all:
+            raise UsageError(
+                f"an annotation changes what {name.familiar} stands for", hint="name a tag to push to"
+            )
+        tree = None
+        if not self._annotations.all:
+            tree = tree_of(self._store, self._forms, row, self._form)
         if name.digest and tree is None:
             raise UsageError(
                 f"{name.familiar} stands for an index of which the store has a part alone",
                 hint=f"img pull --all-platforms {name.familiar} fetches the rest",
             )
-        if tree is not None and not self._annotations.all:
+        if tree is not None:
             return Shipment(images=images, name=name, tree=tree, form=self._form)
         return replace(Shipment.of(self._store, row, name), form=self._form)
 

@@ -105,7 +105,7 @@ class Shipment:
             for old, new in zip(self.images, images, strict=True)
             if (entry := self.listed.find(old.digest))
         }
-        return replace(self, images=images, listed=self.listed.with_replaced(renewed))
+        return replace(self, images=images, listed=self.listed.with_renewed(renewed))
 
 
 @dataclass(slots=True)

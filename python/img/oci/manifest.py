@@ -29,7 +29,7 @@ from img.oci.descriptor import (
     sha256,
 )
 from img.oci.platform import Platform
-from img.values import dataclass, field
+from img.values import dataclass, field, replace
 
 SCHEMA_1 = frozenset(
     {
@@ -38,6 +38,9 @@ SCHEMA_1 = frozenset(
     }
 )
 """What registries call a manifest of schema 1, signed or not."""
+
+ABOUT = "vnd.docker.reference.digest"
+"""The annotation of an index's entry that says whose attestation it is."""
 
 _SURROGATE = regex.compile("[\ud800-\udfff]")
 
@@ -174,6 +177,17 @@ class Index:
     def with_replaced(self, entries: Mapping[str, Descriptor]) -> Index:
         """The same index with other entries in the place of those with these digests."""
         return self._with(tuple(entries.get(entry.digest, entry) for entry in self.manifests))
+
+    def with_renewed(self, entries: Mapping[str, Descriptor]) -> Index:
+        """The same index where manifests of these digests were written anew: what is about them follows."""
+
+        def followed(entry: Descriptor) -> Descriptor:
+            about = entries.get(entry.annotations.get(ABOUT, ""))
+            if about is None:
+                return entry
+            return replace(entry, annotations={**entry.annotations, ABOUT: about.digest})
+
+        return self._with(tuple(followed(entries.get(e.digest, e)) for e in self.manifests))
 
     def without(self, digest: str) -> Index:
         """The same index without the entries of this digest."""

@@ -30,7 +30,7 @@ from img.oci.descriptor import (
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
 )
-from img.oci.manifest import dump, load_object
+from img.oci.manifest import ABOUT, dump, load_object
 from img.places.files import Folder, pour_file
 from img.places.place import About, Cargo, Document, Source
 from img.progress import Progress, Transfer
@@ -62,7 +62,6 @@ _TO_OCI = {
     f"{_FOREIGN}.gzip": f"{_FREE}+gzip",
 }
 _TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
-_ABOUT = "vnd.docker.reference.digest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,9 +204,9 @@ class Changing:
             if made is not None:
                 entry.update(mediaType=made.media_type, digest=made.digest, size=len(made.raw))
             notes = entry.get("annotations")
-            about = changed.get(notes.get(_ABOUT, "")) if isinstance(notes, dict) else None
+            about = changed.get(notes.get(ABOUT, "")) if isinstance(notes, dict) else None
             if about is not None:
-                notes[_ABOUT] = about.digest
+                notes[ABOUT] = about.digest
         if self._wanted.form:
             _retype(data, index.media_type, form)
             if form == "docker":

@@ -10,12 +10,9 @@ from collections.abc import Callable, Sequence
 
 from img.errors import InvalidDocument, NotFound
 from img.oci import Descriptor, Index, Manifest, Platform, parse
-from img.oci.manifest import dump, load_object
+from img.oci.manifest import ABOUT, dump, load_object
 from img.places.place import Document
 from img.registry.search import Search
-
-_ABOUT = "vnd.docker.reference.digest"
-"""The annotation with which BuildKit says what an entry is an attestation of."""
 
 
 def choose(
@@ -62,7 +59,7 @@ def choose(
 
 def _stays(entry: dict[str, object], kept: set[str]) -> bool:
     notes = entry.get("annotations")
-    about = notes.get(_ABOUT) if isinstance(notes, dict) else None
+    about = notes.get(ABOUT) if isinstance(notes, dict) else None
     return entry.get("digest") in kept or about in kept
 
 
