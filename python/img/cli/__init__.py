@@ -121,7 +121,10 @@ def _failed(error: Exception, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
-    _say(str(error))
+    text = str(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    _say(text)
     hint = getattr(error, "hint", "")
     if hint:
         _say(hint, mark="hint")

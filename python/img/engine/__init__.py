@@ -637,13 +637,13 @@ class Engine:
         """Pushes files as an artifact; see `artifacts.push`."""
         from img.engine import artifacts
 
-        return artifacts.push(self.registry(), name, request, cwd=cwd, jobs=max(4, self._jobs))
+        jobs, told = max(4, self._jobs), self._progress
+        return artifacts.push(self.registry(), name, request, cwd=cwd, jobs=jobs, progress=told)
 
     def pull_artifact(self, name: str, output: str, *, overwrite: bool = False) -> list[str]:
         """Fetches the files of an artifact into a folder; see `artifacts.pull`."""
         from img.engine import artifacts
 
-        jobs, told = max(4, self._jobs), self._progress
         jobs, told = max(4, self._jobs), self._progress
         found = artifacts.pull(self.registry(), name, output, overwrite=overwrite, jobs=jobs, progress=told)
         return [str(path) for path in found]

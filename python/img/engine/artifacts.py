@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch, UsageError
+from img.engine.tally import Tally
+from img.errors import DigestMismatch, InvalidDocument, SizeMismatch, UsageError
 from img.oci import Descriptor, Index, Manifest, Reference
 from img.oci.descriptor import OCI_EMPTY, sha256
 from img.oci.hashing import digest_of
-from img.progress import Progress
+from img.progress import Progress, Transferred, silent
 from img.registry import Registry, fetch, in_parallel
+from img.registry.faults import absent
 from img.registry.stop import Stop
 from img.values import dataclass, field, replace
 
@@ -93,13 +96,20 @@ class Artifact:
 
 
 def push(
-    registry: Registry, name: str, request: ArtifactRequest, *, cwd: str = ".", jobs: int = 4
+    registry: Registry,
+    name: str,
+    request: ArtifactRequest,
+    *,
+    cwd: str = ".",
+    jobs: int = 4,
+    progress: Progress = silent,
 ) -> Artifact:
     """Sends files, and then the manifest that names them; see `Client.push_artifact`.
 
     Args:
         name: Where to; empty for the repository of the subject, in which it gets no tag.
         cwd: Folder that paths are relative to.
+        progress: Where the sum of the transfer goes.
     Raises:
         UsageError: a file cannot be read, two have one name, or the subject is of another repository.
         NotFound: there is no such subject. RegistryError.
@@ -122,13 +132,18 @@ def push(
         annotations=request.annotations,
     )
     place = target if target.tag else target.with_digest(manifest.digest)
+    tally = Tally()
 
     def send(blob: tuple[Descriptor, Path | None], stop: Stop) -> None:
         descriptor, path = blob
-        registry.push_blob(place, descriptor, lambda: _opened(path), stop=stop)
+        how = registry.push_blob(place, descriptor, lambda: _opened(path), stop=stop)
+        if path is not None:
+            tally.add(how.value, descriptor.size)
 
-    in_parallel(list(blobs.values()), send, jobs, None)
-    registry.push_manifest(place, manifest.raw, manifest.media_type)
+    with tally.busy():
+        in_parallel(list(blobs.values()), send, jobs, None)
+        registry.push_manifest(place, manifest.raw, manifest.media_type)
+    progress(tally.sum([place]))
     return Artifact(
         name=str(place),
         digest=manifest.digest,
@@ -189,7 +204,7 @@ def _subject(registry: Registry, name: str) -> Descriptor | None:
     reference = Reference.parse(name)
     found = registry.head(reference)
     if found is None:
-        raise NotFound(f"{reference.familiar} is not in its registry")
+        raise absent(reference)
     return found
 
 
@@ -226,7 +241,14 @@ def pull(
         return sinks[descriptor.digest]
 
     try:
+        began = time.monotonic()
         fetch(registry, reference, list(places.values()), open_sink, jobs=jobs, progress=progress)
+        moved = [sink.offset for sink in sinks.values()]
+        seconds = time.monotonic() - began
+        name = reference.familiar
+        progress(
+            Transferred(action="pull", name=name, moved=len(moved), moved_bytes=sum(moved), seconds=seconds)
+        )
         last = {layer.digest: place for place, layer in places.items()}
         for place, layer in places.items():
             place.parent.mkdir(parents=True, exist_ok=True)

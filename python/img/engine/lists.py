@@ -17,6 +17,7 @@ from img.errors import BlobNotFound, ImageNotFound, InvalidDocument, InvalidRefe
 from img.oci import Descriptor, ImageConfig, Index, Manifest, Platform, Reference, is_digest, parse
 from img.oci.descriptor import DOCKER_LIST, INDEXES, OCI_INDEX
 from img.registry import Registry
+from img.registry.faults import absent
 from img.registry.search import MAX_DEPTH, Search
 from img.store import ImageName, Store
 from img.values import dataclass, field, replace
@@ -173,7 +174,7 @@ class Lists:
         reference = Reference.parse(name.removeprefix(_REMOTE))
         found = self._registry().head(reference)
         if found is None:
-            raise NotFound(f"{reference.familiar} is not in its registry")
+            raise absent(reference)
         return found
 
     def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Reference, tuple[Descriptor, ...]]:

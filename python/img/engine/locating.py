@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from img.engine.requests import PullPolicy
-from img.errors import BlobNotFound, InvalidDocument, NotFound, RegistryError, StoreError, UsageError
+from img.errors import BlobNotFound, InvalidDocument, RegistryError, StoreError, UsageError
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import CONFIGS, LAYERS
 from img.progress import Note, Progress
@@ -160,7 +160,9 @@ class Locator:
         try:
             stated = self._registry().head(reference)
             if stated is None:
-                raise NotFound(f"{reference.familiar} is not in its registry")
+                from img.registry.faults import absent
+
+                raise absent(reference)
             if stated.digest == found.digest:
                 return found
             document = self.document(reference, stated.digest)

@@ -16,6 +16,7 @@ from img.oci import Reference
 from img.oci.location import Location
 from img.progress import Progress
 from img.registry import Stop, in_parallel
+from img.registry.faults import absent
 from img.values import dataclass, replace
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _delete(registry: Registry, named: Sequence[Reference], *, force: bool, jobs
     for reference in named:
         described = registry.head(reference)
         if described is None:
-            raise NotFound(f"{reference.registry} has no image {reference.familiar}")
+            raise absent(reference)
         digests.setdefault(described.digest, []).append(reference)
     all_tags = _all_tags(registry, named[0])
     known = digests_of(registry, named[0], all_tags, jobs=jobs)
@@ -209,7 +210,7 @@ def _untag(registry: Registry, reference: Reference) -> Deleted:
         raise UsageError(f"{reference.familiar} names a digest, and no tag")
     described = registry.head(reference)
     if described is None:
-        raise NotFound(f"{reference.registry} has no image {reference.familiar}")
+        raise absent(reference)
     try:
         registry.delete(reference)
     except RegistryError as error:

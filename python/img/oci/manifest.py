@@ -226,7 +226,8 @@ class Index:
         }
         lost = [name for name, there in said.items() if there]
         if lost:
-            raise Unsupported(f"a docker manifest list with {' and '.join(lost)}", self.digest)
+            hint = "push it as an OCI index (--format oci)"
+            raise Unsupported(f"a docker manifest list with {' and '.join(lost)}", self.digest, hint)
         return Index.make(self.manifests, media_type=media_type)
 
     def _with(self, manifests: Sequence[Descriptor]) -> Index:

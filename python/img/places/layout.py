@@ -123,7 +123,7 @@ class LayoutSource:
         if found:
             return found[0]
         there = sorted({word for entry in self._entries for word in words_of(entry)})
-        what = f"no such image; there are {', '.join(there[:20])}" if there else "no such image"
+        what = f"no such image; it has {', '.join(there[:20])}" if there else "no such image"
         if len(self._entries) > 1 and not (location.ref or location.digest or location.number is not None):
             what = f"{len(self._entries)} images, so say which: {', '.join(there[:20]) or ':@0, :@1, …'}"
         raise InvalidDocument(self.where, f"the layout has {what}")

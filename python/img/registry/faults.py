@@ -1,4 +1,4 @@
-"""`refusal`: turns an answer that is not what was hoped for into a typed error.
+"""`refusal`: turns an answer that is not what was hoped for into a typed error; `absent`: one that is none.
 
 Called by the wire. The body's codes and messages are read within bounds and cleaned: they come from outside.
 Source: distribution-spec v1.1, "Error Codes".
@@ -22,6 +22,7 @@ from img.registry.endpoint import shown
 from img.registry.retry import Retriable, retry_after
 
 if TYPE_CHECKING:
+    from img.oci.reference import Reference
     from img.registry.transport import Reply
 
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -38,6 +39,18 @@ _KINDS: dict[int, type[RegistryError]] = {
 }
 
 
+def absent(ref: Reference) -> NotFound:
+    """The error for a name that stands for nothing in its registry."""
+    return NotFound(f"{ref.registry} has no image {ref.familiar}", hint=lookup_hint(ref))
+
+
+def lookup_hint(ref: Reference) -> str:
+    """Says what to do about a name that its registry does not know."""
+    if ref.digest:
+        return "check the spelling of the repository, and the digest: the image may have been deleted"
+    return f"check the spelling; img tags {ref.familiar_name} lists the tags that there are"
+
+
 def refusal(
     reply: Reply, method: str, what: str, *, host: str, secret: str = "", hint: str = ""
 ) -> Exception:
@@ -47,7 +60,7 @@ def refusal(
         what: What was asked for, e.g. `image alpine:3`.
         host: The registry as people name it.
         secret: The Authorization header that was sent: an answer that repeats it is not quoted.
-        hint: What to do about refused credentials.
+        hint: What to do about refused credentials, or about what is not there.
     Returns:
         A `RegistryError`, or a `Retriable` around one where the status may pass.
     """
@@ -63,7 +76,7 @@ def refusal(
         url=shown(reply.url),
         status=reply.status,
         codes=codes,
-        hint=_hint(reply.status, method, hint, asked),
+        hint=_hint(reply.status, method, "" if "NAME_UNKNOWN" in codes else hint, asked),
     )
     if reply.status in PASSING:
         return Retriable(error, after_seconds=asked)
@@ -94,13 +107,13 @@ def _sentence(status: int, what: str, host: str) -> str:
     return f"{host} refuses the request for {what}"
 
 
-def _hint(status: int, method: str, credentials: str, asked: float | None) -> str:
+def _hint(status: int, method: str, known: str, asked: float | None) -> str:
     if status in (401, 403):
-        return credentials
+        return known
     if status == 405 and method in ("POST", "PUT", "PATCH"):
         return "the registry is read-only, or a cache of another one: push to that"
     if status == 404:
-        return "check the spelling of the repository and of the tag"
+        return known or "check the spelling of the repository"
     if status == 405:
         return "the registry allows no such thing: it may be read-only, or a mirror"
     if status == 429:

@@ -113,6 +113,8 @@ class Helper:
         """Runs it; gives its output, or None where it says that it knows nothing of the server."""
         try:
             code, output = self._run([self.program, action], given)
+        except FileNotFoundError as error:
+            raise self._failed(server, "there is no such program on PATH") from error
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise self._failed(server, reason) from error

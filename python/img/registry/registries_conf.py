@@ -72,7 +72,7 @@ def _read(path: str) -> list[Rule]:
     except (ValueError, RecursionError) as error:
         at = _LINE.search(str(error))
         where = f"{path}:{at[1]}:{at[2]}" if at else path
-        reason = str(error).partition(" (at ")[0] if at else "it is no TOML"
+        reason = str(error).partition(" (at ")[0] if at else f"it is no TOML: {error}"
         raise UsageError(f"{where}: {reason}", hint="mend the file, or name another") from error
     file_ = _File(path, raw.decode().splitlines())
     return file_.rules(data)

@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from img import regex
 from img.errors import RegistryError, Unauthorized
-from img.registry.auth import Chain, Credentials, Keychain, Trade
+from img.registry.auth import GIVEN, Chain, Credentials, Keychain, Trade
 from img.registry.challenge import Challenge, Scopes, read_challenges, write_scopes
 from img.registry.endpoint import is_insecure, is_loopback, named, origin, shown
 from img.registry.options import Options
@@ -106,6 +106,8 @@ class Authorizer:
         if self.credentials(repository):
             if isinstance(self._keychain, Chain):
                 source = self._keychain.source_of(self._registry, repository)
+            if source == GIVEN:
+                return f"the credentials given for {self._registry} do not open it: check them, and its name"
             inside = f" in {source}" if source else ""
             return (
                 f"the credentials for {self._registry}{inside} do not open it; "

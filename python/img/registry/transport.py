@@ -240,8 +240,9 @@ def _failure(error: BaseException, method: str, url: str, options: Options, prox
         return RegistryError(message, method=method, url=shown(url), hint=hint)
 
     if found.kind is Kind.CERTIFICATE:
-        hint = "give its authority's certificate, or name the registry as insecure if you trust the network"
-        return registry_error(f"the TLS certificate of {where} was refused: {found.text}", hint)
+        return registry_error(
+            f"the TLS certificate of {where} was refused: {found.text}", _certificate_hint(found.text)
+        )
     if found.kind is Kind.ADDRESS:
         return registry_error(f"{where} is no address to connect to")
     hint = found.hint
@@ -250,6 +251,18 @@ def _failure(error: BaseException, method: str, url: str, options: Options, prox
 
         hint = meant_docker(where.rpartition(":")[0]) or hint
     return Retriable(registry_error(f"{where}: {found.text}", hint), cause=found.root, garbled=found.garbled)
+
+
+def _certificate_hint(reason: str) -> str:
+    """What helps against a refusal that OpenSSL puts so."""
+    if "expired" in reason or "not yet valid" in reason:
+        return "the registry needs a new certificate, unless this machine's clock is wrong"
+    if "mismatch" in reason:
+        return "name the registry as its certificate does, or have it get one for this name"
+    return (
+        "trust its authority (--tls-ca FILE, or a folder of certs.d), "
+        "or, if you trust the network, name the registry as insecure (--insecure-registry)"
+    )
 
 
 def _place(url: str) -> str:

@@ -21,7 +21,7 @@ from img.progress import Note, Progress
 from img.registry.auth import Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.endpoint import Endpoint, may_be_plain, named, origin, shown
-from img.registry.faults import refusal
+from img.registry.faults import lookup_hint, refusal
 from img.registry.mirrors import Mirrors
 from img.registry.options import Options
 from img.registry.places import Places
@@ -245,7 +245,9 @@ class Wire:
             return self.follow(target, better), better
 
         def refused(reply: Reply, authorization: str) -> Exception:
-            hint = place.authorizer.hint(repository) if reply.status in (401, 403) else ""
+            hint = lookup_hint(errand.ref) if reply.status == 404 else ""
+            if reply.status in (401, 403):
+                hint = place.authorizer.hint(repository)
             return refusal(
                 reply, errand.method, errand.what, host=route.host, secret=authorization, hint=hint
             )

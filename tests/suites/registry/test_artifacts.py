@@ -14,7 +14,7 @@ from img.engine.artifacts import ANY_ARTIFACT, ANY_FILE, TITLE, ArtifactRequest
 from img.errors import DigestMismatch, InvalidDocument, NotFound, UsageError
 from img.oci import Descriptor, Index, Manifest, Reference
 from img.oci.descriptor import OCI_EMPTY, sha256
-from img.progress import silent
+from img.progress import Event, Transferred, silent
 from img.registry import Registry
 
 from tests.suites.registry.conftest import Connect
@@ -51,7 +51,11 @@ def test_files_come_back_under_their_names(
     words = ("big", "below/../below/empty:text/plain", "a:b/c.txt", "again", f"{tmp_path}/elsewhere:x/y")
     request = ArtifactRequest(files=words, annotations={"who": "me"})
     registry = connect()
-    pushed = artifacts.push(registry, target, request, cwd=str(tmp_path / "in"))
+    told: list[Event] = []
+    pushed = artifacts.push(registry, target, request, cwd=str(tmp_path / "in"), progress=told.append)
+    (total,) = told
+    # One of two equal files is sent.
+    assert isinstance(total, Transferred) and (total.action, total.moved) == ("push", 4)
     manifest = registry.manifest(Reference.parse(target))
     assert isinstance(manifest, Manifest)
     assert (manifest.digest, manifest.artifact_type) == (pushed.digest, ANY_ARTIFACT)

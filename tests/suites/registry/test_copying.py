@@ -258,7 +258,7 @@ def test_a_layout_is_added_to_and_a_name_moves(copy: Copy, pile: Pile, root: str
     assert copy(f"oci:l@{amd64}", "oci:m").digest == amd64
     with pytest.raises(InvalidDocument, match="3 images, so say which: one, two"):
         copy("oci:l", "oci:m")
-    with pytest.raises(InvalidDocument, match="no such image; there are one, two"):
+    with pytest.raises(InvalidDocument, match="no such image; it has one, two"):
         copy("oci:l:three", "oci:m")
 
 

@@ -55,6 +55,9 @@ def test_what_has_other_tags_is_deleted_only_with_them(engine: Engine, repositor
         with pytest.raises(UsageError, match=rf"is {repository}:(1|2)") as caught:
             engine.delete_remote(names)
         assert "--force" in caught.value.hint
+    with pytest.raises(NotFound, match=f"has no image {repository}:none") as absent:
+        engine.delete_remote([f"{repository}:none"])
+    assert f"img tags {repository} lists" in absent.value.hint
     with pytest.raises(NotOffered, match="deletes no tag alone") as refused:
         engine.delete_remote([f"{repository}:1"], tag_only=True)
     assert refused.value.status == 400
