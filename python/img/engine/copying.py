@@ -236,7 +236,11 @@ class Copying:
             raise UsageError("a copy needs a place to go to")
         changed = request.form or request.compression or request.force or request.level is not None
         if request.preserve_digests and changed:
-            raise UsageError("--preserve-digests and what changes a digest contradict each other")
+            said = {"a form": request.form, "a compression": request.compression or request.force}
+            what = next((name for name, given in said.items() if given), "a compression level")
+            raise UsageError(
+                f"{what} changes digests, and they are to be preserved", hint="leave out one of the two"
+            )
 
     def run(self, forms: Callable[[], Forms]) -> CopyResult:
         """Copies.

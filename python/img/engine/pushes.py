@@ -18,7 +18,7 @@ from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import BlobNotFound, ImageNotFound, UsageError
 from img.oci import Image, Reference, parse
 from img.progress import silent
-from img.store import ImageName, Store
+from img.store import ImageName, Store, near_names
 from img.values import replace
 
 
@@ -125,10 +125,8 @@ def rows_of(store: Store, names: Sequence[str], *, all_tags: bool) -> dict[str, 
         repository = repository_of(name, "img push")
         tags = {str(own): row for own, row in rows if own.name == repository.name and own.tag}
         if not tags:
-            from difflib import get_close_matches  # only a mistake pays for this import
-
-            here = dict.fromkeys(own.familiar_name for own, _ in rows)
-            raise ImageNotFound(name, tuple(get_close_matches(repository.familiar_name, here, n=3)))
+            near = map(Reference.parse, near_names(repository, (row for _, row in rows)))
+            raise ImageNotFound(name, tuple(dict.fromkeys(other.familiar_name for other in near)))
         found.update(sorted(tags.items()))
     return found
 

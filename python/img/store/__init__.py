@@ -39,7 +39,7 @@ from img.store.database import Database
 from img.store.doubts import Doubts
 from img.store.fingerprints import Fingerprints, SharedLayer
 from img.store.gc import Collector, Pruned
-from img.store.images import ImageName, ImageStore, index_of, main_of
+from img.store.images import ImageName, ImageStore, index_of, main_of, near_names
 from img.store.layers import LayerRecord, LayerStore, ground
 from img.store.listings import Listings
 from img.store.private_key import private_key
@@ -73,6 +73,7 @@ __all__ = [
     "ground",
     "index_of",
     "main_of",
+    "near_names",
     "new_build_id",
     "new_snapshot_id",
     "private_key",

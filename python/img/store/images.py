@@ -10,7 +10,7 @@ A list that was put together here is such an index as well; it may hold no image
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from img.errors import (
     BlobNotFound,
@@ -265,12 +265,7 @@ class ImageStore:
             raise UsageError(f"{text} fits several images", hint="give more digits of the ID")
         if fitting:
             return fitting[0]
-        if wanted is None:
-            Reference.parse(text)
-        names = [Reference.parse(r.name).familiar for r in rows if r.named]
-        from difflib import get_close_matches  # only a mistake pays for this import
-
-        raise ImageNotFound(text, tuple(get_close_matches(text, names, n=3, cutoff=0.6)))
+        raise ImageNotFound(text, near_names(wanted or Reference.parse(text), rows))
 
     def load(self, manifest_digest: str) -> Image:
         """Reads an image from its documents.
@@ -384,3 +379,14 @@ def _named(descriptor: Descriptor, row: ImageName) -> Descriptor:
         size=descriptor.size,
         annotations=notes,
     )
+
+
+def near_names(wanted: Reference, rows: Iterable[ImageName]) -> tuple[str, ...]:
+    """The names that look most like a name, whatever their registries."""
+    from difflib import get_close_matches  # only a mistake pays for this import
+
+    names = [Reference.parse(row.name) for row in rows if row.named]
+    near = get_close_matches(wanted.repository, {name.repository for name in names}, n=3, cutoff=0.6)
+    like = [name for repository in near for name in names if name.repository == repository]
+    like.sort(key=lambda name: (near.index(name.repository), name.suffix != wanted.suffix))
+    return tuple(name.familiar for name in like[:3])
