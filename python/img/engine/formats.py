@@ -13,33 +13,17 @@ from img.engine.requests import ManifestFormat
 from img.errors import UsageError
 from img.oci import Descriptor, Image, Index, Manifest
 from img.oci.descriptor import (
-    DOCKER_CONFIG,
-    DOCKER_FOREIGN_LAYER,
-    DOCKER_FOREIGN_LAYER_GZIP,
-    DOCKER_LAYER,
-    DOCKER_LAYER_GZIP,
     DOCKER_LIST,
     DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_FOREIGN_LAYER,
-    OCI_FOREIGN_LAYER_GZIP,
+    DOCKER_OF,
     OCI_INDEX,
-    OCI_LAYER,
-    OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
     OCI_MANIFEST,
+    OCI_OF,
 )
 from img.store import index_of
 from img.values import replace
 
-_TO_OCI = {
-    DOCKER_CONFIG: OCI_CONFIG,
-    DOCKER_LAYER: OCI_LAYER,
-    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
-    DOCKER_FOREIGN_LAYER: OCI_FOREIGN_LAYER,
-    DOCKER_FOREIGN_LAYER_GZIP: OCI_FOREIGN_LAYER_GZIP,
-}
-_TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
 _DOCKERS = frozenset({DOCKER_MANIFEST, DOCKER_LIST})
 
 
@@ -74,7 +58,7 @@ def in_format(image: Image, form: ManifestFormat) -> Image:
         return image
     if form == "docker":
         refuse_zstd("the image", (layer.media_type for layer in old.layers))
-    types = _TO_DOCKER if form == "docker" else _TO_OCI
+    types = DOCKER_OF if form == "docker" else OCI_OF
     manifest = Manifest.make(
         _retyped(old.config, types),
         [_retyped(layer, types) for layer in old.layers],
@@ -94,7 +78,7 @@ def index_in(images: Sequence[Image], form: ManifestFormat | None) -> Index:
 
 def as_oci(descriptor: Descriptor) -> Descriptor:
     """The same blob under OCI's media type."""
-    return _retyped(descriptor, _TO_OCI)
+    return _retyped(descriptor, OCI_OF)
 
 
 def _retyped(descriptor: Descriptor, types: dict[str, str]) -> Descriptor:

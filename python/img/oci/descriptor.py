@@ -50,6 +50,18 @@ FOREIGN_LAYERS = frozenset(
 """Layers whose makers allow no copies: registries need not have them, and `urls` say where they are."""
 LAYERS = FOREIGN_LAYERS | {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP}
 
+OCI_OF = {
+    DOCKER_MANIFEST: OCI_MANIFEST,
+    DOCKER_LIST: OCI_INDEX,
+    DOCKER_CONFIG: OCI_CONFIG,
+    DOCKER_LAYER: OCI_LAYER,
+    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
+    DOCKER_FOREIGN_LAYER: OCI_FOREIGN_LAYER,
+    DOCKER_FOREIGN_LAYER_GZIP: OCI_FOREIGN_LAYER_GZIP,
+}
+"""OCI's name for each of Docker's media types. Source: media-types.md, "Compatibility Matrix"."""
+DOCKER_OF = {oci: docker for docker, oci in OCI_OF.items()}
+
 MAX_DOCUMENT_BYTES = 4 << 20
 """A manifest, index or config longer than this is refused unread."""
 

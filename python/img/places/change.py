@@ -18,17 +18,13 @@ from img import _core
 from img.errors import Unsupported, UsageError
 from img.oci import Descriptor, Index, Manifest, Reference, parse
 from img.oci.descriptor import (
-    DOCKER_CONFIG,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
-    DOCKER_LIST,
-    DOCKER_MANIFEST,
-    OCI_CONFIG,
-    OCI_INDEX,
+    DOCKER_OF,
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
-    OCI_MANIFEST,
+    OCI_OF,
 )
 from img.oci.manifest import ABOUT, dump, load_object
 from img.places.files import Folder, pour_file
@@ -50,18 +46,6 @@ _FORMS: dict[str, Packing] = {
     OCI_LAYER_ZSTD: "zstd",
 }
 _LAYERS: dict[Packing, str] = {"none": OCI_LAYER, "gzip": OCI_LAYER_GZIP, "zstd": OCI_LAYER_ZSTD}
-_FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar"
-_FREE = "application/vnd.oci.image.layer.nondistributable.v1.tar"
-_TO_OCI = {
-    DOCKER_MANIFEST: OCI_MANIFEST,
-    DOCKER_LIST: OCI_INDEX,
-    DOCKER_CONFIG: OCI_CONFIG,
-    DOCKER_LAYER: OCI_LAYER,
-    DOCKER_LAYER_GZIP: OCI_LAYER_GZIP,
-    _FOREIGN: _FREE,
-    f"{_FOREIGN}.gzip": f"{_FREE}+gzip",
-}
-_TO_DOCKER = {oci: docker for docker, oci in _TO_OCI.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,12 +222,12 @@ def _layer(layer: Descriptor, layers: dict[str, Descriptor]) -> Descriptor:
 
 
 def _form(media_type: str) -> Literal["oci", "docker"]:
-    return "docker" if media_type in _TO_OCI else "oci"
+    return "docker" if media_type in OCI_OF else "oci"
 
 
 def _retype(data: dict[str, Any], media_type: str, form: str) -> None:
     """Says what something is, in the words of a form."""
-    words = _TO_DOCKER if form == "docker" else _TO_OCI
+    words = DOCKER_OF if form == "docker" else OCI_OF
     data["mediaType"] = words.get(media_type, media_type)
 
 

@@ -16,7 +16,7 @@ from img.errors import InvalidDocument, UsageError
 from img.oci import Descriptor, Reference, parse
 from img.oci.descriptor import MAX_DOCUMENT_BYTES
 from img.places.files import Files, pour_file, whole
-from img.places.place import About, Cargo, Document, Source, read_document
+from img.places.place import About, Cargo, Document, Source, read_document, sent_into
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
 
@@ -94,12 +94,7 @@ class FolderTarget:
     def blob(self, blob: Descriptor, source: Source, *, stop: Stop, progress: Progress) -> Upload:
         """As `Target.blob`."""
         sink = _core.BlobSink(str(self._partial / blob.hex), digest=blob.digest, size=blob.size)
-        try:
-            source.pour(blob, sink, stop=stop, progress=progress)
-            sink.finish()
-        finally:
-            sink.abort()
-        return Upload.SENT
+        return sent_into(sink, blob, source, stop=stop, progress=progress)
 
     def document(self, document: Document) -> None:
         """As `Target.document`."""

@@ -31,6 +31,7 @@ from img.places.place import (
     cosign_tags,
     named,
     read_document,
+    sent_into,
 )
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
@@ -200,12 +201,7 @@ class LayoutTarget:
         if self._is_here(blob):
             return Upload.PRESENT
         sink = _core.BlobSink(str(self._path(blob.digest)), digest=blob.digest, size=blob.size)
-        try:
-            source.pour(blob, sink, stop=stop, progress=progress)
-            sink.finish()
-        finally:
-            sink.abort()
-        return Upload.SENT
+        return sent_into(sink, blob, source, stop=stop, progress=progress)
 
     def document(self, document: Document) -> None:
         """As `Target.document`."""

@@ -164,6 +164,20 @@ def read_document(raw: bytes, descriptor: Descriptor, where: str) -> Document:
     return parse(raw, descriptor.media_type, where=f"{descriptor.digest} of {where}")
 
 
+def sent_into(sink: Sink, blob: Descriptor, source: Source, *, stop: Stop, progress: Progress) -> Upload:
+    """Pours a blob of a source into a sink, which ends finished or aborted; gives how it came there.
+
+    Raises:
+        What the source and the sink raise.
+    """
+    try:
+        source.pour(blob, sink, stop=stop, progress=progress)
+        sink.finish()
+    finally:
+        sink.abort()
+    return Upload.SENT
+
+
 def named(descriptor: Descriptor, names: Mapping[str, str]) -> dict[str, object]:
     """An index's entry for what a descriptor points at, with these annotations and no others."""
     plain = Descriptor(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from img.errors import InvalidDocument, StoreError, Unsupported
 from img.oci import Descriptor, Index, Reference
 from img.places.archive import main_image
-from img.places.place import About, Cargo, Document, Source
+from img.places.place import About, Cargo, Document, Source, sent_into
 from img.progress import Progress
 from img.registry import Sink, Stop, Upload
 from img.store import Store, main_of
@@ -106,12 +106,7 @@ class StoredTarget:
         if self._store.blobs.has(blob.digest):
             return Upload.PRESENT
         sink = self._store.blobs.sink(blob)
-        try:
-            source.pour(blob, sink, stop=stop, progress=progress)
-            sink.finish()
-        finally:
-            sink.abort()
-        return Upload.SENT
+        return sent_into(sink, blob, source, stop=stop, progress=progress)
 
     def document(self, document: Document) -> None:
         """As `Target.document`, with where its layers can be had again."""
