@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from img.engine import BuildRequest, Engine, Settings
 from img.errors import ImgError, to_fields
+from img.interrupts import Interrupts
 from img.progress import Event, to_json
 from img.values import asdict, is_dataclass
 
@@ -48,7 +49,7 @@ CALLS = frozenset(
 
 def main() -> int:
     """Reads one call, carries it out, writes what comes of it; gives the exit code."""
-    _die_with_caller()
+    _die_with_caller(Interrupts())
     call = json.loads(sys.stdin.readline())
     # What the operation itself may print must not get between the lines.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -69,24 +70,20 @@ def main() -> int:
     return 0
 
 
-def _die_with_caller() -> None:
+def _die_with_caller(interrupts: Interrupts) -> None:
     """Takes the end of standard input (the caller is gone, or gave up) as an interrupt."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGIO, _on_input)
+
+    def on_input(number: int, frame: object) -> None:
+        """Input came, or ended; only its end matters, and only where nothing has ended us before."""
+        poll = select.poll()
+        poll.register(0, select.POLLHUP)
+        if not interrupts.begun and any(event & select.POLLHUP for _, event in poll.poll(0)):
+            interrupts()
+
+    interrupts.listen()
+    signal.signal(signal.SIGIO, on_input)
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
-
-
-def _on_input(number: int, frame: object) -> None:
-    """Input came, or ended; only its end matters."""
-    poll = select.poll()
-    poll.register(0, select.POLLHUP)
-    if any(event & select.POLLHUP for _, event in poll.poll(0)):
-        raise KeyboardInterrupt
 
 
 def perform(call: Mapping[str, Any], progress: Any) -> Any:

@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from img.errors import UsageError
 from tests.conftest import Context, MakeImg
 from tests.support import hosts
 from tests.support.command import Img
+from tests.support.orphans import Orphans
 
 pytestmark = pytest.mark.once
 
@@ -52,14 +52,6 @@ def wait_for_line(process: subprocess.Popen[bytes], text: bytes) -> None:
         if text in line:
             return
     raise AssertionError(f"{text!r} never came:\n{seen.decode()}")
-
-
-def wait_for_end(state: Path) -> None:
-    """Waits until the kernel has ended what a killed build had started."""
-    until = time.monotonic() + DEADLINE
-    while hosts.processes_of(state):
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 # ---- every end of a build ------------------------------------------------------------------------
@@ -148,14 +140,15 @@ def test_an_interrupted_and_a_killed_build_say_so_and_keep_what_was_written(
     dockerfile = f"FROM {busybox_image}\nRUN echo begun; while true; do usleep 100000; done\nRUN echo never\n"
     context = make_context({"Dockerfile": dockerfile})
     for number, status in ((signal.SIGINT, "interrupted"), (signal.SIGKILL, "killed")):
-        process = img.start("build", "-t", "t", context)
-        wait_for_line(process, b"begun\n")
-        during = record(img)
-        assert during["status"] == "running"
-        assert next(s for s in during["steps"] if s["kind"] == "run")["status"] == "running"
-        process.send_signal(number)
-        process.wait(DEADLINE)
-        wait_for_end(img.state)
+        with Orphans() as orphans:
+            process = img.start("build", "-t", "t", context)
+            wait_for_line(process, b"begun\n")
+            during = record(img)
+            assert during["status"] == "running"
+            assert next(s for s in during["steps"] if s["kind"] == "run")["status"] == "running"
+            process.send_signal(number)
+            process.wait(DEADLINE)
+            assert orphans.left(DEADLINE) == []
         after = record(img)
         assert after["id"] == during["id"]
         assert after["status"] == status
@@ -452,9 +445,11 @@ def test_the_library_reads_the_same(make_img: MakeImg, make_context: Context, bu
             client.logs(step="three")
 
 
-def test_a_build_whose_caller_dies_ends_and_says_that_it_was_interrupted(
-    make_img: MakeImg, make_context: Context, busybox_image: str
+@pytest.mark.parametrize("how", ["killed", "interrupted"])
+def test_a_build_whose_caller_goes_ends_and_says_that_it_was_interrupted(
+    how: str, make_img: MakeImg, make_context: Context, busybox_image: str
 ) -> None:
+    """Ctrl-C in a terminal reaches the worker twice: by itself, and as the end of its input."""
     img = make_img()
     context = make_context(
         {"Dockerfile": f"FROM {busybox_image}\nRUN echo begun; while true; do usleep 50000; done\n"}
@@ -465,12 +460,18 @@ def test_a_build_whose_caller_dies_ends_and_says_that_it_was_interrupted(
         "    if type(event).__name__ == 'StepOutput': print(event.text, flush=True)\n"
         "img.Client(state=sys.argv[1], progress=show).build(sys.argv[2])\n"
     )
-    caller = subprocess.Popen(
-        [sys.executable, "-c", script, str(img.state), str(context)],
-        env=img.environment(), stdout=subprocess.PIPE,
-    )  # fmt: skip
-    wait_for_line(caller, b"begun\n")
-    caller.kill()
-    caller.communicate(timeout=DEADLINE)
-    wait_for_end(img.state)
-    assert record(img)["status"] == "interrupted"
+    command = ["env", "--default-signal=INT", sys.executable, "-c", script, str(img.state), str(context)]
+    with Orphans() as orphans:
+        caller = subprocess.Popen(
+            command, env=img.environment(), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for_line(caller, b"begun\n")
+        if how == "killed":
+            caller.kill()
+        else:
+            os.killpg(caller.pid, signal.SIGINT)
+        caller.communicate(timeout=DEADLINE)
+        assert orphans.left(DEADLINE) == []
+    found = record(img)
+    assert (found["status"], "error" in found) == ("interrupted", False)

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Context
 from tests.support import hosts
 from tests.support.command import Img
+from tests.support.orphans import Orphans
 from tests.support.rooms import in_little_room
 
 DEADLINE = 60
@@ -28,46 +29,30 @@ def _wait_for_line(process: subprocess.Popen[bytes], text: bytes) -> None:
     raise AssertionError(f"{text!r} never came:\n{seen.decode()}")
 
 
-def _gone(state: Path) -> list[str]:
-    """Waits for the kernel to end what it must end; gives what is still there at the deadline."""
-    until = time.monotonic() + DEADLINE
-    while (left := hosts.processes_of(state)) and time.monotonic() < until:
-        time.sleep(0.01)
-    return left
-
-
 def test_ctrl_c_ends_every_process_and_the_next_build_works(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
-    marker = f"9{os.getpid()}"
-    dockerfile = (
-        f"FROM {busybox_image}\nRUN touch /before\nRUN (sleep {marker} &) ; echo started; sleep {marker}\n"
-    )
+    dockerfile = f"FROM {busybox_image}\nRUN touch /before\nRUN (sleep 9999 &) ; echo started; sleep 9999\n"
     context = make_context({"Dockerfile": dockerfile})
-    process = img.start("build", "-t", "t", context)
-    _wait_for_line(process, b"started\n")
-    process.send_signal(signal.SIGINT)
-    assert process.wait(DEADLINE) == 130
-    assert _gone(img.state) == []
-    assert _sleepers(marker) == []
+    with Orphans() as orphans:
+        process = img.start("build", "-t", "t", context)
+        _wait_for_line(process, b"started\n")
+        assert orphans.running("sleep 9999")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE) == 130
+        assert orphans.left(DEADLINE) == []
     assert img("inspect", "t").code == 5
     (context / "Dockerfile").write_text(f"FROM {busybox_image}\nRUN touch /before\nRUN touch /after\n")
     img.build(context)
     assert {"before", "after"} <= set(img.image().tree)
 
 
-def _sleepers(marker: str) -> list[str]:
-    done = subprocess.run(["pgrep", "-f", f"sleep {marker}"], capture_output=True, text=True, check=False)
-    return done.stdout.split()
-
-
 @pytest.mark.parametrize("moment", ["run", "copy", "start", "pull", "commit"])
 def test_kill_9_leaves_no_process_no_mount_and_a_sound_store(
     moment: str, img: Img, make_context: Context, busybox_image: str
 ) -> None:
-    marker = f"8{os.getpid()}"
     steps = {
-        "run": f"RUN echo here; sleep {marker}\n",
+        "run": "RUN (sleep 9999 &); echo here; sleep 9999\n",
         "copy": "RUN echo here\nCOPY big /big\n",
         "start": "RUN true\n",
         "pull": "RUN true\n",
@@ -75,17 +60,14 @@ def test_kill_9_leaves_no_process_no_mount_and_a_sound_store(
     }
     dockerfile = f"FROM {busybox_image}\n{steps[moment]}"
     context = make_context({"Dockerfile": dockerfile, "big": os.urandom(30_000_000)})
-    process = img.start("build", "-t", "t", context)
     lines = {"start": b"Building", "pull": b"Setting up"}
-    _wait_for_line(process, lines.get(moment, b"here") if moment in lines else b"here\n")
-    process.kill()
-    process.wait(DEADLINE)
-    assert _gone(img.state) == []
-    # Its container's processes die with the container's first one, which nobody is left to wait for.
-    until = time.monotonic() + DEADLINE
-    while _sleepers(marker) and time.monotonic() < until:
-        time.sleep(0.01)
-    assert _sleepers(marker) == []
+    with Orphans() as orphans:
+        process = img.start("build", "-t", "t", context)
+        _wait_for_line(process, lines.get(moment, b"here\n"))
+        assert bool(orphans.running("sleep 9999")) == (moment == "run")
+        process.kill()
+        process.wait(DEADLINE)
+        assert orphans.left(DEADLINE) == []
     assert str(img.state) not in Path("/proc/self/mounts").read_text()
     (context / "Dockerfile").write_text(f"FROM {busybox_image}\nCOPY big /big\nRUN echo fine > /fine\n")
     img.build(context)
@@ -105,14 +87,16 @@ def test_kill_9_at_any_time_of_a_build_never_spoils_the_store(
     img.build(context, tag="whole")
     length = time.monotonic() - start
     expected = img.image("whole").tree
-    for n in range(12):
-        (context / "f0").write_bytes(os.urandom(1000))
-        process = img.start("build", "--no-cache", "-t", "t", context)
-        try:
-            process.communicate(timeout=length * (n + 1) / 13)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+    with Orphans() as orphans:
+        for n in range(12):
+            (context / "f0").write_bytes(os.urandom(1000))
+            process = img.start("build", "--no-cache", "-t", "t", context)
+            try:
+                process.communicate(timeout=length * (n + 1) / 13)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        assert orphans.left(DEADLINE) == []
     assert img.image("whole").tree == expected
     img.build(context)
     assert img.image().tree["d/f0"].content

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from tests.conftest import Context, MakeImg
 from tests.support import hosts
 from tests.support.command import Img, Outcome, steps_run
+from tests.support.orphans import Orphans
 from tests.support.trees import ReadImage
 
 SECRET = "correct-horse-battery-staple"
@@ -277,18 +277,16 @@ def test_keys_are_held_by_an_agent_that_ends_with_the_step(
 
 def test_kill_9_leaves_no_agent_that_holds_a_key(img: Img, client: Callable[[str], Path], key: Path) -> None:
     context = client("RUN --mount=type=ssh ssh-add -l && echo holding && sleep 1000\n")
-    process = img.start("build", "--ssh", f"default={key}", context)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line == b"holding\n":
-            break
-    assert hosts.agents_of(process.pid)
-    process.kill()
-    process.communicate()
-    until = time.monotonic() + 60  # OpenSSH looks every ten seconds whether its program is there
-    while hosts.agents_of(process.pid) and time.monotonic() < until:
-        time.sleep(0.05)
-    assert hosts.agents_of(process.pid) == []
+    with Orphans() as orphans:
+        process = img.start("build", "--ssh", f"default={key}", context)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == b"holding\n":
+                break
+        assert orphans.running(f"agent-{process.pid}")
+        process.kill()
+        process.communicate()
+        assert orphans.left() == []  # OpenSSH looks every ten seconds whether its program is there
 
 
 def test_a_key_that_asks_for_a_passphrase_is_told(

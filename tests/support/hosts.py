@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import pwd
@@ -46,31 +45,3 @@ def remove_tree(path: Path) -> None:
     """Removes a tree whoever of this user's ids owns its parts."""
     if path.exists():
         subprocess.run(inside("rm", "-rf", "--one-file-system", str(path)), check=False, capture_output=True)
-
-
-def processes_of(state: Path) -> list[str]:
-    """Command lines of live processes that name `state` in their arguments or work below it."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            arguments = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            root = os.readlink(entry / "root")
-        except OSError:
-            continue
-        if str(state) in arguments or root.startswith(str(state)):
-            found.append(f"{entry.name} {arguments}")
-    return found
-
-
-def agents_of(builder: int) -> list[int]:
-    """The ssh agents that the process of this number started for a build, by their command lines."""
-    wanted = f"\0agent-{builder}\0".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                if wanted in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
 from img.cli import clicks as click
 from img.cli.common import BACKEND_HELP, BACKENDS, Globals
 from img.cli.go import GoGroup
+from img.interrupts import Interrupts
 
 VERBS = {
     "artifact": ("artifact", "Keep files in a registry that are no image."),
@@ -78,7 +78,7 @@ def run(args: Sequence[str]) -> int:
     """Runs one command; gives its exit code. Errors become text here, and only here."""
     words = list(args)
     collect_seldom()
-    signal.signal(signal.SIGTERM, _interrupt)
+    Interrupts().listen()
     try:
         result = main.main(words, prog_name="img", standalone_mode=False)
         sys.stdout.flush()
@@ -103,10 +103,6 @@ def collect_seldom() -> None:
     """Looks for cycles a hundredth as often: a command makes few, and lives for one operation."""
     gc.set_threshold(70_000, 20, 50)
     gc.enable()
-
-
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

@@ -263,6 +263,11 @@ class BuildStore:
 
         if self._work.held(row.lease):
             return replace(row, seconds=max(0.0, time.time() - row.started))
+        # Its process is gone, and may have closed the row since we read it; if it has not, it never will.
+        for values in self._database.rows(
+            f"SELECT {_COLUMNS} FROM builds WHERE id=? AND status<>'running'", (row.id,)
+        ):
+            return self._row(values)
         return replace(row, status="killed", seconds=max(0.0, self._last_sign(row) - row.started))
 
     def _last_sign(self, row: BuildRow) -> float:

@@ -95,7 +95,7 @@ class WorkArea:
         except FileNotFoundError:
             return False
         try:
-            return not try_lock(descriptor)
+            return not look_at_lock(descriptor)
         finally:
             os.close(descriptor)
 
@@ -116,7 +116,8 @@ class WorkArea:
     def _locks(self) -> Iterator[tuple[Path, bool]]:
         """Walks over the lock files and tells which have a living owner.
 
-        A lock without one is held by us while it is looked at, so that nobody begins on it.
+        A lock without one is held by us while it is looked at, so that nobody begins on it. Several may
+        look at once, and sweep at once: what one has removed the other misses nowhere.
         """
         for entry in os.scandir(self.root):
             if not entry.name.endswith(".lock"):
@@ -126,15 +127,24 @@ class WorkArea:
             except FileNotFoundError:
                 continue
             try:
-                yield Path(entry.path), not try_lock(descriptor)
+                yield Path(entry.path), not look_at_lock(descriptor)
             finally:
                 os.close(descriptor)
 
 
 def try_lock(descriptor: int) -> bool:
     """Takes the flock of an open file, unless another has it."""
+    return _flock(descriptor, fcntl.LOCK_EX)
+
+
+def look_at_lock(descriptor: int) -> bool:
+    """Takes the flock of an open file unless it has an owner; others who look do not count as one."""
+    return _flock(descriptor, fcntl.LOCK_SH)
+
+
+def _flock(descriptor: int, kind: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

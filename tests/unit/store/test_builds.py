@@ -15,6 +15,9 @@ from img.errors import StoreError, UsageError
 from img.store import BuildRow, Store, new_build_id
 from img.store import builds as module
 from img.store.build_record import BuildRecord, read_journal
+from img.store.builds import BuildStore
+from img.store.database import Database
+from img.store.work import WorkArea
 
 
 @pytest.fixture
@@ -75,6 +78,34 @@ def test_a_build_runs_for_as_long_as_its_lease_is_held(store: Store) -> None:
     store.release_lease()
     assert store.builds.find().status == "killed"
     assert store.builds.record(store.builds.find()).status == "killed"
+
+
+def test_a_build_that_ends_while_it_is_looked_at_is_not_taken_for_a_killed_one(store: Store) -> None:
+    """Its process writes how it ended, and goes, between the look at its row and that at its lease."""
+
+    class EndsMeanwhile(WorkArea):
+        def held(self, name: str) -> bool:
+            if store.work.held(name):
+                store.builds.end("a1", document("a1", "interrupted"), image="", steps=1, cached=0)
+                store.release_lease()
+            return super().held(name)
+
+    begun(store, "a1")
+    looking = BuildStore(Database(store.root / "img.db"), store.builds.root, EndsMeanwhile(store.work.root))
+    row = looking.find()
+    assert (row.status, row.seconds) == ("interrupted", 2.0)
+    assert looking.record(row).status == "interrupted"
+
+
+def test_a_killed_build_is_one_whoever_else_looks_or_sweeps(store: Store) -> None:
+    begun(store, "a1")
+    lock = store.lease().path.with_suffix(".lock")
+    store.release_lease()
+    lock.touch()  # as a process that was killed leaves it
+    looks = [store.work._locks() for _ in range(2)]
+    assert [next(look) for look in looks] == [(lock, False)] * 2
+    assert store.builds.find().status == "killed"
+    assert (store.work.sweep(), lock.exists()) == (0, False)
 
 
 def test_a_journal_is_read_up_to_the_line_that_was_cut_off() -> None:

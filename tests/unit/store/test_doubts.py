@@ -19,6 +19,9 @@ from .conftest import Start, hear, image_of, say, succeed
 LARGE = b"x" * (5 << 20)
 """Larger than any document of an image: looked at when it is asked for."""
 
+WRITTEN = 1_700_000_000
+"""When every file of a layer was written, seconds since 1970: a layer's digest has the second in it."""
+
 Open = Callable[[], Store]
 
 
@@ -71,9 +74,10 @@ def age(root: Path, seconds: float) -> None:
 
 
 def layer(store: Store, word: str, *, pulled: bool = False) -> LayerRecord:
-    """Publishes a layer with one file, as a build does, or as a pull."""
+    """Publishes a layer with one file, as a build does, or as a pull; the same word gives the same layer."""
     folder = store.lease().folder(f"making-{word}")
     (folder / "file").write_text(word * 1000)
+    os.utime(folder / "file", (WRITTEN, WRITTEN))
     packed = _core.pack_layer(str(folder))
     return store.layers.publish(
         folder,
