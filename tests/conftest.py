@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support import hosts
 from tests.support.command import Img
@@ -18,6 +19,16 @@ from tests.support.registry import Registry
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C; the suite, and what it starts, must not inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes is no property. On CI the examples are the same each time.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+)
+settings.load_profile("suite")
 
 Context = Callable[[Mapping[str, str | bytes]], Path]
 MakeImg = Callable[..., Img]

@@ -100,7 +100,7 @@ def test_a_copy_that_is_interrupted_leaves_nothing_half_named(
         process = img.start("copy", f"{slow.host}/me/app", target)
         assert began.wait(60)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
         over.set()
     assert process.returncode == 130 and b"Traceback" not in output, output
     left = [path.name for path in img.home.rglob("*") if path.is_file()]

@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import Context, MakeImg
 from tests.support.between import Between
 from tests.support.command import Img
+from tests.support.orphans import Orphans
 from tests.support.registry import Registry, copy
 
 pytestmark = pytest.mark.once
@@ -142,10 +143,12 @@ def test_a_push_that_was_killed_leaves_a_store_that_works(
     name = at(between, "pushing/killed:1")
     img.build(make_context({"Dockerfile": DOCKERFILE, "big": noise(16, seed=3)}), tag=name)
     between.spoil(method="PATCH", hang=True)
-    process = img.start("push", name)
-    assert between.waiting.wait(60)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    with Orphans() as orphans:
+        process = img.start("push", name)
+        assert between.waiting.wait(60)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert orphans.left() == []
     img.ok("prune")
     assert not list((img.state / "work").iterdir())
     digest = img.ok("push", name).stdout.strip()

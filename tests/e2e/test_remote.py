@@ -891,7 +891,7 @@ def test_a_build_that_ends_while_a_server_is_silent_ends_at_once_and_git_with_it
         connection, _ = silent.accept()
         with connection:
             process.send_signal(number)
-            assert process.wait(30) == (130 if number == signal.SIGINT else -number)
+            assert process.wait(60) == (130 if number == signal.SIGINT else -number)
             # The connection ends when the last process that holds it does.
             connection.settimeout(60)
             while connection.recv(4096):

@@ -446,8 +446,8 @@ def test_ctrl_c_ends_a_build_whose_cache_does_not_take_what_it_is_sent(
         process = img.start("build", "--cache-to", f"{server.host}/cache", context)
         assert server.asked.wait(60)
         process.send_signal(signal.SIGINT)
-        server.let_go.set()
         assert process.wait(60) == 130
+        server.let_go.set()
     assert img.ok("build", context).code == 0
 
 
@@ -462,7 +462,7 @@ class Swallowing(FaultyRegistry):
     def serve(self, call: Call) -> None:
         if call.method == "POST":
             self.asked.set()
-            self.let_go.wait(60)
+            self.let_go.wait(120)
         super().serve(call)
 
 

@@ -173,7 +173,7 @@ def test_an_interrupt_waits_for_no_upload(s3_cloud: Cloud, stages: Path, make_im
     try:
         assert s3_cloud.between.waiting.wait(60)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130, output

@@ -23,7 +23,9 @@ from img.oci import Descriptor
 
 from tests.conftest import Context, MakeImg
 from tests.support import hosts
+from tests.support.between import Between
 from tests.support.command import Img
+from tests.support.orphans import Orphans
 from tests.support.registry import Registry
 from tests.support.web import Web
 
@@ -308,49 +310,42 @@ def test_an_entry_that_goes_through_a_link_stays_inside(
 # ---- kill -9 ---------------------------------------------------------------------------------------
 
 
-def killed_when(process: subprocess.Popen[bytes], seen: Callable[[], bool]) -> None:
-    """Kills a process as soon as something can be seen, which must come before its end."""
-    until = time.monotonic() + DEADLINE
-    while not seen():
-        assert process.poll() is None, "it ended too early"
-        assert time.monotonic() < until
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-
-
 @pytest.mark.once
 @pytest.mark.parametrize("what", ["export", "import"])
 def test_kill_9_on_the_way_leaves_nothing_half_written(
-    what: str, warmed: Make, make_img: MakeImg, tmp_path: Path
+    what: str, warmed: Make, make_img: MakeImg, registry: Registry, tmp_path: Path
 ) -> None:
+    """It comes while one chunk of several is on its way, and hangs."""
     a, b = make_img(), make_img()
-    place = tmp_path / "cache"
-    context = warmed("target=/c", "[ -e /c/big ] || head -c 80000000 /dev/urandom > /c/big")
-    to, come = f"type=local,dest={place},mounts=all", f"type=local,src={place}"
-    machine = a if what == "export" else b
-    if what == "export":
-        a.build(context)
-        process = a.start("cache", "mounts", "export", "/c", "--to", to)
-    else:
-        a.build(context, "--cache-to", to)
-        process = b.start("cache", "mounts", "import", "/c", "--from", come)
-    killed_when(process, lambda: _spooled(machine.state) > 3)
-    there = json.loads(machine.ok("cache", "mounts", "ls", "--json").stdout)
-    assert [mount["id"] for mount in there] == (["/c"] if what == "export" else [])
-    if what == "export":
-        assert not (place / "index.json").exists()
-        a.ok("cache", "mounts", "export", "/c", "--to", to)
-    b.build(context, "--no-cache", "--cache-from", come)
+    context = warmed("target=/c", "[ -e /c/big ] || head -c 20000000 /dev/urandom > /c/big")
+    place = f"mounts/killed-{what}-{os.getpid()}"
+    a.build(context)
+    with Between(int(registry.host.rpartition(":")[2])) as between, Orphans() as orphans:
+        where = f"type=registry,ref=127.0.0.1:{between.port}/{place}"
+        if what == "export":
+            machine, words = a, ("export", "/c", "--to", where)
+            between.spoil(method="PUT", path="/blobs/uploads/", hang=True)
+        else:
+            a.ok("cache", "mounts", "export", "/c", "--to", where)
+            machine, words = b, ("import", "/c", "--from", where)
+            chunks = int(between.count("PUT", "/blobs/uploads/"))
+            between.seen.clear()
+            assert chunks > 3
+            between.spoil(method="GET", path="/blobs/", skip=2, drip=True)
+        process = machine.start("cache", "mounts", *words)
+        assert between.waiting.wait(DEADLINE)
+        process.kill()
+        process.communicate(timeout=DEADLINE)
+        assert orphans.left(DEADLINE) == []
+        there = json.loads(machine.ok("cache", "mounts", "ls", "--json").stdout)
+        assert [mount["id"] for mount in there] == (["/c"] if what == "export" else [])
+        if what == "export":
+            assert between.count("PUT", "/manifests/") == 0
+            a.ok("cache", "mounts", "export", "/c", "--to", where)
+        b.build(context, "--no-cache", "--cache-from", where)
     assert b.image().text("got") == "warm\n"
     machine.ok("prune")
     assert not any((machine.state / "work").iterdir())
-
-
-def _spooled(state: Path) -> int:
-    """Chunks that lie in work folders: these belong to whoever runs the suite, or to nobody else's id."""
-    return len(list((state / "work").glob("*/chunks/*")))
 
 
 # ---- by hand ---------------------------------------------------------------------------------------

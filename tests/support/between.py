@@ -22,7 +22,8 @@ class Fault:
     Attributes:
         method, path: Which ones: those of this method whose path and query have this part; empty for any.
         bodiless: Only those that have no body.
-        times: How many of them.
+        skip: How many of them are spared first.
+        times: How many of them, then.
         status: Answers with this status, and asks nobody.
         headers, body: Of that answer.
         cut: Bytes of the real answer's body after which the connection breaks.
@@ -35,6 +36,7 @@ class Fault:
     method: str = ""
     path: str = ""
     bodiless: bool = False
+    skip: int = 0
     times: int = 1
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class Between:
     def wait_for(self, method: str, path: str = "") -> None:
         """Waits until a request of a kind came by, and was answered by the real server."""
         with self._lock:
-            assert self._lock.wait_for(lambda: self.count(method, path), timeout=30)
+            assert self._lock.wait_for(lambda: self.count(method, path), timeout=120)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         between = self
@@ -156,7 +158,9 @@ class Between:
                 fits = fault.method in ("", request.command) and fault.path in request.path
                 if fault.bodiless and request.headers.get("Content-Length", "0") != "0":
                     fits = False
-                if fault.times and fits:
+                if fits and fault.skip:
+                    fault.skip -= 1
+                elif fits and fault.times:
                     fault.times -= 1
                     return fault
         return Fault()
@@ -176,7 +180,7 @@ class Between:
 
     def _wait(self) -> None:
         self.waiting.set()
-        self._closing.wait(60)
+        self._closing.wait(120)
 
     def _ask(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.target, timeout=60)

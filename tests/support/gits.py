@@ -5,7 +5,7 @@ Everything that a repository holds is written with one name and one time, so has
 
 from __future__ import annotations
 
-import os
+import socketserver
 import subprocess
 import threading
 from collections.abc import Mapping
@@ -161,40 +161,28 @@ class GitWeb(Web):
 
 
 class GitDaemon:
-    """`git daemon` on a free port; a context manager that gives the URL of its root."""
+    """`git daemon` on loopback, one for each connection; a context manager that gives the URL of its root."""
 
     def __init__(self, root: Path) -> None:
         """Starts nothing yet."""
-        self.root = root
-        self._process: subprocess.Popen[str] | None = None
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                subprocess.run(
+                    ["git", "daemon", "--inetd", "--export-all", f"--base-path={root}", str(root)],
+                    env=environment(root), stdin=self.request, stdout=self.request,
+                    stderr=subprocess.DEVNULL, check=False,
+                )  # fmt: skip
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
 
     def __enter__(self) -> str:
-        port = _free_port()
-        process = subprocess.Popen(
-            ["git", "daemon", "--verbose", "--export-all", "--reuseaddr", "--listen=127.0.0.1",
-             f"--port={port}", f"--base-path={self.root}", str(self.root)],
-            env=environment(self.root), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-        self._process = process
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "Ready to rumble" in line:
-                threading.Thread(target=process.stderr.read, daemon=True).start()
-                return f"git://127.0.0.1:{port}"
-        raise RuntimeError("git daemon did not start")
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"git://127.0.0.1:{self._server.server_address[1]}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, 15)
-            self._process.wait()
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        self._server.shutdown()
+        self._server.server_close()

@@ -127,9 +127,9 @@ def test_a_stop_ends_what_waits_for_the_network(azure: Azure, between: Between) 
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert between.waiting.wait(30)
+    assert between.waiting.wait(60)
     made.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive() and len(errors) == 1
 
 

@@ -311,9 +311,9 @@ def test_a_stop_ends_what_waits_for_the_network(actions: Actions, between: Betwe
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert between.waiting.wait(30)
+    assert between.waiting.wait(60)
     made.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert [reason.endswith("the build was stopped") for reason in errors] == [True]
     made.close()
@@ -332,9 +332,9 @@ def test_a_stop_ends_an_upload(actions: Actions, between: Between) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert between.waiting.wait(30)
+    assert between.waiting.wait(60)
     made.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive() and len(errors) == 1
 
 

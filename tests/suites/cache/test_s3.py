@@ -270,9 +270,9 @@ def test_a_stop_ends_what_waits_for_the_network(s3: S3, bucket: str, between: Be
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert between.waiting.wait(30)
+    assert between.waiting.wait(60)
     made.stop()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert [error.reason.endswith("the build was stopped") for error in errors] == [True]  # type: ignore[attr-defined]
     made.close()

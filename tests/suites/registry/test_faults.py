@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -158,10 +159,10 @@ class TestBlobs:
 
         faulty.fail(stalled, stall(70_000, started, let_go))
         faulty.fail(missing, missing_later)
-        begun = datetime.now()
+        begun = time.monotonic()
         with pytest.raises(NotFound):
             fetch(connect(read_seconds=60), ref, bits.layers, folder.open)
-        assert datetime.now() - begun < timedelta(seconds=30)
+        assert time.monotonic() - begun < 30
         let_go.set()
         assert [sink.ended for sink in folder.sinks] == ["aborted", "aborted"]
 
@@ -195,10 +196,10 @@ class TestBlobs:
 
         user = threading.Thread(target=interrupt)
         user.start()
-        begun = datetime.now()
+        begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             fetch(connect(read_seconds=60), ref, bits.layers, folder.open)
-        assert datetime.now() - begun < timedelta(seconds=30)
+        assert time.monotonic() - begun < 30
         user.join()
         let_go.set()
         assert folder.empty and folder.sinks[0].ended == "aborted"
@@ -360,9 +361,9 @@ class TestPatience:
     ) -> None:
         notes: list[Event] = []
         faulty.fail("v1", status(429, Retry_After="1"))
-        begun = datetime.now()
+        begun = time.monotonic()
         assert connect(progress=notes.append).manifest(ref) == bits.manifest
-        assert datetime.now() - begun >= timedelta(seconds=1)
+        assert time.monotonic() - begun >= 1
         assert [note.text.partition(":")[0] for note in notes if isinstance(note, Note)] == [
             "trying again in 1.0 s"
         ]

@@ -43,7 +43,7 @@ pytestmark = pytest.mark.once
 
 SCHEDULES = 1000
 BATCHES = 20
-LIMIT_SECONDS = 25
+LIMIT_SECONDS = 120
 OPTIONS = Options(backoff_seconds=0.001, read_seconds=0.2, connect_seconds=5, attempts=4, part_bytes=150_000)
 FILES = [
     {"etc/name": b"one\n", "etc/other": b"two\n" * 100},

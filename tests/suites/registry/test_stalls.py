@@ -75,13 +75,13 @@ def test_a_head_that_drips_for_ever_ends(
 ) -> None:
     faulty.fail("v1", dripping_head(over))
     begun = time.monotonic()
-    client = connect(read_seconds=0.3, attempts=2 if continues else 1)
+    client = connect(read_seconds=1, attempts=5 if continues else 1)
     if continues:
         assert client.manifest(ref) == BITS.manifest
     else:
         with pytest.raises(RegistryError, match="too slow"):
             client.manifest(ref)
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 30
 
 
 def test_a_blob_that_drips_is_resumed_where_it_was(
@@ -101,10 +101,10 @@ def test_a_blob_that_is_slow_and_steady_is_taken(
         call.begin(200, {"Content-Length": str(len(content))})
         for at in range(0, len(content), 20_000):
             call.send(content[at : at + 20_000])
-            threading.Event().wait(0.03)
+            threading.Event().wait(0.1)
 
     faulty.fail(LAYER.digest, steady)
-    fetch(connect(read_seconds=0.2, least_bytes_per_second=10_000), ref, BITS.layers, folder.open)
+    fetch(connect(read_seconds=1, least_bytes_per_second=10_000), ref, BITS.layers, folder.open)
     assert folder.holds(BITS) and len(faulty.seen("GET", LAYER.digest)) == 1
 
 
@@ -176,7 +176,7 @@ def test_a_write_that_blocks_for_ever_ends(connect: Connect, tls: bool) -> None:
             client._wire.run(
                 lambda: client._wire.exchange("PUT", ref, "blobs/uploads/1", what="a blob", body=body)
             )
-        assert time.monotonic() - begun < 10 and "silent for 0.3 seconds" in str(caught.value)
+        assert time.monotonic() - begun < 30 and "silent for 0.3 seconds" in str(caught.value)
 
 
 class TestAddresses:
@@ -190,13 +190,13 @@ class TestAddresses:
                 sock.connect_ex(full.getsockname())
             infos = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", s.getsockname()) for s in (full, good)]
             begun = time.monotonic()
-            with open_connection(infos, 5) as found:
+            with open_connection(infos, 60) as found:
                 assert found.getpeername() == good.getsockname()
-            assert time.monotonic() - begun < 4
+            assert time.monotonic() - begun < 30
             begun = time.monotonic()
             with pytest.raises(TimeoutError):
-                open_connection(infos[:1] * 5, 0.5)
-            assert time.monotonic() - begun < 4
+                open_connection(infos[:1] * 60, 0.5)
+            assert time.monotonic() - begun < 20
 
     def test_one_that_refuses_is_passed_over_at_once(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as good:

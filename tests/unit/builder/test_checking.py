@@ -27,7 +27,7 @@ WORDS = (*VOCABULARY.split(), *ODD)
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=40).map(lambda words: "FROM busybox\n" + " ".join(words))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(text=TEXTS, given_=st.dictionaries(st.sampled_from("AB"), st.text(max_size=3)))
 def test_any_text_is_checked_or_refused(text: str, given_: dict[str, str]) -> None:
     options = PlanOptions(build_args=given_, ignored=lambda path: path == "a")
@@ -44,7 +44,7 @@ def test_any_text_is_checked_or_refused(text: str, given_: dict[str, str]) -> No
     assert len(keys) == len(set(keys))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=TEXTS)
 def test_any_text_has_an_outline_and_targets_or_is_refused(text: str) -> None:
     try:

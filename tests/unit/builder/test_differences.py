@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from img.builder.differences import clip, compare, equal_fields, file_difference, files_clause
 
@@ -89,7 +89,6 @@ fields = st.sampled_from(["env", "args", "mounts", "inline", "secrets", "user", 
 keys = st.dictionaries(fields, values, max_size=5)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(keys, keys)
 def test_records_of_any_form_can_be_compared(old: dict[str, Any], new: dict[str, Any]) -> None:
     for one in compare(old, new):

@@ -48,7 +48,7 @@ documents = st.builds(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(documents)
 @example("RUN\\\n\\\n\\\n  x \\")
 @example("# escape=`\nRUN a\\\nRUN b``\nRUN c`\n# d\n\n")

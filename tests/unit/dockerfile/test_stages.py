@@ -19,7 +19,7 @@ words = st.sampled_from([*SPICE.split(), "\u3000", ""])
 texts = st.lists(st.lists(words, max_size=6).map(" ".join), max_size=10).map("\n".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=300) | texts.map(lambda t: b"FROM a\n" + t.encode("utf-8", "surrogateescape")))
 def test_any_bytes_give_a_dockerfile_or_a_dockerfile_error(data: bytes) -> None:
     try:

@@ -243,7 +243,7 @@ def test_a_worker_whose_caller_is_gone_ends_by_itself(state: Path, context: Path
     worker.stdin.flush()
     with open(pipe, "wb"):  # opens once the worker reads it
         worker.stdin.close()
-        assert worker.wait(timeout=30) == 130
+        assert worker.wait(timeout=60) == 130
     assert worker.stdout is not None
     assert worker.stdout.read() == ""
     worker.stdout.close()

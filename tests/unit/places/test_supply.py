@@ -54,7 +54,7 @@ def read(made: Supply, offset: int = 0, most: int = -1, count: int = 50_000) -> 
 places = st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(1, 300_000))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(places, max_size=5), st.integers(5_000, 200_000))
 def test_any_part_may_be_read_again_before_the_whole(parts: list[tuple[int, int]], count: int) -> None:
     source = Bytes(CONTENT)

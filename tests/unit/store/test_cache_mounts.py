@@ -183,7 +183,7 @@ def test_two_threads_do_not_both_make_a_copy(store: Store) -> None:
     def fill(folder: Path) -> None:
         made.append(folder)
         first_is_making.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
 
     def use() -> None:
         work = store.lease().path
@@ -193,7 +193,7 @@ def test_two_threads_do_not_both_make_a_copy(store: Store) -> None:
     threads = [threading.Thread(target=use) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert first_is_making.wait(10)
+    assert first_is_making.wait(60)
     go_on.set()
     for thread in threads:
         thread.join()
