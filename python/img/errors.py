@@ -19,7 +19,7 @@
     ├── StoreError(message)
     │   ├── BlobNotFound(digest)
     │   ├── ImageNotFound(reference, near)
-    │   ├── DigestMismatch(what, expected, actual)
+    │   ├── DigestMismatch(what, expected, actual, by)
     │   ├── SizeMismatch(expected, actual)
     │   ├── DiskFull(path)
     │   └── StoreVersionError(found, known, path)
@@ -380,15 +380,22 @@ class ImageNotFound(StoreError):
 
 
 class DigestMismatch(StoreError):
-    """Bytes did not hash to what their descriptor promised. `what`: `blob` or `diff ID`."""
+    """Bytes did not hash to what their descriptor promised. `what`: `blob` or `diff ID`.
 
-    fields = ("what", "expected", "actual")
+    `by`: the registry that was sent what is expected, and says that it stored something else; else empty.
+    """
 
-    def __init__(self, what: str, expected: str, actual: str) -> None:
-        super().__init__(f"wrong bytes: the {what} should be {expected}, but is {actual}")
+    fields = ("what", "expected", "actual", "by")
+
+    def __init__(self, what: str, expected: str, actual: str, by: str = "") -> None:
+        said = f"{by} was sent the {what} as {expected}, and says that it stored {actual}"
+        super().__init__(
+            f"wrong bytes: {said if by else f'the {what} should be {expected}, but is {actual}'}"
+        )
         self.what = what
         self.expected = expected
         self.actual = actual
+        self.by = by
 
 
 class SizeMismatch(StoreError):

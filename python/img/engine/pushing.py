@@ -55,6 +55,7 @@ class Shipment:
         others: What that index names beside images.
         form: In which documents they leave; None for those that they have.
         home: The name that the store has for it, where that is another one.
+        index: What the name leads to, where that is an index; made of the others.
     """
 
     images: tuple[Image, ...]
@@ -64,6 +65,10 @@ class Shipment:
     others: tuple[Manifest, ...] = ()
     form: ManifestFormat | None = None
     home: Reference | None = None
+    index: Index | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "index", self._index())
 
     @classmethod
     def of(cls, store: Store, row: ImageName, name: Reference) -> Shipment:
@@ -76,9 +81,7 @@ class Shipment:
         images = tuple(store.names.of_index(row.index))
         return cls(images=images, name=name, listed=index, others=tuple(store.names.others_of(index)))
 
-    @property
-    def index(self) -> Index | None:
-        """What the name leads to, where that is an index."""
+    def _index(self) -> Index | None:
         if self.tree is not None:
             return self.tree.top if isinstance(self.tree.top, Index) else None
         if self.listed is not None:

@@ -36,6 +36,7 @@ from img.registry.options import Options
 from img.registry.search import choose
 from img.registry.session import PartsRefused, Session
 from img.registry.stop import Stop
+from img.registry.stored import check_stored
 from img.registry.upload import FileSource
 from img.registry.wire import Wire
 
@@ -409,11 +410,8 @@ class Registry:
             with self._wire.exchange(
                 "PUT", ref, url, what=what, ok=(200, 201, 202), scopes=scopes, headers=headers, body=raw
             ) as reply:
-                stored = reply.headers.get(_DIGEST_HEADER, digest)
-                listed = _SUBJECT_HEADER in reply.headers
-            if is_digest(stored) and stored != digest:
-                raise DigestMismatch(f"manifest of {ref.familiar}", digest, stored)
-            return listed
+                check_stored(reply, ref.registry, f"manifest of {ref.familiar}", digest)
+                return _SUBJECT_HEADER in reply.headers
 
         listed = self._wire.run(attempt)
         if not listed and b'"subject"' in raw:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
 from img import regex
-from img.errors import DigestMismatch, NotFound, RegistryError
-from img.oci.descriptor import is_digest
+from img.errors import NotFound, RegistryError
 from img.oci.reference import Reference
 from img.registry.challenge import scopes_for
 from img.registry.endpoint import shown
 from img.registry.part_lengths import LEAST_BYTES, PartLengths
 from img.registry.retry import Retriable
 from img.registry.stop import Stop, Stopped
+from img.registry.stored import check_stored
 from img.registry.wire import Wire
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Session:
                 "POST", self._ref, url, what=self._what, ok=(201, 202), scopes=scopes, body=b""
             ) as reply:
                 if reply.status == 201:
-                    _check(reply, digest)
+                    self._check(reply, digest)
                     return True
                 self._opened(reply)
                 return False
@@ -280,7 +280,7 @@ class Session:
         self._closing = True
         try:
             with self._exchange("PUT", _closed_by(self._location, digest), ok=_TAKEN, body=b"") as reply:
-                _check(reply, digest)
+                self._check(reply, digest)
         except NotFound as gone:
             self._location = ""
             raise Retriable(gone, cause=gone) from gone
@@ -315,7 +315,7 @@ class Session:
             body = Part(source, 0, size) if size else b""
             try:
                 with self._exchange("PUT", url, ok=_TAKEN, headers=headers, body=body) as reply:
-                    _check(reply, digest)
+                    self._check(reply, digest)
             except NotFound as gone:  # the registry forgot the upload, as one does that was started anew
                 raise Retriable(gone, cause=gone) from gone
             except RegistryError as error:
@@ -352,6 +352,9 @@ class Session:
         if location:
             self._location = self._wire.resolve(reply.url, location, "PATCH")
 
+    def _check(self, reply: Reply, digest: str) -> None:
+        check_stored(reply, self._ref.registry, "blob", digest)
+
     def _there(self, digest: str) -> bool:
         """Tells whether the registry has the blob, after an upload whose end was not heard of."""
         with self._exchange("HEAD", f"blobs/{digest}", ok=(200, 404)) as reply:
@@ -385,17 +388,6 @@ def _stands(reply: Reply) -> int | None:
 
 def _closed_by(location: str, digest: str) -> str:
     return location + ("&" if "?" in location else "?") + urlencode({"digest": digest})
-
-
-def _check(reply: Reply, digest: str) -> None:
-    """Compares what the registry says that it stored.
-
-    Raises:
-        DigestMismatch: it is something else.
-    """
-    stored = reply.headers.get("Docker-Content-Digest", "")
-    if is_digest(stored) and stored != digest:
-        raise DigestMismatch("blob", digest, stored)
 
 
 __all__ = ["Part", "PartsRefused", "Session", "Source"]

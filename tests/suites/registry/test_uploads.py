@@ -27,6 +27,7 @@ class Writable(Server):
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, bytes] = {}
         self.puts: list[Answer] = []
+        self.said: Callable[[bytes], dict[str, str]] = lambda raw: {"Docker-Content-Digest": sha256(raw)}
         self._numbers = itertools.count()
 
     def serve(self, call: Call) -> None:
@@ -37,7 +38,7 @@ class Writable(Server):
             call.answer(202, b"", {"Location": f"/v2/app/blobs/uploads/{next(self._numbers)}?state=abc"})
         elif "/manifests/" in call.path:
             self.manifests[name] = call.body
-            call.answer(201, b"", {"Docker-Content-Digest": sha256(call.body)})
+            call.answer(201, b"", self.said(call.body))
         elif self.puts:
             self.puts.pop(0)(call)
         else:
@@ -100,6 +101,44 @@ def test_a_registry_that_stored_something_else_is_found_out(
     writable.puts = [lambda c: c.answer(201, b"", {"Docker-Content-Digest": sha256(b"else")})]
     with pytest.raises(DigestMismatch):
         connect().push_blob(ref, layer, lambda: io.BytesIO(bytes(10)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"Docker-Content-Digest": sha256(b"else")},
+        {"Location": f"/v2/app/manifests/{sha256(b'else')}"},
+        {"Location": f"https://far.example.com/v2/app/manifests/{sha256(b'else')}?x=1"},
+    ],
+    ids=["digest", "location", "location elsewhere"],
+)
+def test_a_registry_that_stored_another_manifest_is_found_out(
+    connect: Connect, writable: Writable, ref: Reference, said: dict[str, str]
+) -> None:
+    bits = make_image(10)
+    writable.said = lambda raw: said
+    with pytest.raises(DigestMismatch, match=f"{writable.host} was sent .* says that it stored") as caught:
+        push(connect(), ref, bits.manifest, bits.open)
+    found = caught.value
+    assert (found.expected, found.actual, found.by) == (bits.manifest.digest, sha256(b"else"), writable.host)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"Location": "/v2/app/manifests/v1", "Docker-Content-Digest": "none"},
+        {"Location": f"/storage/{sha256(b'else')}"},
+        {"Location": "https://[nowhere"},
+    ],
+    ids=["nothing", "a tag", "an address of its own", "no address"],
+)
+def test_a_registry_that_says_nothing_of_what_it_stored_is_believed(
+    connect: Connect, writable: Writable, ref: Reference, said: dict[str, str]
+) -> None:
+    bits = make_image(10)
+    writable.said = lambda raw: said
+    assert push(connect(), ref, bits.manifest, bits.open) == bits.manifest.digest
 
 
 def test_an_upload_elsewhere_sees_no_credentials_and_no_plain_http(
