@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO
 
+from img.amounts import human_size
 from img.builder import SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
@@ -329,8 +330,8 @@ class Exports:
             self._note("info", f"the cache is as it was: {cache.spec}")
             return
         cache.backend.write(document, index.blobs)
-        size = sum(blob.size for blob in index.blobs) / (1 << 20)
-        counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size:.1f} MiB"
+        size = human_size(sum(blob.size for blob in index.blobs))
+        counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size}"
         self._note("info", f"exported cache to {cache.spec}: {counts}")
 
     def _earlier(self, cache: Export) -> CacheIndex | None:

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from img import _core
+from img.amounts import human_size
 from img.builder import BuildGraph, SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheIndex, CacheSpec, Reach, SharedMount, open_backend, parse_spec
@@ -222,7 +223,7 @@ class SharedCaches:
         index = CacheIndex(records=tuple(self._exports.records.values())).without_inputs()
         text = index.to_bytes().decode()
         if len(text) > MAX_INLINE_BYTES:
-            reason = f"{len(text) >> 10} KiB are too many for a manifest"
+            reason = f"{human_size(len(text))} are too much for a manifest"
             self._progress(Note(level="warning", text=f"the inline cache is not written: {reason}"))
             return image
         old = image.manifest
