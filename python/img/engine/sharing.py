@@ -19,6 +19,7 @@ from img.builder import BuildGraph, SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheIndex, CacheSpec, Reach, SharedMount, open_backend, parse_spec
 from img.cache.index import ANNOTATION
+from img.engine.asking import CacheQuestion
 from img.engine.exports import Export, Exports
 from img.engine.imports import Import, Imports
 from img.engine.packing import Packer
@@ -172,6 +173,10 @@ class SharedCaches:
 
     # ---- what the engine does with it --------------------------------------------------------
 
+    def questions(self) -> list[CacheQuestion]:
+        """Whether the caches may be written, for whoever wants to know it beforehand."""
+        return self._exports.questions()
+
     def plan(self, graph: BuildGraph) -> None:
         """Says what is built: `mode=min` writes the layers of the images alone."""
         self._chain = frozenset(number for target in graph.targets for number in graph.chain(target.node))
@@ -294,7 +299,8 @@ class SharedCaches:
                 try:
                     self._exports.finish(self._imports, failed=True)
                 except CacheError as unwritten:  # the build's own error is the one to be raised
-                    self._progress(Note(level="warning", text=f"a cache is not written: {unwritten}"))
+                    if unwritten is not error:
+                        self._progress(Note(level="warning", text=f"a cache is not written: {unwritten}"))
         except BaseException:
             self._abandon()
             raise
