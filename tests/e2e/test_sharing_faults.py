@@ -16,6 +16,7 @@ from img.oci import Manifest, parse
 from tests.conftest import MakeImg
 from tests.suites.registry.servers import Fault, FaultyRegistry, cut, status
 from tests.support import hosts
+from tests.support.between import Between
 from tests.support.caches import CacheFolder, Document, records
 from tests.support.command import Img, steps_run
 from tests.support.layout import Item, digest_of, tar_of
@@ -389,11 +390,15 @@ def test_an_import_that_fails_fails_the_build_where_that_is_wanted(
 
 
 def test_an_export_that_fails_fails_the_build_once_it_has_a_name(
-    stages: Path, make_img: MakeImg, server: FaultyRegistry
+    stages: Path, make_img: MakeImg, registry: Registry
 ) -> None:
     img = make_img()
-    outcome = img.fails(3, "build", "-t", "t", "--cache-to", f"{server.host}/cache", stages, env=EPOCH)
-    assert f"{server.host}/cache" in outcome.stderr
+    with Between(int(registry.host.rpartition(":")[2])) as between:
+        # An upload may be begun, which is all that can be asked beforehand.
+        between.spoil(method="PUT", path="/manifests/", status=403, times=99)
+        cache = f"127.0.0.1:{between.port}/failing/cache"
+        outcome = img.fails(3, "build", "-t", "t", "--cache-to", cache, stages, env=EPOCH)
+    assert cache in outcome.stderr
     assert img.image().text("first") == "first\n"
 
 

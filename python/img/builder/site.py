@@ -175,6 +175,10 @@ def _always() -> bool:
     return True
 
 
+def _going_on() -> None:
+    """Nothing ends the build from outside."""
+
+
 class Logs(Protocol):
     """Keeps what steps write, and what is known of their keys. Safe for several threads."""
 
@@ -226,6 +230,7 @@ class Site:
         stop: Called with True, makes all work that is under way in other threads end soon; with
             False, takes that back.
         now: Gives the present time as RFC 3339.
+        go_on: Called now and then by the solver; raises what ends the build from outside.
         epoch: SOURCE_DATE_EPOCH in seconds, or None.
         ranged: This process has a whole range of ids to give to files.
         trees: Trees of files that the caller named with `--build-context`, by name; opened at the first
@@ -259,5 +264,6 @@ class Site:
     logs: Logs | None = None
     travelling: Travelling | None = None
     leaving: Leaving | None = None
+    go_on: Callable[[], None] = _going_on
     place: str = ""
     explain: bool = False

@@ -82,7 +82,7 @@ class Solver:
 
         Raises:
             BuildError, DockerfileError, CopyError, StoreError, …: of the first node that failed.
-            SharedLost: it has to be begun again.
+            SharedLost: it has to be begun again. Whatever `Site.go_on` raises.
         """
         try:
             with self._changed:
@@ -91,6 +91,7 @@ class Solver:
                     # A slice, not for ever: a signal's handler runs between two waits, and memory that
                     # others gave back is seen.
                     self._changed.wait(0.2)
+                    self.site.go_on()
                     self._start_ready()
         except BaseException as error:
             self._failure = self._failure or error

@@ -134,6 +134,17 @@ class RegistryCache:
             counted = _Counted(sink)
             self._registry.blob(self._reference, blob, cast("RegistrySink", counted), stop=self._stop)
 
+    def check(self, stop: Stop) -> None:
+        """Asks whether the repository takes what is to be written, by an upload that is given back at once.
+
+        Raises:
+            CacheError: it does not, or cannot be reached. Stopped: `stop` was set.
+        """
+        try:
+            self._registry.check_push(self._reference, stop=stop)
+        except RegistryError as error:
+            raise CacheError(str(self._spec), str(error), error.hint) from error
+
     def stop(self) -> None:
         """Ends all transfers soon."""
         self._stop.set()

@@ -1,4 +1,4 @@
-"""What every verb shares: the global flags, the settings made of them, tables, sizes and times."""
+"""What every verb shares: the global flags, the settings made of them, and tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from img.amounts import human_size as human_size
+from img.amounts import human_time as human_time
 from img.cli import clicks as click
 from img.cli.go import GoCommand, GoGroup
 from img.values import dataclass, field
@@ -218,23 +220,6 @@ def show_warnings(event: Event) -> None:
 
     if isinstance(event, Note) and event.level == "warning":
         click.echo(f"warning: {event.text}", err=True)
-
-
-def human_size(count: float) -> str:
-    """Bytes for people: four digits that count, in KiB, MiB or GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024 or unit == "TiB":
-            return f"{count:.4g}{unit}"
-        count /= 1024
-    raise AssertionError("unreachable")
-
-
-def human_time(seconds: float) -> str:
-    """A duration for people: `0.34s`, `12.3s`, `2m05s`, `1h02m`."""
-    if seconds < 60:
-        return f"{seconds:.2f}s" if seconds < 10 else f"{seconds:.1f}s"
-    minutes = int(seconds // 60)
-    return f"{minutes}m{int(seconds % 60):02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
 
 
 def one_line(text: str, width: int | None) -> str:

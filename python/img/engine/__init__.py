@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from img.cache import Reach as CacheReach
     from img.engine.annotating import Annotations
     from img.engine.artifacts import Artifact, ArtifactRequest
+    from img.engine.asking import Questions
     from img.engine.building import Build
     from img.engine.calls import Calls, CheckResult
     from img.engine.copying import CopyRequest, CopyResult
@@ -233,7 +234,8 @@ class Engine:
         puller = self._puller(_barred(request))
 
         with ExitStack() as held:
-            pusher = self._pusher_of(request, puller, held)
+            asked = self._questions(request)
+            pusher = self._pusher_of(request, puller, held, asked)
             shared, travelling = self._shared(request, held)
             build = Build(
                 self.store,
@@ -248,8 +250,15 @@ class Engine:
                 shared=shared,
                 travelling=travelling,
                 pusher=pusher,
+                asked=asked,
             )
             number = record.begin()
+            if asked is not None:
+                held.enter_context(asked).begin(
+                    build.names if request.push else (),
+                    shared.questions() if shared is not None else (),
+                    refused=build.end_reading,
+                )
             built = build.run()
             pushed: Mapping[str, str] = {}
             if pusher is not None:
@@ -274,7 +283,17 @@ class Engine:
             bases=built.bases,
         )
 
-    def _pusher_of(self, request: BuildRequest, puller: Puller, held: ExitStack) -> Pusher | None:
+    def _questions(self, request: BuildRequest) -> Questions | None:
+        """What asks beside a build whether its images and caches will be taken; None where none leaves."""
+        if not (request.push or request.cache_to):
+            return None
+        from img.engine.asking import Questions
+
+        return Questions(self.registry, self._progress)
+
+    def _pusher_of(
+        self, request: BuildRequest, puller: Puller, held: ExitStack, asked: Questions | None
+    ) -> Pusher | None:
         """What pushes the images of a build; None where nothing is to be pushed. It ends with `held`."""
         level = request.compression_level
         said = request.compression or level is not None or request.force_compression
@@ -286,7 +305,7 @@ class Engine:
                 "how layers are compressed is said of a build that pushes",
                 hint="add --push, or say it to img push or img save",
             )
-        pusher = self._pusher(puller if request.pull != "never" else self._puller(), wish)
+        pusher = self._pusher(puller if request.pull != "never" else self._puller(), wish, asked=asked)
         held.callback(pusher.stop)
         return pusher
 
@@ -298,7 +317,13 @@ class Engine:
             self._packing = Packer(self.store, self._progress)
         return self._packing
 
-    def _pusher(self, puller: Puller, wish: Wish, annotations: Annotations | None = None) -> Pusher:
+    def _pusher(
+        self,
+        puller: Puller,
+        wish: Wish,
+        annotations: Annotations | None = None,
+        asked: Questions | None = None,
+    ) -> Pusher:
         from img.engine.pushing import NO_ANNOTATIONS, Pusher
 
         return Pusher(
@@ -310,6 +335,7 @@ class Engine:
             jobs=max(4, self._jobs),
             wish=wish,
             annotations=annotations or NO_ANNOTATIONS,
+            asked=asked,
         )
 
     def _shared(

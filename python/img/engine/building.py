@@ -37,6 +37,7 @@ from img.store import Store, WorkFolder
 from img.values import dataclass, replace
 
 if TYPE_CHECKING:
+    from img.engine.asking import Questions
     from img.engine.mounts import TravellingMounts
     from img.engine.named import NamedContexts, Resolve
     from img.engine.pushing import Pusher
@@ -76,6 +77,7 @@ class Build:
         shared: SharedCaches | None = None,
         travelling: TravellingMounts | None = None,
         pusher: Pusher | None = None,
+        asked: Questions | None = None,
     ) -> None:
         """Checks the tags and what is said of every RUN; touches nothing else.
 
@@ -85,6 +87,7 @@ class Build:
             shared: Caches of other machines, or None; whoever made them ends them.
             travelling: The cache mounts in those.
             pusher: Sends layers of the images on their way to their names while the build goes on, or None.
+            asked: A refusal among its answers ends the build.
         """
         self._store = store
         self._puller = puller
@@ -98,6 +101,7 @@ class Build:
         self._shared = shared
         self._travelling = travelling
         self._pusher = pusher
+        self._asked = asked
         self._tags = read_tags(request.tags)
         self._run_options = run_options(request)
         platforms = dict.fromkeys(Platform.parse(text) for text in request.platforms)
@@ -107,13 +111,24 @@ class Build:
         self._named: NamedContexts | None = None
         self._fetcher: Fetcher | None = None
 
+    @property
+    def names(self) -> tuple[Reference, ...]:
+        """All names of its images."""
+        return tuple(tag.name for tag in self._tags)
+
     def run(self) -> Built:
         """Builds, names the images, and gives them."""
         self._store.lease()
         with self._store.work.begin() as work:
-            context, dockerfile = self.read(work)
+            try:
+                context, dockerfile = self.read(work)
+            except KeyboardInterrupt:
+                self._go_on()  # a refusal, if there is one, ended it
+                raise
             self.resolver.require()
+            self._go_on()
             graph = self.plan(dockerfile, context)
+            self._go_on()
             if self._record is not None:
                 self._record.planned(graph.nodes)
             tags = hand_out(dockerfile, graph, self._tags)
@@ -151,6 +166,16 @@ class Build:
         self._warn(warnings)
         bases = dict(sorted(self.resolver.bases.items()))
         return Built(outputs=outputs, solved=solved, warnings=warnings, bases=bases)
+
+    def _go_on(self) -> None:
+        """Raises what a registry said, or did not say, that the build was to leave something at."""
+        if self._asked is not None:
+            self._asked.check()
+
+    def end_reading(self) -> None:
+        """Ends what is fetched for the context, from any thread: the build comes to nothing."""
+        if self._fetcher is not None:
+            self._fetcher.stop()
 
     def _offer_mounts(self, graph: BuildGraph) -> None:
         """Gives cache mounts to other machines: what a build that failed has fetched helps the next."""
@@ -319,6 +344,7 @@ class Build:
             shared=self._shared,
             travelling=self._travelling,
             leaving=self._pusher,
+            go_on=self._go_on,
         )
         memo = None
         if context.lasting:

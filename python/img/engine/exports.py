@@ -11,16 +11,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO
 
+from img.amounts import human_size
 from img.builder import SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
+from img.engine.asking import CacheQuestion
 from img.engine.background import Background
 from img.engine.imports import Imports
 from img.engine.packing import MEDIA_TYPES, Packer, Source, how_made
-from img.errors import CacheError, ImgError
+from img.errors import CacheError, ImgError, TooManyRequests
 from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
+from img.registry.stop import Stop
 from img.store import CacheRecord, Store
 from img.values import dataclass, field, replace
 
@@ -85,6 +88,26 @@ class Exports:
         self._layer_locks: dict[str, threading.Lock] = {}
 
     # ---- while the build goes on -------------------------------------------------------------
+
+    def questions(self) -> list[CacheQuestion]:
+        """Whether those may be written whose errors count, where that can be asked beforehand."""
+        return [
+            CacheQuestion(repository=cache.home, ask=partial(self._ask, cache))
+            for cache in self._caches
+            if cache.home and not cache.spec.ignore_error
+        ]
+
+    def _ask(self, cache: Export, stop: Stop) -> None:
+        from img.cache.registry import RegistryCache  # as open as the spec of one made it
+
+        assert isinstance(cache.backend, RegistryCache)
+        try:
+            cache.backend.check(stop)
+        except CacheError as error:
+            if isinstance(error.__cause__, TooManyRequests):
+                raise error.__cause__ from error
+            self._give_up(cache, error)
+            raise
 
     def offer(
         self, keys: Sequence[CacheKey], record: CacheRecord, title: str, *, on_chain: bool, here: bool
@@ -329,8 +352,8 @@ class Exports:
             self._note("info", f"the cache is as it was: {cache.spec}")
             return
         cache.backend.write(document, index.blobs)
-        size = sum(blob.size for blob in index.blobs) / (1 << 20)
-        counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size:.1f} MiB"
+        size = human_size(sum(blob.size for blob in index.blobs))
+        counts = f"{len(index.records)} records, {len(index.blobs)} blobs, {size}"
         self._note("info", f"exported cache to {cache.spec}: {counts}")
 
     def _earlier(self, cache: Export) -> CacheIndex | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from img import _core
+from img.amounts import human_size
 from img.cache import SharedMount
 from img.cache.index import CHUNK_MEDIA_TYPE
 from img.engine.sharing import SharedCaches
@@ -79,7 +80,7 @@ class TravellingMounts:
             return False
         write_chunks(folder.parent, chunks)
         size = sum({chunk.digest: chunk.size for chunk in mount.chunks}.values())
-        self._say("info", f"the cache mount {mount_id} came from a shared cache: {_mebibytes(size)}")
+        self._say("info", f"the cache mount {mount_id} came from a shared cache: {human_size(size)}")
         return True
 
     def used(self, mount_id: str, key: str, copy: Path) -> None:
@@ -187,7 +188,7 @@ class Chunking:
         """How much there is, and how much of it is new."""
         sizes = {chunk.digest: (chunk.size, chunk.known) for chunk in self._made.chunks}
         new = [size for size, known in sizes.values() if not known]
-        return f"{_mebibytes(sum(new))} in {len(new)} of {len(sizes)} chunks are new"
+        return f"{human_size(sum(new))} in {len(new)} of {len(sizes)} chunks are new"
 
 
 class _Opener:
@@ -253,7 +254,3 @@ def _spool(work: WorkFolder, name: str) -> Iterator[Path]:
         yield path
     finally:
         _core.remove_tree(str(path))
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / (1 << 20):.1f} MiB"

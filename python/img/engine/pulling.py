@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img import _core
+from img.amounts import human_size
 from img.engine.locating import Located, Locator, OpenRegistry, how_to_fetch
 from img.engine.requests import PullPolicy
 from img.errors import ImgError, StoreError, Unsupported
@@ -186,7 +187,7 @@ class Puller:
 
         size = sum(blob.size for blob in blobs)
         count = f"{len(blobs)} layer{'s' if len(blobs) > 1 else ''}"
-        text = f"fetching {count} of {origin.familiar}, {size / (1 << 20):.1f} MiB"
+        text = f"fetching {count} of {origin.familiar}, {human_size(size)}"
         self._progress(Note(level="info", text=text))
         began = time.monotonic()
         fetch(self._registry(), origin, blobs, open_sink, jobs=self._jobs, progress=self._progress, stop=stop)
@@ -305,9 +306,9 @@ class Puller:
         origin = self._origins.get(image.id)
         name = origin.familiar if origin else image.id
         count = "a layer" if len(missing) == 1 else f"{len(missing)} layers"
-        size = sum(layer.size for layer in missing) / (1 << 20)
+        size = human_size(sum(layer.size for layer in missing))
         return StoreError(
-            f"the store lacks {count} of {name} ({size:.1f} MiB), and {self._barred}",
+            f"the store lacks {count} of {name} ({size}), and {self._barred}",
             hint=how_to_fetch(name, self._barred),
         )
 

@@ -16,6 +16,7 @@ from typing import BinaryIO, TypeVar
 from img import _core
 from img.builder.graph import BuildGraph
 from img.engine.annotating import Annotations
+from img.engine.asking import Questions
 from img.engine.background import Background
 from img.engine.formats import in_format, index_in
 from img.engine.forms import Forms, LayerKey, with_blobs
@@ -139,17 +140,20 @@ class Pusher:
         jobs: int,
         wish: Wish = USUAL,
         annotations: Annotations = NO_ANNOTATIONS,
+        asked: Questions | None = None,
     ) -> None:
         """Speaks to nobody yet.
 
         Args:
             annotations: What is added to every image that `push` sends.
+            asked: Asks beside a build whether pushes are allowed.
         """
         self._store = store
         self._registry = registry
         self._packer = packer
         self._wish = wish
         self._annotations = annotations
+        self._asked = asked
         self.forms = Forms(store, puller, packer, wish)
         self._puller = puller
         self._progress = progress
@@ -240,7 +244,8 @@ class Pusher:
         self._each(_once(slow, lambda name: name.name), self._check_allowed)
 
     def _check_allowed(self, name: Reference) -> None:
-        self._registry().check_push(name, stop=self._stop)
+        if self._asked is None or not self._asked.settled(name, self._stop):
+            self._registry().check_push(name, stop=self._stop)
 
     def _send_blobs(self, shipments: Sequence[Shipment]) -> list[Shipment]:
         """Sends all layers and configs; gives the images with their layers as they were sent."""

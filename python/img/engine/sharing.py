@@ -14,10 +14,12 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from img import _core
+from img.amounts import human_size
 from img.builder import BuildGraph, SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheIndex, CacheSpec, Reach, SharedMount, open_backend, parse_spec
 from img.cache.index import ANNOTATION
+from img.engine.asking import CacheQuestion
 from img.engine.exports import Export, Exports
 from img.engine.imports import Import, Imports
 from img.engine.packing import Packer
@@ -171,6 +173,10 @@ class SharedCaches:
 
     # ---- what the engine does with it --------------------------------------------------------
 
+    def questions(self) -> list[CacheQuestion]:
+        """Whether the caches may be written, for whoever wants to know it beforehand."""
+        return self._exports.questions()
+
     def plan(self, graph: BuildGraph) -> None:
         """Says what is built: `mode=min` writes the layers of the images alone."""
         self._chain = frozenset(number for target in graph.targets for number in graph.chain(target.node))
@@ -222,7 +228,7 @@ class SharedCaches:
         index = CacheIndex(records=tuple(self._exports.records.values())).without_inputs()
         text = index.to_bytes().decode()
         if len(text) > MAX_INLINE_BYTES:
-            reason = f"{len(text) >> 10} KiB are too many for a manifest"
+            reason = f"{human_size(len(text))} are too much for a manifest"
             self._progress(Note(level="warning", text=f"the inline cache is not written: {reason}"))
             return image
         old = image.manifest
@@ -293,7 +299,8 @@ class SharedCaches:
                 try:
                     self._exports.finish(self._imports, failed=True)
                 except CacheError as unwritten:  # the build's own error is the one to be raised
-                    self._progress(Note(level="warning", text=f"a cache is not written: {unwritten}"))
+                    if unwritten is not error:
+                        self._progress(Note(level="warning", text=f"a cache is not written: {unwritten}"))
         except BaseException:
             self._abandon()
             raise

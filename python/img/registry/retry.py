@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from img.amounts import human_time
 from img.errors import RegistryError
 from img.progress import Note, Progress
 from img.registry.options import Options
@@ -71,7 +72,7 @@ class Backoff:
         if self._failures >= self._options.attempts or (asked is not None and asked > MAX_WAIT_SECONDS):
             raise fault.error from fault.cause
         seconds = self._jittered() if asked is None else asked
-        text = f"trying again in {seconds:.1f} s: {fault.error}"
+        text = f"trying again in {human_time(seconds)}: {fault.error}"
         self._progress(Note(level="debug", text=text))
         self._stop.sleep(seconds)
 

@@ -365,7 +365,7 @@ class TestPatience:
         assert connect(progress=notes.append).manifest(ref) == bits.manifest
         assert time.monotonic() - begun >= 1
         assert [note.text.partition(":")[0] for note in notes if isinstance(note, Note)] == [
-            "trying again in 1.0 s"
+            "trying again in 1.00s"
         ]
 
     @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])

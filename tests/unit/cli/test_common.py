@@ -1,4 +1,4 @@
-"""Sizes, times, tables, templates and the environment, as every verb has them."""
+"""Times, tables, templates and the environment, as every verb has them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,7 @@ import time
 
 import click
 import pytest
-from img.cli.common import Globals, ago, default_state, human_size, pairs, print_rows, table
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0B"), (1023, "1023B"), (1024, "1KiB"), (374_681, "365.9KiB"), (162_004_992, "154.5MiB"),
-     (1_089_848_115, "1.015GiB"), (1 << 40, "1TiB")],
-)  # fmt: skip
-def test_a_size_has_four_digits_that_count(count: int, text: str) -> None:
-    assert human_size(count) == text
+from img.cli.common import Globals, ago, default_state, pairs, print_rows, table
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from img.cli.common import human_size, human_time
+from img.amounts import human_rate, human_size, human_time
 from img.progress import Transfer, Transferred
 
 WINDOW_SECONDS = 5.0
@@ -88,7 +88,7 @@ class Board:
         done, total = self.done_bytes, self.total_bytes
         parts = [f"{action} {human_size(done)}" + (f" of {human_size(total)}" if total else "")]
         if (rate := self._rate.bytes_per_second) is not None:
-            parts.append(f"{human_size(rate)}/s")
+            parts.append(human_rate(rate))
         if (left := self._rate.seconds_left(done, total)) is not None:
             parts.append(f"{human_time(left)} left")
         return ", ".join(parts)
@@ -125,6 +125,6 @@ def transferred_line(event: Transferred) -> str:
     moved = f"{event.moved} {noun}{'' if event.moved == 1 else 's'} of {event.name}"
     size = human_size(event.moved_bytes)
     if event.seconds > 0:
-        rate = human_size(event.moved_bytes / event.seconds)
-        size += f" in {human_time(event.seconds)} ({rate}/s)"
+        rate = human_rate(event.moved_bytes / event.seconds)
+        size += f" in {human_time(event.seconds)} ({rate})"
     return f"{verb} {', '.join([moved, size, *parts])}"

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from img.cli.common import human_time, one_line
+from img.amounts import human_time
+from img.cli.common import one_line
 from img.cli.render.plain import PlainRenderer
 from img.progress import Event, StepDone, StepStarted, Transfer
 
