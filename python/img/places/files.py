@@ -81,8 +81,8 @@ class Folder:
 class _Heads(io.RawIOBase):
     """A tar of which heads alone are read, and no head without a limit.
 
-    The standard library reads as much for one entry as the archive claims: records of pax, GNU's long names, maps
-    of sparse files, and heads before heads.
+    The standard library reads as much for one entry as the archive claims: records of pax, GNU's long names,
+    maps of sparse files, and heads before heads.
     """
 
     def __init__(self, file: io.FileIO, where: str) -> None:
@@ -133,14 +133,7 @@ class Tar:
         self._links: dict[str, str] = {}
         try:
             self._read_heads()
-        except (
-            tarfile.TarError,
-            ValueError,
-            EOFError,
-            ArithmeticError,
-            LookupError,
-            RecursionError,
-        ) as error:
+        except _BROKEN as error:
             self._file.close()
             raise InvalidDocument(where, f"it is no tar archive: {error}") from error
         except BaseException:
