@@ -1,8 +1,8 @@
 """`FolderSource` and `FolderTarget`: one image as loose files in a folder: skopeo's `dir:`.
 
 `manifest.json` is the image's document as it is, `DIGITS` a blob, and `DIGITS.manifest.json` what an index
-names. An image that was there stays whole until the new one's blobs are all there too; then `manifest.json` is
-renamed into place. That is the one moment of change, whatever ends the copy and whenever.
+names. An image that was there stays whole until the new one's blobs are all there too. Then `manifest.json`
+is renamed into place: the one moment of change, whatever ends the copy and whenever.
 Source: containers-transports(5), "dir:path".
 """
 
