@@ -430,7 +430,8 @@ class Client:
             extract: Unpack the layers, of several platforms those of this machine's. Without, blobs are kept
                 as they come, and no namespace is needed.
             policy: When the registry is asked what a name means: `always`; `missing`, where it is not here;
-                `newer`, where what is here cannot be trusted to be the same, and only if it answers; `never`.
+                `newer`, where what is here cannot be trusted to be the same, and only if it answers; `never`,
+                which fetches no layer either.
         Raises:
             InvalidReference, RegistryError, StoreError, LayerError, SandboxError, UsageError.
         """
@@ -845,7 +846,7 @@ class Client:
         )
 
     def load(self, archive: str | os.PathLike[str]) -> list[str]:
-        """Loads the images of an archive; gives their names, or IDs where unnamed.
+        """Loads the images of an archive, or of a layout's folder; gives their names, or IDs where unnamed.
 
         Raises:
             InvalidDocument, DigestMismatch.
@@ -858,7 +859,7 @@ class Client:
         Args:
             owners: Files belong to whom the image says. Default: only as root; else they are the caller's.
         Raises:
-            ImageNotFound, UsageError.
+            ImageNotFound. UsageError: `dest` exists and is not empty.
         """
         return str(self._call("unpack", name=name, dest=str(Path(dest).absolute()), owners=owners))
 

@@ -35,8 +35,7 @@ from img.builder.perform import Step
 from img.builder.ready import Ready
 from img.builder.site import BuiltLayer, Result, SharedLost, Site
 from img.errors import BuildError
-from img.oci import Descriptor, chain_id
-from img.oci.descriptor import DOCKER_LAYER, DOCKER_LAYER_GZIP, OCI_LAYER, OCI_LAYER_GZIP
+from img.oci import chain_id
 from img.progress import ENDED, StepDone
 from img.values import dataclass, field, replace
 
@@ -316,14 +315,8 @@ def source_result(op: SourceOp) -> Result:
         return Result()
     image = op.image
     layers = tuple(
-        BuiltLayer(diff_id=layer.diff_id, content=layer.diff_id, descriptor=_as_oci(layer.descriptor))
+        BuiltLayer(diff_id=layer.diff_id, content=layer.diff_id, descriptor=layer.descriptor.as_oci)
         for layer in image.layers
     )
     content = f"chain:{chain_id(image.config.diff_ids)}" if layers else EMPTY
     return Result(layers=layers, content=content, base=image, created=image.config.created, cached=True)
-
-
-def _as_oci(descriptor: Descriptor) -> Descriptor:
-    """A base's layer under its OCI media type: the manifest that it goes into is an OCI one."""
-    kind = {DOCKER_LAYER: OCI_LAYER, DOCKER_LAYER_GZIP: OCI_LAYER_GZIP}.get(descriptor.media_type)
-    return replace(descriptor, media_type=kind) if kind else descriptor

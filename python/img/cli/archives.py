@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from img.cli import clicks as click
 from img.cli.common import find_globals, show_warnings, spool_stdin, verb
 from img.cli.render import renderer
-from img.cli.transfer import compression, compression_level, force_compression, progress
+from img.cli.transfer import compression_options, progress
 
 if TYPE_CHECKING:
     from img.engine import Compression
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     "--format", "-format", "form", default="docker",
     type=click.Choice(["docker", "oci", "docker-archive", "oci-archive"]), help="Form of the archive.",
 )  # fmt: skip
-@compression
-@compression_level
-@force_compression
+@compression_options
 @progress
 def save_command(
     names: tuple[str, ...],

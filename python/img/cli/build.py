@@ -12,7 +12,7 @@ from img.cli.common import build_args_option, find_globals, pairs, spool_stdin, 
 from img.cli.reaching import build_registry_options
 from img.cli.render import renderer
 from img.cli.report import check_files, show, write_files
-from img.cli.transfer import annotation_option, compression, compression_level, force_compression, registry_of
+from img.cli.transfer import annotation_option, compression_options, registry_of
 
 if TYPE_CHECKING:
     from img.engine import BuildRequest
@@ -209,9 +209,7 @@ if TYPE_CHECKING:
     metavar="type=image|registry[,NAME=VALUE…]",
     help="Where the image goes: name=, push=, compression=, compression-level=, force-compression=.",
 )
-@compression
-@compression_level
-@force_compression
+@compression_options
 @annotation_option
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print the image ID alone.")
 @click.option(

@@ -8,7 +8,7 @@ from img.cli import clicks as click
 from img.cli.common import find_globals, print_json, verb
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
-from img.cli.transfer import compression, compression_level, force_compression, progress
+from img.cli.transfer import compression_options, progress
 
 if TYPE_CHECKING:
     from img.engine import Compression
@@ -34,9 +34,7 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
     "--format", "-format", "form", type=click.Choice(["oci", "docker"]), default=None,
     help="Rewrite the manifests in this form; their digests change.",
 )  # fmt: skip
-@compression
-@compression_level
-@force_compression
+@compression_options
 @click.option("--preserve-digests", is_flag=True, help="Fail rather than change a digest.")
 @click.option(
     "--with-referrers", "referrers", is_flag=True,

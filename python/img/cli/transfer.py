@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, print_json, verb, words
@@ -12,23 +13,28 @@ from img.cli.render import renderer
 if TYPE_CHECKING:
     from img.engine import Compression, ManifestFormat, PullPolicy, PullResult
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 progress = click.option(
     "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
 )  # fmt: skip
 
 
-compression = click.option(
-    "--compression", "-compression", "compression", type=click.Choice(["gzip", "zstd", "none"]), default=None,
-    help="How layers that were built here are compressed. Default: gzip, or as they were before.",
-)  # fmt: skip
-compression_level = click.option(
-    "--compression-level", "-compression-level", "level", type=int, default=None, metavar="N",
-    help="Level: 1 to 9 for gzip (default 4), 1 to 22 for zstd (default 2).",
-)  # fmt: skip
-force_compression = click.option(
-    "--force-compression", "-force-compression", "force", is_flag=True,
-    help="Compress layers that were pulled as well; their digests change.",
+_COMPRESSION = (
+    click.option(
+        "--compression", "-compression", "compression", type=click.Choice(["gzip", "zstd", "none"]),
+        default=None,
+        help="How layers that were built here are compressed. Default: gzip, or as they were before.",
+    ),
+    click.option(
+        "--compression-level", "-compression-level", "level", type=int, default=None, metavar="N",
+        help="Level: 1 to 9 for gzip (default 4), 1 to 22 for zstd (default 2).",
+    ),
+    click.option(
+        "--force-compression", "-force-compression", "force", is_flag=True,
+        help="Compress layers that were pulled as well; their digests change.",
+    ),
 )  # fmt: skip
 annotation_option = click.option(
     "--annotation", "-annotation", "annotations", multiple=True, metavar="[PLACE[PLATFORM]:]NAME=VALUE",
@@ -38,6 +44,13 @@ foreign_layers = click.option(
     "--allow-nondistributable-artifacts", "-allow-nondistributable-artifacts", "foreign", is_flag=True,
     help="Send layers as well whose makers allow no copies; else their URLs stand for them.",
 )  # fmt: skip
+
+
+def compression_options(function: F) -> F:
+    """Adds what says how layers leave: `compression`, `level` and `force`."""
+    for option in reversed(_COMPRESSION):
+        function = option(function)
+    return function
 
 
 def registry_of(name: str) -> str:
@@ -145,9 +158,7 @@ def _show_pulled(result: PullResult, *, several: bool) -> None:
     "--format", "-format", "form", type=click.Choice(["oci", "docker"]), default=None,
     help="Documents of the image. Default: those that it has.",
 )  # fmt: skip
-@compression
-@compression_level
-@force_compression
+@compression_options
 @click.option(
     "--digest-file", "--digestfile", "digest_file", metavar="FILE", default="",
     help="Write the digest here; of several names, NAME@DIGEST in a line each.",

@@ -95,7 +95,12 @@ __all__ = [
 
 
 class Engine:
-    """The operations, over one store. Use it in a `with` block, or `close` it."""
+    """The operations, over one store. Use it in a `with` block, or `close` it.
+
+    Where nothing is said here, `img.Client`'s method of that name says what one takes and raises. Some
+    words are shorter: `form`, `level`, `force` and `foreign` are `format`, `compression_level`,
+    `force_compression` and `foreign_layers` there.
+    """
 
     def __init__(self, settings: Settings, progress: Progress = silent) -> None:
         """Opens nothing yet."""
@@ -380,27 +385,15 @@ class Engine:
         return self.calls(request).check()
 
     def outline(self, request: BuildRequest) -> Outline:
-        """Tells what the build of a target takes: arguments, secrets, agents, caches.
-
-        Raises:
-            DockerfileError, UsageError.
-        """
+        """Tells what the build of a target takes: arguments, secrets, agents, caches."""
         return self.calls(request).outline()
 
     def targets(self, request: BuildRequest) -> tuple[Target, ...]:
-        """Lists the stages of a Dockerfile.
-
-        Raises:
-            DockerfileError, UsageError.
-        """
+        """Lists the stages of a Dockerfile."""
         return self.calls(request).targets()
 
     def graph(self, request: BuildRequest) -> BuildGraph:
-        """Plans a build without carrying it out; stays out of the namespace, and fetches no layer.
-
-        Raises:
-            DockerfileError: it cannot be built. RegistryError, StoreError: a base cannot be had. UsageError.
-        """
+        """Plans a build without carrying it out; stays out of the namespace, and fetches no layer."""
         return self.calls(request).graph()
 
     def calls(self, request: BuildRequest) -> Calls:
@@ -419,16 +412,7 @@ class Engine:
         )
 
     def lock(self, request: BuildRequest, *, mode: LockMode = "add", names: Sequence[str] = ()) -> LockResult:
-        """Writes the lock file of a Dockerfile, or compares it; stays out of the namespace.
-
-        Args:
-            mode: `add` pins what is not pinned yet and drops what nothing asks for; `update` finds out
-                anew what names mean, too; `check` finds out, and changes nothing.
-            names: What `update` is for: names as they are written or as the file has them; none for all.
-        Raises:
-            LockError: the file is no lock file. DockerfileError, RegistryError, FetchError, StoreError,
-            UsageError: it cannot be found out what a name means.
-        """
+        """Writes the lock file of a Dockerfile, or compares it; stays out of the namespace."""
         from img.engine.locking import Locker
 
         puller = self._puller(OFFLINE if request.offline else "")
@@ -437,14 +421,7 @@ class Engine:
         return locker.run()
 
     def explain(self, step: str = "", build: str = "") -> list[Explained]:
-        """Tells what the keys of a build's steps were compared with, from its record.
-
-        Args:
-            step: As `BuildRecord.find_steps` takes it; empty for every instruction.
-            build: As `BuildStore.find` takes it; empty for the newest that has ended.
-        Raises:
-            StoreError: there is no such build, or its record cannot be read. UsageError: no step is meant.
-        """
+        """Tells what the keys of a build's steps were compared with, from its record."""
         builds = self.store.builds
         record = builds.record(builds.find(build) if build else builds.last())
         return [
@@ -466,11 +443,7 @@ class Engine:
     # ---- registries --------------------------------------------------------------------------
 
     def pull(self, name: str, *, platform: str = "", policy: PullPolicy = "always") -> PullResult:
-        """Pulls an image and extracts its layers.
-
-        Args, Raises:
-            As `pull_all`.
-        """
+        """Pulls an image and extracts its layers."""
         (result,) = self.pull_all([name], platforms=[platform] if platform else [], policy=policy)
         return result
 
@@ -478,15 +451,7 @@ class Engine:
         self, names: Sequence[str], *, all_tags: bool = False, platforms: Sequence[str] = (),
         all_platforms: bool = False, extract: bool = True, policy: PullPolicy = "always",
     ) -> list[PullResult]:  # fmt: skip
-        """Pulls images, several at once. Without `extract`, no namespace is entered.
-
-        Args:
-            all_tags: The names are of repositories, of which every tag is pulled.
-            platforms: As `PullWish` has them; `all_platforms` and `extract` likewise.
-            policy: When the registry is asked what a name means; `never` fetches no layer either.
-        Raises:
-            InvalidReference, RegistryError, StoreError, LayerError, UsageError.
-        """
+        """Pulls images, several at once. Without `extract`, no namespace is entered."""
         from img.engine.pulls import Pulls
         from img.oci.location import has_prefix
 
@@ -508,11 +473,7 @@ class Engine:
         return results + (self._take_in(elsewhere, wish) if elsewhere else [])
 
     def push(self, name: str, **options: Any) -> str:
-        """Pushes an image under its own name; gives the digest that the registry has now.
-
-        Args, Raises:
-            As `push_all`.
-        """
+        """Pushes an image under its own name; gives the digest that the registry has now."""
         (digest,) = self.push_all([name], **options).values()
         return digest
 
@@ -528,19 +489,7 @@ class Engine:
         foreign: bool = False,
         annotations: Sequence[str] = (),
     ) -> dict[str, str]:
-        """Pushes images under their own names, all at once; gives the digest of each in its registry.
-
-        Args:
-            all_tags: The names are of repositories, of which every tag in the store is pushed.
-            form: `oci` or `docker`: in which documents they leave; None for those that they have.
-            compression: How layers leave that were built here; None for gzip, where they have no blob yet.
-            level: Of the compression; None for its usual one.
-            force: Layers that were pulled are compressed anew, too.
-            foreign: Layers whose makers allow no copies are sent, too.
-            annotations: What is added, as `Annotations.read` takes it.
-        Raises:
-            ImageNotFound, RegistryError, UsageError.
-        """
+        """Pushes images under their own names, all at once; gives the digest of each in its registry."""
         from img.engine.annotating import Annotations
         from img.engine.pushes import Pushes, reads_layers, rows_of
 
@@ -569,11 +518,7 @@ class Engine:
         return Pulls(self.store, self._puller(NO_PULLING), self._progress, here).pull(names)
 
     def copy(self, request: CopyRequest) -> CopyResult:
-        """Copies an image from one place to others, without unpacking it.
-
-        Raises:
-            InvalidReference, UsageError, RegistryError, StoreError, InvalidDocument, Unsupported.
-        """
+        """Copies an image from one place to others, without unpacking it."""
         from img.engine.copying import Copying
 
         copying = Copying(self, request, self._progress, jobs=max(4, self._jobs))
@@ -582,11 +527,7 @@ class Engine:
         return copying.run(lambda: self._forms(request))
 
     def tags(self, name: str) -> list[str]:
-        """Lists the tags of a registry's repository, in its order; of another place, its names.
-
-        Raises:
-            InvalidReference, UsageError. NotFound: there is no such repository. RegistryError.
-        """
+        """Lists the tags of a registry's repository, in its order; of another place, its names."""
         from img.engine.remote_names import names_at
 
         return names_at(self, name, self._progress)
@@ -605,15 +546,7 @@ class Engine:
     def delete_remote(
         self, names: Sequence[str], *, force: bool = False, tag_only: bool = False
     ) -> list[Deleted]:
-        """Deletes names from registries, and what they stand for; gives what went.
-
-        Args:
-            force: Other tags of the same manifest go, too.
-            tag_only: The tags alone go, and what they stand for stays.
-        Raises:
-            UsageError: other tags stand for the same manifest. NotOffered: a registry deletes nothing.
-            NotFound, RegistryError: as for one name; those before it are gone then.
-        """
+        """Deletes names from registries, and what they stand for; gives what went."""
         from img.engine.remote_names import delete_names
 
         return delete_names(self.registry(), names, force=force, tag_only=tag_only, jobs=max(8, self._jobs))
@@ -644,15 +577,7 @@ class Engine:
     def push_list(
         self, name: str, *, dest: str = "", form: ManifestFormat | None = None, foreign: bool = False
     ) -> str:
-        """Pushes a list, and the images that it names, where they are not; gives its digest there.
-
-        Args:
-            dest: The name that it goes to; empty for its own.
-            form: As what it leaves; None for what it is.
-            foreign: As `push_all` takes it.
-        Raises:
-            ImageNotFound, RegistryError, UsageError, Unsupported.
-        """
+        """Pushes a list, and the images that it names, where they are not; gives its digest there."""
         self.enter()
         shipment = self.lists().shipment(name, dest=dest, form=form)
         wish = _wish("", None, force=False, foreign=foreign)
@@ -677,11 +602,7 @@ class Engine:
     # ---- names -------------------------------------------------------------------------------
 
     def tag(self, source: str, target: str) -> str:
-        """Gives an image one more name; gives that name in full.
-
-        Raises:
-            ImageNotFound, InvalidReference.
-        """
+        """Gives an image one more name; gives that name in full."""
         name = Reference.parse(target)
         if name.digest:
             raise UsageError(f"{target} names a digest; a tag is name:tag")
@@ -689,11 +610,7 @@ class Engine:
         return str(name)
 
     def remove(self, names: Sequence[str]) -> PruneResult:
-        """Takes names away, and frees what was theirs alone and no cache record needs.
-
-        Raises:
-            ImageNotFound: one of them is not here; then nothing was removed.
-        """
+        """Takes names away, and frees what was theirs alone and no cache record needs."""
         rows = [self.store.names.row(name) for name in names]
         self.enter()
         for row in rows:
@@ -707,13 +624,7 @@ class Engine:
         self, names: Sequence[str], out: BinaryIO, *, form: Form = "docker-archive",
         compression: Compression | None = None, level: int | None = None, force: bool = False,
     ) -> None:  # fmt: skip
-        """Writes images as one archive.
-
-        Args:
-            compression: As `push_all` takes it; `level` and `force` likewise.
-        Raises:
-            ImageNotFound, UsageError.
-        """
+        """Writes images as one archive."""
         from img.engine.forms import Forms
         from img.engine.pushes import tree_of
         from img.exporter import Named, write_archive
@@ -753,11 +664,7 @@ class Engine:
         write_archive(self.store, [Named(image=packed, names=names)], out, form)
 
     def load(self, archive: str | Path) -> list[str]:
-        """Takes the images of an archive, or of a layout's folder, into the store; gives their names, or IDs.
-
-        Raises:
-            InvalidDocument, DigestMismatch.
-        """
+        """Takes the images of an archive, or of a layout's folder, into the store; gives names, or IDs."""
         from img.exporter import read_archive
 
         path = Path(archive)
@@ -781,13 +688,7 @@ class Engine:
         return loaded
 
     def unpack(self, name: str, dest: str | Path, *, owners: bool | None = None) -> str:
-        """Writes an image's root filesystem into a new folder; gives the image's ID.
-
-        Args:
-            owners: Files belong to whom the image says. Default: only as root; else they are the caller's.
-        Raises:
-            UsageError: `dest` exists and is not empty.
-        """
+        """Writes an image's root filesystem into a new folder; gives the image's ID."""
         target = Path(dest)
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise UsageError(f"{dest} exists and is not an empty folder", hint="name a new one with -o DIR")
@@ -867,11 +768,7 @@ class Engine:
         """Writes a cache mount as a `.tar.zst`, or into a shared cache.
 
         Args:
-            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
-            to: `type=…,NAME=VALUE` (`img.cache.parse_spec`), in place of `out`.
             cwd: Folder that a folder in `to` is relative to.
-        Raises:
-            UsageError: it is not here, or several are. CacheError: the cache cannot be written.
         """
         verbs = self._mount_verbs()
         if out is not None:
@@ -888,12 +785,7 @@ class Engine:
         """Makes or replaces a cache mount by an archive, or by what a shared cache carries; gives its name.
 
         Args:
-            name: Its id as the Dockerfile has it, or the beginning of a copy's name.
-            source: `type=…,NAME=VALUE` of a shared cache, in place of an archive's path.
-            uid: What the mount's options say; `gid` and `mode` likewise. A shared cache says it itself.
-        Raises:
-            UsageError: no such archive or cache, or several caches are meant. LayerError: it is broken or
-                hostile. StoreError: a build is using the cache mount. What is there stays as it is.
+            cwd: Folder that a folder in `source` is relative to.
         """
         from img.cache import parse_spec
         from img.engine.sharing import placed_spec
@@ -910,11 +802,7 @@ class Engine:
         return verbs.fill(name, Path(archive), shape)
 
     def remove_cache_mounts(self, names: Sequence[str] = (), *, everything: bool = False) -> list[CacheMount]:
-        """Removes cache mounts: every copy that a name stands for, or all; gives what was removed.
-
-        Raises:
-            UsageError: one of them is not here. StoreError: one is in use. Then none is removed.
-        """
+        """Removes cache mounts: every copy that a name stands for, or all; gives what was removed."""
         return self._mount_verbs().remove(names, everything=everything)
 
     def _mount_verbs(self) -> MountVerbs:
@@ -924,17 +812,13 @@ class Engine:
         return MountVerbs(self.store, self._progress, ranged=namespace.kind != "single")
 
     def check_store(self, *, quick: bool = False, repair: bool = False) -> StoreReport:
-        """Looks all that the store keeps through; see `img.Client.check_store`."""
+        """Looks all that the store keeps through."""
         self.enter()
         self.store.lease()
         return self.store.checker(quick=quick, repair=repair, progress=self._progress).run()
 
     def prune(self, *, everything: bool = False) -> PruneResult:
-        """Frees what no image, no cache policy and no running process needs.
-
-        Args:
-            everything: Leaves named images only.
-        """
+        """Frees what no image, no cache policy and no running process needs."""
         self.enter()
         self.store.release_lease()
         return _pruned(self.store.collector.prune(everything=everything))

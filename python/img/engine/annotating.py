@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from img import regex
-from img.engine.formats import as_oci
 from img.errors import UsageError
-from img.oci import Image, Index, Manifest, Platform
-from img.oci.descriptor import OCI_MANIFEST
+from img.oci import Image, Index, Platform
+from img.oci.rewrite import rewrite_index, rewrite_manifest
 from img.values import dataclass, replace
 
 _PLACES = ("manifest", "index", "manifest-descriptor", "index-descriptor")
@@ -84,29 +83,18 @@ class Annotations:
             return changed, None
         entries = {}
         for old, new in zip(images, changed, strict=True):
-            entry = index.find(old.digest)
-            if entry is not None:
-                point = replace(new.manifest.descriptor, platform=entry.platform)
-                notes = {**entry.annotations, **self._of("manifest-descriptor", new.platform)}
-                entries[old.digest] = replace(point, annotations=notes, artifact_type=entry.artifact_type)
-        index = index.with_renewed(entries)
+            if index.find(old.digest) is not None:
+                notes = self._of("manifest-descriptor", new.platform)
+                entries[old.digest] = replace(new.manifest.descriptor, annotations=notes)
+        index = rewrite_index(index, form="oci", entries=entries)
         own = self._of("index", None)
         return changed, index.with_annotations(own) if own else index
 
     def _manifest(self, image: Image) -> Image:
         notes = self._of("manifest", image.platform)
-        old = image.manifest
-        if not notes or all(old.annotations.get(name) == value for name, value in notes.items()):
+        if not notes:
             return image
-        manifest = Manifest.make(
-            as_oci(old.config),
-            [as_oci(layer) for layer in old.layers],
-            media_type=OCI_MANIFEST,
-            annotations={**old.annotations, **notes},
-            artifact_type=old.artifact_type,
-            subject=old.subject,
-        )
-        return replace(image, manifest=manifest)
+        return replace(image, manifest=rewrite_manifest(image.manifest, form="oci", annotations=notes))
 
     def _of(self, place: str, platform: Platform | None) -> Mapping[str, str]:
         return {

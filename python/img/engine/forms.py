@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from img.engine.formats import as_oci
 from img.engine.packing import MEDIA_TYPES, USUAL, Packer, Packing, Source, Wish, plain_layer
 from img.engine.pulling import Puller
 from img.errors import DigestMismatch
-from img.oci import Descriptor, Image, Layer, Manifest
-from img.oci.descriptor import OCI_MANIFEST
+from img.oci import Descriptor, Image, Layer
+from img.oci.rewrite import rewrite_manifest
 from img.store import Store
 from img.values import replace
 
@@ -102,17 +101,7 @@ def with_blobs(image: Image, blobs: Sequence[Descriptor]) -> Image:
     """The image with these blobs as its layers, base first.
 
     Where they are those that its manifest names, it is returned as it is: so an image that was pulled keeps
-    its digest. Another one gets an OCI manifest, whatever it had.
+    its digest.
     """
-    if tuple(blobs) == image.manifest.layers:
-        return image
-    old = image.manifest
-    manifest = Manifest.make(
-        as_oci(old.config),
-        [as_oci(blob) for blob in blobs],
-        media_type=OCI_MANIFEST,
-        annotations=dict(old.annotations),
-        artifact_type=old.artifact_type,
-        subject=old.subject,
-    )
-    return replace(image, manifest=manifest)
+    manifest = rewrite_manifest(image.manifest, layers=blobs)
+    return image if manifest is image.manifest else replace(image, manifest=manifest)

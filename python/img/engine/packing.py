@@ -15,7 +15,7 @@ from img import _core
 from img.engine.requests import Compression
 from img.errors import DigestMismatch, UsageError
 from img.oci import Descriptor, Layer
-from img.oci.descriptor import FOREIGN_LAYERS, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
+from img.oci.descriptor import OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD
 from img.progress import Progress, Transfer
 from img.store import LayerRecord, Store
 from img.values import dataclass
@@ -85,7 +85,7 @@ class Wish:
 
     def leaves_out(self, layer: Descriptor) -> bool:
         """Tells whether a layer stays where its URLs say that it is."""
-        return layer.media_type in FOREIGN_LAYERS and bool(layer.urls) and not self.foreign
+        return layer.is_foreign and bool(layer.urls) and not self.foreign
 
     @property
     def explicit(self) -> bool:
@@ -176,7 +176,7 @@ class Packer:
 
     def keeps(self, layer: Layer, wish: Wish) -> bool:
         """Tells whether a layer leaves as its manifest has it."""
-        if layer.descriptor.media_type in FOREIGN_LAYERS:
+        if layer.descriptor.is_foreign:
             return True
         layers = self._store.layers
         built = layers.built_here(layer.diff_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from img.engine.annotating import Annotations
-from img.engine.formats import is_in, refuse_zstd
 from img.engine.forms import Forms
 from img.engine.packing import Packer, Wish
 from img.engine.pushing import NO_ANNOTATIONS, Pusher, Shipment
@@ -17,6 +16,7 @@ from img.engine.requests import ManifestFormat
 from img.engine.trees import Tree, read_tree, repository_of
 from img.errors import BlobNotFound, ImageNotFound, UsageError
 from img.oci import Image, Reference, parse
+from img.oci.rewrite import in_form, refuse_zstd
 from img.progress import silent
 from img.store import ImageName, Store, near_names
 from img.values import replace
@@ -105,7 +105,7 @@ def tree_of(store: Store, forms: Forms, row: ImageName, form: ManifestFormat | N
         tree = read_tree(top, lambda digest: parse(blobs.read(digest), where=digest))
     except BlobNotFound:
         return None
-    if form is not None and not all(is_in(each, form) for each in tree.documents):
+    if form is not None and any(in_form(each, form) is not each for each in tree.documents):
         return None
     known = {layer.digest for image in images for layer in image.layers}
     return tree if all(blob.digest in known or blobs.has(blob.digest) for blob in tree.blobs) else None

@@ -18,7 +18,6 @@ from img.builder.graph import BuildGraph
 from img.engine.annotating import Annotations
 from img.engine.asking import Questions
 from img.engine.background import Background
-from img.engine.formats import in_format, index_in
 from img.engine.forms import Forms, LayerKey, with_blobs
 from img.engine.packing import STOP_SECONDS, USUAL, Packer, Packing, Wish
 from img.engine.pulling import Puller
@@ -27,10 +26,11 @@ from img.engine.tally import Tally
 from img.engine.trees import Tree
 from img.errors import ImgError
 from img.oci import Descriptor, Image, Index, Layer, Manifest, Reference
-from img.oci.descriptor import DOCKER_LIST, INDEXES, OCI_INDEX
+from img.oci.descriptor import INDEXES
+from img.oci.rewrite import rewrite_index, rewrite_manifest
 from img.progress import Note, Progress
 from img.registry import Registry, Stop, Stopped, in_parallel
-from img.store import ImageName, Store
+from img.store import ImageName, Store, index_of
 from img.values import dataclass, field, replace
 
 T = TypeVar("T")
@@ -86,9 +86,8 @@ class Shipment:
         if self.tree is not None:
             return self.tree.top if isinstance(self.tree.top, Index) else None
         if self.listed is not None:
-            types = {"docker": DOCKER_LIST, "oci": OCI_INDEX, None: self.listed.media_type}
-            return self.listed.with_media_type(types[self.form])
-        return index_in(self.images, self.form) if len(self.images) > 1 else None
+            return rewrite_index(self.listed, form=self.form)
+        return rewrite_index(index_of(self.images), form=self.form) if len(self.images) > 1 else None
 
     @property
     def documents(self) -> tuple[Manifest | Index, ...]:
@@ -102,14 +101,9 @@ class Shipment:
         """The same with the images as they leave."""
         if self.listed is None:
             return replace(self, images=images)
-        renewed = {
-            old.digest: replace(
-                entry, media_type=new.manifest.media_type, digest=new.digest, size=len(new.manifest.raw)
-            )
-            for old, new in zip(self.images, images, strict=True)
-            if (entry := self.listed.find(old.digest))
-        }
-        return replace(self, images=images, listed=self.listed.with_renewed(renewed))
+        pairs = zip(self.images, images, strict=True)
+        entries = {old.digest: new.manifest.descriptor for old, new in pairs}
+        return replace(self, images=images, listed=rewrite_index(self.listed, entries=entries))
 
 
 @dataclass(slots=True)
@@ -290,8 +284,8 @@ class Pusher:
         packed = with_blobs(image, [self._sent_as(layer) for layer in image.layers])
         if shipment.form is None:
             return packed
-        turned = in_format(packed, shipment.form)
-        if turned is not packed:
+        turned = replace(packed, manifest=rewrite_manifest(packed.manifest, form=shipment.form))
+        if turned.digest != packed.digest:
             form = {"oci": "OCI", "docker": "Docker"}[shipment.form]
             text = (
                 f"{shipment.name.familiar} leaves in {form}'s form: {packed.digest} is {turned.digest} there"

@@ -21,8 +21,6 @@ MAX_DOCUMENTS = 1000
 MAX_BYTES = 128 << 20
 """Of all of them together: they are in memory."""
 
-_FOREIGN = ("vnd.docker.image.rootfs.foreign.", "vnd.oci.image.layer.nondistributable.")
-
 Read = Callable[[str], Manifest | Index]
 """Gives the document of a digest."""
 
@@ -48,7 +46,7 @@ class Tree:
         """Every config and layer, each once; those that no registry may hand on are left out."""
         named = (blob for manifest in self.manifests for blob in (manifest.config, *manifest.layers))
         once = {blob.digest: blob for blob in named}
-        return tuple(blob for blob in once.values() if not is_foreign(blob))
+        return tuple(blob for blob in once.values() if not blob.is_foreign)
 
 
 def read_tree(top: Manifest | Index, read: Read) -> Tree:
@@ -78,11 +76,6 @@ def read_tree(top: Manifest | Index, read: Read) -> Tree:
 
     add(top, 0)
     return Tree(documents=tuple(found.values()))
-
-
-def is_foreign(blob: Descriptor) -> bool:
-    """Tells a layer that is fetched from where its descriptor says, and pushed nowhere."""
-    return any(word in blob.media_type for word in _FOREIGN)
 
 
 def repository_of(name: str, verb: str) -> Reference:

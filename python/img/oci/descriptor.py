@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from img import regex
 from img.errors import InvalidDocument
 from img.oci.platform import Platform
-from img.values import dataclass, field
+from img.values import dataclass, field, replace
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -38,8 +38,13 @@ OCI_FOREIGN_LAYER_GZIP = "application/vnd.oci.image.layer.nondistributable.v1.ta
 OCI_FOREIGN_LAYER_ZSTD = "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd"
 DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 DOCKER_FOREIGN_LAYER_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
-FOREIGN_LAYERS = frozenset(
+LAYERS = frozenset(
     {
+        OCI_LAYER,
+        OCI_LAYER_GZIP,
+        OCI_LAYER_ZSTD,
+        DOCKER_LAYER,
+        DOCKER_LAYER_GZIP,
         OCI_FOREIGN_LAYER,
         OCI_FOREIGN_LAYER_GZIP,
         OCI_FOREIGN_LAYER_ZSTD,
@@ -47,8 +52,10 @@ FOREIGN_LAYERS = frozenset(
         DOCKER_FOREIGN_LAYER_GZIP,
     }
 )
-"""Layers whose makers allow no copies: registries need not have them, and `urls` say where they are."""
-LAYERS = FOREIGN_LAYERS | {OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER, DOCKER_LAYER_GZIP}
+_FOREIGN = (
+    OCI_FOREIGN_LAYER.removesuffix("v1.tar"),
+    DOCKER_FOREIGN_LAYER.removesuffix("diff.tar"),
+)
 
 OCI_OF = {
     DOCKER_MANIFEST: OCI_MANIFEST,
@@ -104,6 +111,20 @@ class Descriptor:
     def hex(self) -> str:
         """The digest without `sha256:`."""
         return self.digest.partition(":")[2]
+
+    @property
+    def is_foreign(self) -> bool:
+        """Its maker allows no copies of this layer: registries need not have it, `urls` say where it is.
+
+        Told by the beginning of the type: so are encrypted ones, and compressions that nobody knows yet.
+        """
+        return self.media_type.startswith(_FOREIGN)
+
+    @property
+    def as_oci(self) -> Descriptor:
+        """The same content under OCI's media type."""
+        kind = OCI_OF.get(self.media_type)
+        return replace(self, media_type=kind) if kind else self
 
     def to_json(self) -> dict[str, object]:
         """Gives the document form. Source: descriptor.md, "Properties"."""

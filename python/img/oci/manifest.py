@@ -29,7 +29,7 @@ from img.oci.descriptor import (
     sha256,
 )
 from img.oci.platform import Platform
-from img.values import dataclass, field, replace
+from img.values import dataclass, field
 
 SCHEMA_1 = frozenset(
     {
@@ -177,17 +177,6 @@ class Index:
     def with_replaced(self, entries: Mapping[str, Descriptor]) -> Index:
         """The same index with other entries in the place of those with these digests."""
         return self._with(tuple(entries.get(entry.digest, entry) for entry in self.manifests))
-
-    def with_renewed(self, entries: Mapping[str, Descriptor]) -> Index:
-        """The same index where manifests of these digests were written anew: what is about them follows."""
-
-        def followed(entry: Descriptor) -> Descriptor:
-            about = entries.get(entry.annotations.get(ABOUT, ""))
-            if about is None:
-                return entry
-            return replace(entry, annotations={**entry.annotations, ABOUT: about.digest})
-
-        return self._with(tuple(followed(entries.get(e.digest, e)) for e in self.manifests))
 
     def without(self, digest: str) -> Index:
         """The same index without the entries of this digest."""

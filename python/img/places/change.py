@@ -1,10 +1,8 @@
 """`Changing`: another image of one on its way: its manifests in another form, its layers compressed anew.
 
-What is not asked for stays, down to fields that nobody here knows; where nothing has to change, nothing does,
-and every digest stays. A layer that is compressed anew goes through a file of the caller's scratch folder,
-since its digest decides about the manifest before anything is sent.
-Source: OCI image-spec v1.1, media-types.md, "Compatibility Matrix"; Docker image manifest version 2, schema
-2.
+What is not asked for stays, as `oci/rewrite.py` has it; where nothing has to change, nothing does, and every
+digest stays. A layer that is compressed anew goes through a file of the caller's scratch folder, since its
+digest decides about the manifest before anything is sent.
 """
 
 from __future__ import annotations
@@ -12,26 +10,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from img import _core
-from img.errors import Unsupported, UsageError
-from img.oci import Descriptor, Index, Manifest, Reference, parse
+from img.errors import UsageError
+from img.oci import Descriptor, Index, Manifest, Reference
 from img.oci.descriptor import (
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
-    DOCKER_OF,
     OCI_LAYER,
     OCI_LAYER_GZIP,
     OCI_LAYER_ZSTD,
-    OCI_OF,
 )
-from img.oci.manifest import ABOUT, dump, load_object
+from img.oci.rewrite import rewrite_index, rewrite_manifest
 from img.places.files import Folder, pour_file
 from img.places.place import About, Cargo, Document, Source
 from img.progress import Progress, Transfer
 from img.registry import Sink, Stop, in_parallel
-from img.values import dataclass, replace
+from img.values import dataclass
 
 Packing = Literal["none", "gzip", "zstd"]
 
@@ -119,7 +115,7 @@ class Changing:
         todo = {
             layer.digest: layer
             for document in cargo.documents
-            if isinstance(document, Manifest)
+            if isinstance(document, Manifest) and document.is_image
             for layer in document.layers
             if self._wants(layer)
         }
@@ -161,7 +157,7 @@ class Changing:
         self._progress(
             Transfer(action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size)
         )
-        return replace(layer, media_type=_LAYERS[form], digest=packed.digest, size=packed.size, urls=())
+        return Descriptor(media_type=_LAYERS[form], digest=packed.digest, size=packed.size)
 
     def _has(self, blob: Descriptor) -> bool:
         return self._folder is not None and (self._folder / blob.hex).is_file()
@@ -171,64 +167,12 @@ class Changing:
     def _written(
         self, document: Document, layers: dict[str, Descriptor], changed: dict[str, Document]
     ) -> Document:
-        data = load_object(document.raw, document.digest)
+        form = self._wanted.form or None
         if isinstance(document, Index):
-            self._write_index(document, data, changed)
-        else:
-            self._write_manifest(document, data, layers)
-        raw = dump(data)
-        if data == load_object(document.raw, document.digest):
-            return document
-        return parse(raw, where="a document that was written anew")
-
-    def _write_index(self, index: Index, data: dict[str, Any], changed: dict[str, Document]) -> None:
-        form = self._wanted.form or _form(index.media_type)
-        for entry in data["manifests"]:
-            made = changed.get(entry["digest"])
-            if made is not None:
-                entry.update(mediaType=made.media_type, digest=made.digest, size=len(made.raw))
-            notes = entry.get("annotations")
-            about = changed.get(notes.get(ABOUT, "")) if isinstance(notes, dict) else None
-            if about is not None:
-                notes[ABOUT] = about.digest
-        if self._wanted.form:
-            _retype(data, index.media_type, form)
-            if form == "docker":
-                data.pop("annotations", None)
-
-    def _write_manifest(
-        self, manifest: Manifest, data: dict[str, Any], layers: dict[str, Descriptor]
-    ) -> None:
-        form = self._wanted.form or _form(manifest.media_type)
-        if not manifest.is_image:
-            return  # another artifact: neither form is more its own than the other
-        if form == "docker" and any(_layer(x, layers).media_type == OCI_LAYER_ZSTD for x in manifest.layers):
-            if self._wanted.form:
-                raise Unsupported("zstd in docker's manifests", "--format oci takes it")
-            form = "oci"
-        for entry, layer in zip(data["layers"], manifest.layers, strict=True):
-            new = _layer(layer, layers)
-            entry.update(digest=new.digest, size=new.size)
-            _retype(entry, new.media_type, form)
-        _retype(data["config"], manifest.config.media_type, form)
-        _retype(data, manifest.media_type, form)
-        if form == "docker" and self._wanted.form:
-            for field in ("annotations", "subject", "artifactType"):
-                data.pop(field, None)
-
-
-def _layer(layer: Descriptor, layers: dict[str, Descriptor]) -> Descriptor:
-    return layers.get(layer.digest, layer)
-
-
-def _form(media_type: str) -> Literal["oci", "docker"]:
-    return "docker" if media_type in OCI_OF else "oci"
-
-
-def _retype(data: dict[str, Any], media_type: str, form: str) -> None:
-    """Says what something is, in the words of a form."""
-    words = DOCKER_OF if form == "docker" else OCI_OF
-    data["mediaType"] = words.get(media_type, media_type)
+            entries = {digest: made.descriptor for digest, made in changed.items()}
+            return rewrite_index(document, form=form, entries=entries)
+        blobs = [layers.get(layer.digest, layer) for layer in document.layers] if document.is_image else None
+        return rewrite_manifest(document, form=form, layers=blobs)
 
 
 class _Changed:

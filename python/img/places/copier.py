@@ -14,7 +14,6 @@ from functools import partial
 
 from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.oci import Descriptor, Index, Manifest, Platform
-from img.oci.descriptor import FOREIGN_LAYERS
 from img.places.choose import choose
 from img.places.place import About, Cargo, Document, Source, Target
 from img.places.remote import RemoteTarget
@@ -151,7 +150,7 @@ class Copier:
         cargo = Cargo(documents=tuple(documents.values()), blobs=(), about=about)
         blobs = {blob.digest: blob for document in cargo.everything for blob in blobs_of(document)}
         if not selection.foreign:
-            blobs = {digest: blob for digest, blob in blobs.items() if not is_foreign(blob)}
+            blobs = {digest: blob for digest, blob in blobs.items() if not blob.is_foreign}
         return replace(cargo, blobs=tuple(blobs.values()))
 
     def _documents(self, source: Source, root: Document) -> dict[str, Document]:
@@ -317,8 +316,3 @@ def _in_order(root: Document, read: Mapping[str, Document]) -> dict[str, Documen
         else:
             ordered[waiting.pop().digest] = document
     return ordered
-
-
-def is_foreign(blob: Descriptor) -> bool:
-    """Tells whether a layer is one that its maker wants to be had from elsewhere."""
-    return blob.media_type in FOREIGN_LAYERS

@@ -6,6 +6,7 @@ around it is unpacked into a folder first. Names and links come from outside: no
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 import tarfile
@@ -21,6 +22,10 @@ from img.registry import Sink, Stop
 
 PIECE_BYTES = 1 << 20
 _MOST_MEMBERS = 200_000
+_MOST_HEAD_BYTES = 1 << 20
+_BLOCK_BYTES = 512
+_BROKEN = (tarfile.TarError, ValueError, EOFError, ArithmeticError, LookupError, RecursionError)
+"""What the standard library raises over a tar that is none."""
 _MOST_LINKS = 8
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
@@ -73,6 +78,46 @@ class Folder:
         """Nothing is open."""
 
 
+class _Heads(io.RawIOBase):
+    """A tar of which heads alone are read, and no head without a limit.
+
+    The standard library reads as much for one entry as the archive claims: records of pax, GNU's long names,
+    maps of sparse files, and heads before heads.
+    """
+
+    def __init__(self, file: io.FileIO, where: str) -> None:
+        self._file = file
+        self._where = where
+        self._name = ""
+        self._left = _MOST_HEAD_BYTES
+
+    def next(self) -> None:
+        """Whatever is read from now on is of another entry."""
+        self._left = _MOST_HEAD_BYTES
+
+    def read(self, count: int = -1) -> bytes:
+        """Reads a part of a head.
+
+        Raises:
+            InvalidDocument: the entry has had enough.
+        """
+        self._left -= count if count >= 0 else _MOST_HEAD_BYTES + 1
+        if self._left < 0:
+            raise InvalidDocument(
+                self._where, f"the head of {self._name!r} in it is longer than {_MOST_HEAD_BYTES} bytes"
+            )
+        data = self._file.read(count)
+        if count == _BLOCK_BYTES:
+            self._name = data[:100].partition(b"\0")[0].decode(errors="replace")
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
 class Tar:
     """The files of a plain tar."""
 
@@ -87,22 +132,31 @@ class Tar:
         self._places: dict[str, tuple[int, int]] = {}
         self._links: dict[str, str] = {}
         try:
-            with tarfile.open(fileobj=self._file, mode="r:") as archive:
-                for member in archive:
-                    self._note(member)
-                    # Members of an iteration are kept by the module, for nobody.
-                    archive.members.clear()  # type: ignore[attr-defined]
-        except (tarfile.TarError, ValueError, EOFError) as error:
+            self._read_heads()
+        except _BROKEN as error:
             self._file.close()
             raise InvalidDocument(where, f"it is no tar archive: {error}") from error
         except BaseException:
             self._file.close()
             raise
 
+    def _read_heads(self) -> None:
+        heads = _Heads(self._file, self.where)
+        with tarfile.open(fileobj=heads, mode="r:") as archive:
+            for count, member in enumerate(archive):
+                if count >= _MOST_MEMBERS:
+                    reason = f"it has more than {_MOST_MEMBERS} files: no image archive has"
+                    raise InvalidDocument(self.where, reason)
+                self._note(member)
+                heads.next()
+                # The module keeps members of an iteration, and what pax says of all that follow: for nobody.
+                archive.members.clear()  # type: ignore[attr-defined]
+                archive.pax_headers.clear()  # type: ignore[attr-defined]
+
     def _note(self, member: tarfile.TarInfo) -> None:
         name = posixpath.normpath(member.name).lstrip("/")
-        if len(self._places) + len(self._links) > _MOST_MEMBERS:
-            raise InvalidDocument(self.where, f"it has more than {_MOST_MEMBERS} files: no image archive has")
+        if member.size < 0:
+            raise InvalidDocument(self.where, f"{name!r} in it has {member.size} bytes")
         if member.issym():
             self._links[name] = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
         elif member.islnk():

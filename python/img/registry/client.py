@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 from img import regex
 from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch
 from img.oci.descriptor import (
-    FOREIGN_LAYERS,
     INDEXES,
     MANIFESTS,
     MAX_DOCUMENT_BYTES,
@@ -224,7 +223,7 @@ class Registry:
         try:
             Download(descriptor, sink, ask, meter, stop).run(self._wire.backoff(stop))
         except NotFound as absent:
-            if descriptor.media_type not in FOREIGN_LAYERS or not descriptor.urls:
+            if not descriptor.is_foreign or not descriptor.urls:
                 raise
             from img.registry.elsewhere import Elsewhere  # such layers are rare
 

@@ -65,6 +65,10 @@ class Endpoint:
         """Tells whether a URL leads here: same scheme, host and port. Only then may it see credentials."""
         return origin(url) == origin(self.base)
 
+    def is_at(self, url: str) -> bool:
+        """Tells whether a URL leads to its host and port; a name without a port has both of the web's."""
+        return any(origin(url)[1:] == origin(self.base_of(scheme))[1:] for scheme in ("https", "http"))
+
     def settle_on(self, scheme: str) -> None:
         """Notes which scheme is the right one."""
         self.scheme = scheme

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from img.oci.reference import Reference
 from img.registry.auth import Keychain
-from img.registry.endpoint import Endpoint, is_insecure, origin
+from img.registry.endpoint import Endpoint, is_insecure
 from img.registry.options import Options
 from img.registry.routes import Route, Routes, Rule, caller_mirrors
 from img.registry.tokens import Authorizer, TokenRequest
@@ -83,12 +83,13 @@ class Places:
         return other.repository if other.host == own.host else repository
 
     def is_insecure(self, url: str) -> bool:
-        """Tells whether a URL's host is one that may be met without TLS: by the options, or by a rule."""
+        """Tells whether what a URL leads to may be met without TLS: by the options, or by a rule.
+
+        A rule is about a registry, and so about its port: another one of its host is another server.
+        """
         with self._lock:
             known = [place.endpoint for place in self._known.values() if place.endpoint.insecure]
-        return is_insecure(url, self._options) or any(
-            origin(endpoint.base)[1] == origin(url)[1] for endpoint in known
-        )
+        return is_insecure(url, self._options) or any(endpoint.is_at(url) for endpoint in known)
 
     def _read(self) -> Routes:
         rules: tuple[Rule, ...] = ()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from img.engine import Engine, Settings
@@ -382,10 +383,36 @@ def test_forms_and_compression_change_digests_only_where_they_must(
     forced = copy("oci:l:zstd", place("far"), compression="gzip", force=True)
     skopeo(f"docker://{place('far')}", f"docker-archive:{tmp_path}/plain.tar")  # which unpacks and checks
     assert forced.digest != packed.digest
-    with pytest.raises(Unsupported, match="zstd in docker's manifests"):
+    with pytest.raises(Unsupported, match="zstd in Docker's manifests"):
         copy("oci:l:zstd", "oci:l:x", form="docker")
     with pytest.raises(UsageError, match="changes digests"):
         copy("oci:l:zstd", "oci:l:x", form="docker", preserve_digests=True)
+
+
+def test_a_push_and_a_copy_turn_an_image_into_the_same_documents(
+    copy: Copy, engine: Engine, place: Callable[..., str], tmp_path: Path
+) -> None:
+    """With fields that nobody knows, annotations, an attestation, and another registry."""
+    pile = Pile(tmp_path / "odd")
+    odd: dict[str, Any] = {"x-unknown": {"b": 1, "a": [None]}, "annotations": {"k": "v"}}
+    entries = [{**pile.image(a, 3_000, **odd), **on(a), "x-of": a} for a in ("amd64", "arm64")]
+    about = {"vnd.docker.reference.digest": entries[0]["digest"]}
+    nowhere = {"os": "unknown", "architecture": "unknown"}
+    entries.append({**pile.artifact(b"built"), "platform": nowhere, "annotations": about})
+    pile.name(pile.index(entries, **odd), "all")
+    pile.name(entries[0], "one")
+    for ref in ("all", "one"):
+        source = place("near", ref)
+        copy(f"oci:odd:{ref}", source)
+        engine.pull_all([source], all_platforms=True, extract=False)
+        for form in ("docker", "oci"):
+            pushed = f"{place('far', ref).rpartition(':')[0]}:{form}"
+            engine.tag(source, pushed)
+            copied = copy(source, f"oci:turned:{ref}-{form}", form=form)
+            assert engine.push_all([pushed], form=form)[pushed] == copied.digest, (ref, form)
+            document = json.loads(_blob(tmp_path / "turned", copied.digest))
+            assert document["x-unknown"] == odd["x-unknown"]
+            assert ("annotations" in document) == (form == "oci")
 
 
 # ---- hostile places ------------------------------------------------------------------------------

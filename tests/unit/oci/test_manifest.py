@@ -19,7 +19,6 @@ from img.oci.descriptor import (
     OCI_MANIFEST,
     sha256,
 )
-from img.oci.manifest import ABOUT
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 ARM6, ARM7 = Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7")
@@ -143,14 +142,6 @@ def test_an_index_is_changed_by_making_another() -> None:
     assert index.with_annotations({}).media_type == OCI_INDEX
     assert index.with_subject(two).subject == two
     assert parse(index.with_subject(two).raw) == index.with_subject(two)
-
-
-def test_an_attestation_follows_the_image_that_it_is_about() -> None:
-    image, other = descriptor("a"), descriptor("b")
-    said = replace(descriptor("c"), annotations={ABOUT: image.digest, "kept": "1"})
-    new = descriptor("d")
-    index = Index.make([image, other, said]).with_renewed({image.digest: new})
-    assert index.manifests == (new, other, replace(said, annotations={ABOUT: new.digest, "kept": "1"}))
 
 
 def test_a_docker_list_that_could_not_say_all_is_not_made() -> None:
