@@ -699,6 +699,10 @@ class Client:
         dest: str = "",
         *,
         form: ManifestFormat | None = None,
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+        add_compression: Sequence[Compression] = (),
         foreign_layers: bool = False,
     ) -> str:
         """Pushes a list and the images in it; gives the digest that the registry has now.
@@ -706,11 +710,20 @@ class Client:
         Args:
             dest: The name that it goes to; empty for its own.
             form: As what it leaves: an OCI index or a docker list; None for what it is.
-            foreign_layers: As `push_all` takes it.
+            add_compression: `gzip`, `zstd`: the list gets each image in these compressions as well, beside
+                the one that it has. Entries of zstd are marked so and come last.
+            compression, compression_level, force_compression, foreign_layers: As `push_all` takes them.
         Raises:
             ImageNotFound, UsageError, RegistryError. Unsupported: a docker list cannot say what it says.
         """
-        return str(self._call("push_list", name=name, dest=dest, form=form, foreign=foreign_layers))
+        said: dict[str, Any] = {
+            "compression": compression,
+            "level": compression_level,
+            "force": force_compression,
+            "foreign": foreign_layers,
+            "add": list(add_compression),
+        }
+        return str(self._call("push_list", name=name, dest=dest, form=form, **said))
 
     def manifest(self, name: str) -> Manifest | Index:
         """What a name stands for: a list of the store, else the manifest or index that its registry has.

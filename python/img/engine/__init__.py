@@ -616,21 +616,39 @@ class Engine:
         return Lists(self.store, self.registry)
 
     def push_list(
-        self, name: str, *, dest: str = "", form: ManifestFormat | None = None, foreign: bool = False
+        self,
+        name: str,
+        *,
+        dest: str = "",
+        form: ManifestFormat | None = None,
+        foreign: bool = False,
+        compression: Compression | None = None,
+        level: int | None = None,
+        force: bool = False,
+        add: Sequence[Compression] = (),
     ) -> str:
         """Pushes a list, and the images that it names, where they are not; gives its digest there.
 
         Args:
             dest: The name that it goes to; empty for its own.
             form: As what it leaves; None for what it is.
-            foreign: As `push_all` takes it.
+            foreign, compression, level, force: As `push_all` takes them.
+            add: In which compressions the list shall have each image as well; see `variants`.
         Raises:
             ImageNotFound, RegistryError, UsageError, Unsupported.
         """
+        from img.engine.variants import add_variants
+
         self.enter()
         shipment = self.lists().shipment(name, dest=dest, form=form)
-        wish = _wish("", None, force=False, foreign=foreign)
-        (digest,) = self._pusher(self._puller(), wish).push([shipment]).values()
+        wish = _wish(compression or "", level, force=force, foreign=foreign)
+        puller = self._puller()
+        pusher = self._pusher(puller, wish)
+        shipment = add_variants(
+            shipment, add, pusher,
+            lambda form: self._pusher(puller, _wish(form, None, force=True, foreign=foreign)),
+        )  # fmt: skip
+        (digest,) = pusher.push([shipment]).values()
         return digest
 
     def push_artifact(self, name: str, request: ArtifactRequest, *, cwd: str = ".") -> Artifact:

@@ -390,5 +390,8 @@ def _added(index: Index, entry: Descriptor) -> Index:
         for old in index.manifests:
             same = (old.platform, old.artifact_type) == (entry.platform, entry.artifact_type)
             if same and dict(old.annotations) == dict(entry.annotations):
-                return index.with_replaced({old.digest: entry})
+                # Those that are the old image compressed in another way are out of date with it.
+                alike = {d.digest for d in index.variants(old)} - {old.digest}
+                kept = [d for d in index.manifests if d.digest not in alike]
+                return index.with_entries(kept).with_replaced({old.digest: entry})
     return index.with_manifest(entry)
