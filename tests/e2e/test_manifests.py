@@ -226,6 +226,20 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     (row,) = img.ok("referrers", "--json", "--artifact-type", "application/spdx+json", name).json()
     assert (row["digest"], row["annotations"]) == (attached, {"by": "me"})
     assert img.ok("referrers", "--artifact-type", "a/b", "--format", "{digest}", name).stdout == ""
+    sbom = f"{registry.host}/lists/about@{attached}"
+    (tmp_path / "odd").write_text("signed")
+    signed = img.ok("artifact", "attach", "--annotation", "by=\x1b[31mme", sbom, "odd", cwd=tmp_path)
+    tree = img.ok("referrers", "--tree", name).stdout.splitlines()
+    assert tree[0] == f"{name}@{digest}" and tree[1].startswith(f"└── application/spdx+json  {attached}  ")
+    assert tree[2] == "    │   by=me"
+    assert tree[3].startswith(f"    └── application/vnd.unknown.artifact.v1  {signed.stdout.strip()}  ")
+    assert tree[4] == "            by= [31mme", "nothing that others wrote reaches the terminal as it is"
+    (nested,) = img.ok("referrers", "--tree", "--json", name).json()
+    assert [(each["digest"], each["referrers"]) for each in nested["referrers"]] == [
+        (signed.stdout.strip(), [])
+    ]
+    rows = img.ok("referrers", "--depth", "2", "--format", "{depth} {digest} {subject}", name).stdout
+    assert rows.splitlines() == [f"1 {attached} {digest}", f"2 {signed.stdout.strip()} {attached}"]
     manifest, found = raw(f"{registry.host}/lists/about@{attached}")
     assert found == attached and manifest["subject"]["digest"] == digest
     out = tmp_path / "out"
@@ -242,6 +256,10 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     pushed = img.ok("manifest", "push", other).stdout.strip()
     assert pushed == img.ok("push", whole).stdout.strip()
     assert pushed in [row["digest"] for row in img.ok("referrers", "--json", name).json()]
+    assert img.ok("referrers", "--json", whole).json() == []
+    of_one = img.ok("referrers", "--json", "--platform", "linux/amd64", whole).json()
+    assert attached in [row["digest"] for row in of_one]
+    assert "no image for linux/s390x" in img.fails(3, "referrers", "--platform", "linux/s390x", whole).text
     elsewhere, _ = raw(other)
     assert [m.get("artifactType") for m in elsewhere["manifests"]] == [None, "application/spdx+json"]
     img.ok("artifact", "pull", "-o", tmp_path / "again", f"{registry.host}/lists/about-elsewhere@{attached}")

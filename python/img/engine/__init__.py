@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from img.engine.pulling import Puller
     from img.engine.pushing import Pusher
     from img.engine.recording import Recorder
+    from img.engine.referring import Referrer
     from img.engine.remote_names import Deleted
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
@@ -650,6 +651,17 @@ class Engine:
         )  # fmt: skip
         (digest,) = pusher.push([shipment]).values()
         return digest
+
+    def referrers(
+        self, name: str, *, artifact_type: str = "", platform: str = "", depth: int = 1
+    ) -> tuple[Reference, tuple[Referrer, ...]]:
+        """What is about the manifest that a name means at its registry; see `referring.referrers_of`."""
+        from img.engine.referring import referrers_of, subject_of
+
+        registry, jobs = self.registry(), max(4, self._jobs)
+        subject = subject_of(registry, name, platform)
+        found = referrers_of(registry, subject, artifact_type=artifact_type, depth=depth, jobs=jobs)
+        return subject, found
 
     def push_artifact(self, name: str, request: ArtifactRequest, *, cwd: str = ".") -> Artifact:
         """Pushes files as an artifact; see `artifacts.push`."""

@@ -177,14 +177,6 @@ class Lists:
             raise absent(reference)
         return found
 
-    def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Reference, tuple[Descriptor, ...]]:
-        """The manifest that a name means in its registry, and what refers to it; see `Client.referrers`."""
-        reference = Reference.parse(name.removeprefix(_REMOTE))
-        if not reference.digest:
-            reference = reference.with_digest(self.describe(f"{_REMOTE}{reference}").digest)
-        found = self._registry().referrers(reference, reference.digest, artifact_type=artifact_type)
-        return reference, found
-
     def index(self, name: str) -> tuple[ImageName, Index]:
         """A list that is here, and its row.
 

@@ -12,6 +12,8 @@ from functools import partial
 from urllib.parse import parse_qs, urlencode
 
 import pytest
+from img.engine import referring
+from img.engine.referring import Referrer, referrers_of
 from img.errors import InvalidDocument, RegistryError
 from img.oci import Descriptor, Index, Manifest, Reference, parse
 from img.oci.descriptor import OCI_EMPTY, OCI_INDEX, sha256
@@ -93,6 +95,43 @@ def test_a_registry_s_own_list_is_read_whole_and_filtered(connect: Connect, name
         assert [entry.annotations["number"] for entry in some] == ["0", "2"]
         assert registry.referrers(ref, sha256(b"nothing")) == ()
         assert not any(tag_of(subject.digest) in call.path for call in server.calls), "no list of our own"
+
+
+def shape(referrers: tuple[Referrer, ...] | None) -> object:
+    """A tree as its annotations `number`: what nobody asked about is None."""
+    if referrers is None:
+        return None
+    return {each.entry.annotations["number"]: shape(each.referrers) for each in referrers}
+
+
+def test_what_is_about_what_is_about_an_image_is_a_tree(
+    connect: Connect, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = make_image().manifest.descriptor
+    sbom, other = about(subject, SBOM, number="1"), about(subject, SIGNATURE, number="2")
+    signature = about(sbom.descriptor, SIGNATURE, number="1.1")
+    proof = about(signature.descriptor, SBOM, number="1.1.1")
+    with Listing() as server:
+        ref, registry = Reference.parse(f"{server.host}/{name}@{subject.digest}"), connect()
+        for document in (sbom, other, signature, proof):
+            registry.push_manifest(replace(ref, digest=""), document.raw, document.media_type)
+        whole: dict[str, object] = {"1": {"1.1": {"1.1.1": {}}}, "2": {}}
+        assert shape(referrers_of(registry, ref, depth=10)) == whole
+        assert shape(referrers_of(registry, ref, depth=10, artifact_type=SBOM)) == {"1": whole["1"]}
+        assert shape(referrers_of(registry, ref, depth=2)) == {"1": {"1.1": None}, "2": {}}
+        assert shape(referrers_of(registry, ref)) == {"1": None, "2": None}
+        nested = [each.to_json() for each in referrers_of(registry, ref, depth=2)]
+        assert nested[0]["referrers"][0]["digest"] == signature.digest  # type: ignore[index]
+        with monkeypatch.context() as patch:
+            patch.setattr(referring, "MOST_ASKED", 2)
+            server.calls.clear()
+            assert shape(referrers_of(registry, ref, depth=10)) == {"1": {"1.1": None}, "2": None}
+            assert len([call for call in server.calls if "start=" not in call.query]) == 2
+        # A registry may say that what is on top is about what is below it, for ever.
+        server.stored[sbom.digest] = replace(sbom, subject=proof.descriptor)
+        server.stored["again"] = sbom
+        found = referrers_of(registry, ref, depth=10)
+        assert shape(found) == {"2": {}, "1": {"1.1": {"1.1.1": {"1": None}}}}
 
 
 def test_where_a_registry_keeps_no_list_clients_keep_one(
