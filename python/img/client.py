@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from img.engine.copying import CopyResult
     from img.engine.lists import EntryChange
     from img.engine.mount_verbs import CacheMount
+    from img.engine.referring import Referrer
     from img.engine.remote_names import Deleted
     from img.store.build_record import BuildRecord
     from img.store.check import StoreReport
@@ -700,6 +701,10 @@ class Client:
         dest: str = "",
         *,
         form: ManifestFormat | None = None,
+        compression: Compression | None = None,
+        compression_level: int | None = None,
+        force_compression: bool = False,
+        add_compression: Sequence[Compression] = (),
         foreign_layers: bool = False,
     ) -> str:
         """Pushes a list and the images in it; gives the digest that the registry has now.
@@ -707,11 +712,20 @@ class Client:
         Args:
             dest: The name that it goes to; empty for its own.
             form: As what it leaves: an OCI index or a docker list; None for what it is.
-            foreign_layers: As `push_all` takes it.
+            add_compression: `gzip`, `zstd`: the list gets each image in these compressions as well, beside
+                the one that it has. Entries of zstd are marked so and come last.
+            compression, compression_level, force_compression, foreign_layers: As `push_all` takes them.
         Raises:
             ImageNotFound, UsageError, RegistryError. Unsupported: a docker list cannot say what it says.
         """
-        return str(self._call("push_list", name=name, dest=dest, form=form, foreign=foreign_layers))
+        said: dict[str, Any] = {
+            "compression": compression,
+            "level": compression_level,
+            "force": force_compression,
+            "foreign": foreign_layers,
+            "add": list(add_compression),
+        }
+        return str(self._call("push_list", name=name, dest=dest, form=form, **said))
 
     def manifest(self, name: str) -> Manifest | Index:
         """What a name stands for: a list of the store, else the manifest or index that its registry has.
@@ -724,17 +738,33 @@ class Client:
         with Engine(self._settings, self._progress) as engine:
             return engine.lists().inspect(name)
 
-    def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
+    def referrers(self, name: str, *, artifact_type: str = "", platform: str = "") -> tuple[Descriptor, ...]:
         """Lists the manifests that name an image as their subject: signatures, attestations, and the like.
 
         Args:
             name: A name of a registry, which is asked; a digest need not be there itself.
             artifact_type: What they have to be; empty for all.
+            platform: Of a name that stands for an index, the image for this platform; empty for the index.
         Raises:
             NotFound: there is no such image. InvalidReference, InvalidDocument, RegistryError.
         """
+        found = self.referrer_tree(name, artifact_type=artifact_type, platform=platform, depth=1)
+        return tuple(each.entry for each in found)
+
+    def referrer_tree(
+        self, name: str, *, artifact_type: str = "", platform: str = "", depth: int = 10
+    ) -> tuple[Referrer, ...]:
+        """As `referrers`, each with what is about it in turn.
+
+        Args:
+            artifact_type: What those are that are about the image itself; what is about them may be anything.
+            depth: How many levels, at least 1. Of 1,000 manifests at most it is asked what is about them.
+        Raises:
+            As `referrers`. UsageError: the depth is none.
+        """
         with Engine(self._settings, self._progress) as engine:
-            return engine.lists().referrers(name, artifact_type=artifact_type)[1]
+            said = {"artifact_type": artifact_type, "platform": platform}
+            return engine.referrers(name, depth=depth, **said)[1]
 
     def push_artifact(
         self,

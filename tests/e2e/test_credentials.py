@@ -102,6 +102,32 @@ def test_a_helper_is_asked_as_the_real_user_outside_the_namespace(
     assert asked == [f"get {os.getuid()} {os.readlink('/proc/self/ns/user')}"]
 
 
+def test_helpers_of_registries_conf_are_asked_and_keep_what_a_login_gives(
+    img: Img, closed: Registry, helper: Helper, tmp_path: Path
+) -> None:
+    conf = tmp_path / "registries.conf"
+    conf.write_text('credential-helpers = ["none", "listed"]\n')
+    env = {**helper("listed"), "CONTAINERS_REGISTRIES_CONF": str(conf)}
+    program = tmp_path / "bin/docker-credential-none"
+    program.write_text("#!/bin/sh\necho this helper keeps nothing\nexit 1\n")
+    program.chmod(0o755)
+    name = f"{closed.host}/busybox"
+    write_config(img, {"auths": {closed.host: {"auth": BASE64}}})
+    said = img.fails(3, "pull", name, env=env).text
+    assert "this helper keeps nothing" in said and f"{conf}:1 names it" in said, "and the file is not read"
+    logged = img.ok(
+        "login", "--json", "-u", USER, "--password-stdin", closed.host, env=env, stdin=PASSWORD.encode()
+    )
+    assert logged.json()["helper"] == "docker-credential-listed" and logged.json()["source"] == f"{conf}:1"
+    img.ok("pull", name, env=env)
+    assert img.ok("login", "--get-login", closed.host, env=env).stdout == f"{USER}\n"
+    space = os.readlink("/proc/self/ns/user")
+    asked = (tmp_path / "kept-listed.log").read_text().splitlines()
+    assert f"store {os.getuid()} {space}" in asked and all(line.endswith(space) for line in asked)
+    assert "docker-credential-none failed" in img.ok("logout", closed.host, env=env).stderr
+    img.fails(3, "pull", name, env=env)
+
+
 @pytest.mark.once
 def test_credentials_come_from_each_of_their_places(img: Img, closed: Registry, tmp_path: Path) -> None:
     name = f"{closed.host}/busybox"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Context
+from tests.conftest import Context, MakeImg
 from tests.support.between import Between
 from tests.support.command import Img
 from tests.support.layout import Item, tar_of, write_layout
@@ -109,6 +109,80 @@ def test_podman_reads_a_list_whose_images_were_elsewhere(
     assert not [seen for seen in between.seen if "mount=" in seen.path and seen.status == 201]
 
 
+ZSTD = "io.github.containers.compression.zstd"
+
+
+def test_each_image_of_a_list_is_there_in_another_compression_as_well(
+    img: Img, registry: Registry, make_img: MakeImg, make_context: Context, tmp_path: Path
+) -> None:
+    arm = push_one(registry, tmp_path, "lists/both:arm", "arm64")
+    img.build(make_context({"Dockerfile": "FROM scratch\nCOPY . /\n", "f": "here\n" * 5000}), tag="local")
+    name = f"{registry.host}/lists/both:1"
+    img.ok("manifest", "create", name, "local", f"{registry.host}/lists/both:arm")
+    wrong = img.fails(2, "manifest", "push", "--add-compression", "zstd", "--format", "docker", name).text
+    assert "cannot say how an image is compressed" in wrong
+    assert "gzip or zstd" in img.fails(2, "manifest", "push", "--add-compression", "lzma", name).text
+    img.ok("manifest", "annotate", name, arm, "--annotation", "who=me")
+    pushed = img.ok("manifest", "push", "--add-compression", "zstd,gzip", name).stdout.strip()
+    index, digest = raw(name)
+    assert digest == pushed
+    told = [(m["platform"]["architecture"], m.get("annotations", {})) for m in index["manifests"]]
+    assert told == [
+        ("amd64", {}),
+        ("arm64", {"who": "me"}),
+        ("amd64", {ZSTD: "true"}),
+        ("arm64", {"who": "me", ZSTD: "true"}),
+    ]
+    repository = name.removesuffix(":1")
+    documents = [raw(f"{repository}@{entry['digest']}")[0] for entry in index["manifests"]]
+    assert index["manifests"][1]["digest"] == arm, "the image that was there stays what it is"
+    for plain, zstd in zip(documents[:2], documents[2:], strict=True):
+        assert plain["config"]["digest"] == zstd["config"]["digest"]
+        kinds = [layer["mediaType"][-4:] for layer in (*plain["layers"], *zstd["layers"])]
+        assert kinds == ["gzip", "zstd"]
+    # Nothing is added twice, by the same command or by one that names another place.
+    assert img.ok("manifest", "push", "--add-compression", "zstd", name).stdout.strip() == pushed
+    assert img.ok("push", name).stdout.strip() == pushed
+    again = f"{registry.host}/lists/both-again:1"
+    img.ok("manifest", "create", "--all", "copy", f"docker://{name}")
+    assert img.ok("manifest", "push", "--add-compression", "zstd", "copy", again).stdout.strip() == pushed
+    # Podman of these days takes the first; who knows the mark takes zstd, which is the same image.
+    peers = Peers(tmp_path / "peers")
+    try:
+        peers.podman("pull", "--quiet", "--tls-verify=false", name)
+        id = peers.podman("image", "inspect", "--format", "{{.Id}}", name).strip()
+    finally:
+        peers.close()
+    other = make_img()
+    pulled = other.ok("pull", "--json", name).json()
+    assert pulled["digest"] == index["manifests"][2]["digest"] and pulled["id"] == f"sha256:{id}"
+    other.ok("copy", "--platform", "linux/amd64", f"docker://{name}", f"oci:{tmp_path}/gzip:x")
+    copied = json.loads((tmp_path / "gzip/index.json").read_text())["manifests"]
+    assert [entry["digest"] for entry in copied] == [index["manifests"][0]["digest"]]
+    # A newer image takes the place of the old one in every compression.
+    newer = push_one(registry, tmp_path / "newer", "lists/both:arm2", "arm64")
+    assert newer == arm
+    img.build(make_context({"Dockerfile": "FROM scratch\nCOPY . /\n", "f": "newer"}), tag="newer")
+    img.ok("manifest", "add", name, "newer")
+    left = img.ok("manifest", "inspect", name).json()["manifests"]
+    assert [m["platform"]["architecture"] for m in left] == ["amd64", "arm64", "arm64"]
+    img.ok("manifest", "push", "--add-compression", "zstd", name)
+    entries = raw(name)[0]["manifests"]
+    assert [m["platform"]["architecture"] for m in entries] == ["amd64", "arm64", "arm64", "amd64"]
+    assert len({raw(f"{repository}@{entries[n]['digest']}")[0]["config"]["digest"] for n in (0, 3)}) == 1
+    # Where all leave as zstd, they are marked, and gzip is what is added, before them.
+    img.ok("manifest", "create", "one", "newer")
+    only = f"{registry.host}/lists/both-only:1"
+    img.ok("manifest", "push", "--compression", "zstd", "--add-compression", "gzip", "one", only)
+    entries = raw(only)[0]["manifests"]
+    assert [m.get("annotations") for m in entries] == [None, {ZSTD: "true"}]
+    kinds = [raw(f"{only[:-2]}@{m['digest']}")[0]["layers"][0]["mediaType"][-4:] for m in entries]
+    assert kinds == ["gzip", "zstd"]
+    # And where they are made alike again, one of them is left.
+    img.ok("manifest", "push", "--compression", "gzip", "--force-compression", "one", only)
+    assert [m.get("annotations") for m in raw(only)[0]["manifests"]] == [None]
+
+
 def test_mistakes_are_told_and_a_prune_keeps_what_a_list_needs(
     img: Img, registry: Registry, tmp_path: Path
 ) -> None:
@@ -152,6 +226,20 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     (row,) = img.ok("referrers", "--json", "--artifact-type", "application/spdx+json", name).json()
     assert (row["digest"], row["annotations"]) == (attached, {"by": "me"})
     assert img.ok("referrers", "--artifact-type", "a/b", "--format", "{digest}", name).stdout == ""
+    sbom = f"{registry.host}/lists/about@{attached}"
+    (tmp_path / "odd").write_text("signed")
+    signed = img.ok("artifact", "attach", "--annotation", "by=\x1b[31mme", sbom, "odd", cwd=tmp_path)
+    tree = img.ok("referrers", "--tree", name).stdout.splitlines()
+    assert tree[0] == f"{name}@{digest}" and tree[1].startswith(f"└── application/spdx+json  {attached}  ")
+    assert tree[2] == "    │   by=me"
+    assert tree[3].startswith(f"    └── application/vnd.unknown.artifact.v1  {signed.stdout.strip()}  ")
+    assert tree[4] == "            by= [31mme", "nothing that others wrote reaches the terminal as it is"
+    (nested,) = img.ok("referrers", "--tree", "--json", name).json()
+    assert [(each["digest"], each["referrers"]) for each in nested["referrers"]] == [
+        (signed.stdout.strip(), [])
+    ]
+    rows = img.ok("referrers", "--depth", "2", "--format", "{depth} {digest} {subject}", name).stdout
+    assert rows.splitlines() == [f"1 {attached} {digest}", f"2 {signed.stdout.strip()} {attached}"]
     manifest, found = raw(f"{registry.host}/lists/about@{attached}")
     assert found == attached and manifest["subject"]["digest"] == digest
     out = tmp_path / "out"
@@ -168,6 +256,10 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     pushed = img.ok("manifest", "push", other).stdout.strip()
     assert pushed == img.ok("push", whole).stdout.strip()
     assert pushed in [row["digest"] for row in img.ok("referrers", "--json", name).json()]
+    assert img.ok("referrers", "--json", whole).json() == []
+    of_one = img.ok("referrers", "--json", "--platform", "linux/amd64", whole).json()
+    assert attached in [row["digest"] for row in of_one]
+    assert "no image for linux/s390x" in img.fails(3, "referrers", "--platform", "linux/s390x", whole).text
     elsewhere, _ = raw(other)
     assert [m.get("artifactType") for m in elsewhere["manifests"]] == [None, "application/spdx+json"]
     img.ok("artifact", "pull", "-o", tmp_path / "again", f"{registry.host}/lists/about-elsewhere@{attached}")

@@ -10,10 +10,10 @@ from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, pairs, show_warnings, verb, words
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
-from img.cli.transfer import foreign_layers, progress
+from img.cli.transfer import compression, compression_level, force_compression, foreign_layers, progress
 
 if TYPE_CHECKING:
-    from img.engine import Engine, ManifestFormat
+    from img.engine import Compression, Engine, ManifestFormat
     from img.engine.lists import EntryChange
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -188,7 +188,8 @@ def remove_command(name: str, images: tuple[str, ...]) -> None:
 @verb(
     "push",
     short="Push a list, and the images in it.",
-    example="img manifest push HOST/app:1\nimg manifest push --rm --format docker HOST/app:1 OTHER/app:1",
+    example="img manifest push HOST/app:1\nimg manifest push --rm --format docker HOST/app:1 OTHER/app:1\n"
+    "img manifest push --add-compression zstd HOST/app:1",
 )
 @click.argument("name", metavar="LIST")
 @click.argument("dest", required=False, default="", metavar="[NAME]")
@@ -208,6 +209,13 @@ def remove_command(name: str, images: tuple[str, ...]) -> None:
     metavar="FILE",
     help="Write the digest there.",
 )
+@compression
+@compression_level
+@force_compression
+@click.option(
+    "--add-compression", "-add-compression", "added", multiple=True, metavar="gzip|zstd",
+    help="Have each image in the list compressed like this as well; may be repeated.",
+)  # fmt: skip
 @foreign_layers
 @registry_options
 @progress
@@ -218,12 +226,19 @@ def push_command(
     form: str | None,
     purge: bool,
     digest_file: str,
+    compression: Compression | None,
+    level: int | None,
+    force: bool,
+    added: tuple[str, ...],
     foreign: bool,
     progress: str,
 ) -> None:
     """Push a list under its own name, or another. Blobs that the repository lacks are mounted from
     elsewhere in its registry, or copied; then come the manifests, and the list under its tag at the
     very end. Prints the list's digest.
+
+    With --add-compression the list names each image once more, compressed in that way; clients that
+    know nothing of it take the one of gzip, which comes first.
     """
     from img.engine import Engine
 
@@ -232,13 +247,33 @@ def push_command(
     to = dest.removeprefix("docker://") or name
     settings = options.settings()
     with renderer(progress, debug=options.debug) as show, Engine(settings, show) as engine:
-        digest = engine.push_list(name, dest="" if to == name else to, form=forms.get(form), foreign=foreign)
+        digest = engine.push_list(
+            name,
+            dest="" if to == name else to,
+            form=forms.get(form),
+            compression=compression,
+            level=level,
+            force=force,
+            add=_compressions(added),
+            foreign=foreign,
+        )
         if purge:
             engine.remove([name])
     if digest_file:
         with open(digest_file, "w", encoding="ascii") as file:
             file.write(digest + os.linesep)
     click.echo(digest)
+
+
+def _compressions(said: tuple[str, ...]) -> list[Compression]:
+    """What `--add-compression` names, also as `A,B`."""
+    from img.engine.variants import ADDABLE
+
+    known: dict[str, Compression] = {form: form for form in ADDABLE}
+    try:
+        return [known[word] for word in words(said)]
+    except KeyError as error:
+        raise click.UsageError(f"--add-compression takes gzip or zstd, not {error.args[0]}.") from None
 
 
 @verb("rm", short="Remove lists.", example="img manifest rm HOST/app:1")

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from img.engine.pulling import Puller
     from img.engine.pushing import Pusher
     from img.engine.recording import Recorder
+    from img.engine.referring import Referrer
     from img.engine.remote_names import Deleted
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
@@ -575,14 +576,42 @@ class Engine:
         return Lists(self.store, self.registry)
 
     def push_list(
-        self, name: str, *, dest: str = "", form: ManifestFormat | None = None, foreign: bool = False
+        self,
+        name: str,
+        *,
+        dest: str = "",
+        form: ManifestFormat | None = None,
+        foreign: bool = False,
+        compression: Compression | None = None,
+        level: int | None = None,
+        force: bool = False,
+        add: Sequence[Compression] = (),
     ) -> str:
         """Pushes a list, and the images that it names, where they are not; gives its digest there."""
+        from img.engine.variants import add_variants
+
         self.enter()
         shipment = self.lists().shipment(name, dest=dest, form=form)
-        wish = _wish("", None, force=False, foreign=foreign)
-        (digest,) = self._pusher(self._puller(), wish).push([shipment]).values()
+        wish = _wish(compression or "", level, force=force, foreign=foreign)
+        puller = self._puller()
+        pusher = self._pusher(puller, wish)
+        shipment = add_variants(
+            shipment, add, pusher,
+            lambda form: self._pusher(puller, _wish(form, None, force=True, foreign=foreign)),
+        )  # fmt: skip
+        (digest,) = pusher.push([shipment]).values()
         return digest
+
+    def referrers(
+        self, name: str, *, artifact_type: str = "", platform: str = "", depth: int = 1
+    ) -> tuple[Reference, tuple[Referrer, ...]]:
+        """What is about the manifest that a name means at its registry; see `referring.referrers_of`."""
+        from img.engine.referring import referrers_of, subject_of
+
+        registry, jobs = self.registry(), max(4, self._jobs)
+        subject = subject_of(registry, name, platform)
+        found = referrers_of(registry, subject, artifact_type=artifact_type, depth=depth, jobs=jobs)
+        return subject, found
 
     def push_artifact(self, name: str, request: ArtifactRequest, *, cwd: str = ".") -> Artifact:
         """Pushes files as an artifact; see `artifacts.push`."""

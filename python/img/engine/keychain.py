@@ -1,7 +1,7 @@
 """`keychain`: what the settings say of credentials, put together in the order in which it counts.
 
-What was given for this command goes first, then the text of a config, then the files. A source that has
-nothing for a repository leaves it to the next.
+What was given for this command goes first, then the text of a config, then the files, among which
+`registries.conf` may put helpers. A source that has nothing for a repository leaves it to the next.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from img.errors import UsageError
 from img.progress import Note, Progress
 from img.registry import Chain, ConfigFile, ConfigText, Credentials, Given, Keychain, Place
 from img.registry.helper import SECONDS, TOO_LATE, Runner
+from img.registry.helper_list import HelperList
 
 AUTH_CONFIG = "DOCKER_AUTH_CONFIG"
 """What people know a config's text by."""
@@ -31,11 +32,18 @@ def keychain(settings: Settings, progress: Progress) -> Chain | None:
     run = helper_runner(settings)
     if settings.auth_config:
         sources.append(ConfigText(settings.auth_config, AUTH_CONFIG, run=run))
-    for path in (*settings.auth_files, settings.docker_config):
-        if path:
-            sources.append(
-                ConfigFile(path, run=run, warn=lambda text: progress(Note(level="warning", text=text)))
-            )
+
+    def warn(text: str) -> None:
+        progress(Note(level="warning", text=text))
+
+    paths = filter(None, (*settings.auth_files, settings.docker_config))
+    files = [ConfigFile(path, run=run, warn=warn) for path in paths]
+    if not settings.registries_conf:
+        sources += files
+    elif settings.docker_config:
+        sources.append(HelperList(settings.registries_conf, files, run=run))
+    else:  # files that were named are asked, whatever a list says
+        sources += [*files, HelperList(settings.registries_conf, (), run=run)]
     return Chain(sources) if sources else None
 
 

@@ -177,14 +177,6 @@ class Lists:
             raise absent(reference)
         return found
 
-    def referrers(self, name: str, *, artifact_type: str = "") -> tuple[Reference, tuple[Descriptor, ...]]:
-        """The manifest that a name means in its registry, and what refers to it; see `Client.referrers`."""
-        reference = Reference.parse(name.removeprefix(_REMOTE))
-        if not reference.digest:
-            reference = reference.with_digest(self.describe(f"{_REMOTE}{reference}").digest)
-        found = self._registry().referrers(reference, reference.digest, artifact_type=artifact_type)
-        return reference, found
-
     def index(self, name: str) -> tuple[ImageName, Index]:
         """A list that is here, and its row.
 
@@ -390,5 +382,8 @@ def _added(index: Index, entry: Descriptor) -> Index:
         for old in index.manifests:
             same = (old.platform, old.artifact_type) == (entry.platform, entry.artifact_type)
             if same and dict(old.annotations) == dict(entry.annotations):
-                return index.with_replaced({old.digest: entry})
+                # Those that are the old image compressed in another way are out of date with it.
+                alike = {d.digest for d in index.variants(old)} - {old.digest}
+                kept = [d for d in index.manifests if d.digest not in alike]
+                return index.with_entries(kept).with_replaced({old.digest: entry})
     return index.with_manifest(entry)

@@ -6,14 +6,18 @@ this process. No secret leaves it but to the registry, the helper, and the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from img.engine.keychain import helper_runner, keychain
 from img.engine.requests import LoginResult, LogoutResult, Settings
 from img.errors import RegistryError, Unauthorized, UsageError
 from img.progress import Note, Progress
 from img.registry import Credentials, Place, Registry
+from img.registry.helper import Helper
+from img.registry.helper_list import FILES, HelperList
 from img.registry.login_file import LoginFile
+from img.registry.place import normal
 from img.values import replace
 
 
@@ -38,27 +42,55 @@ class Logins:
         """
         place = Place.parse(server)
         kept = self._file(file)
-        helper = kept.helper(place)
+        kept.helper(place)  # a broken file is told before the password is shown to anybody
         given = Credentials(username=username, password=password)
         done = self._registry().login(place, given)
         if not done.checked:
             self._warn(f"{place.registry} asked for no credentials, so these were not checked")
+        source, program = self._store(place, done.credentials, kept, self._listed(file))
+        return LoginResult(
+            server=str(place),
+            username=username,
+            source=source,
+            helper=program,
+            checked=done.checked,
+            identity_token=bool(done.credentials.identity_token),
+        )
+
+    def _store(
+        self, place: Place, credentials: Credentials, kept: LoginFile, listed: HelperList | None
+    ) -> tuple[str, str]:
+        """Keeps credentials where they are looked for first; says by which file and helper."""
+        refusal: RegistryError | None = None
+        for first in listed.before_files() if listed and not place.namespace else ():
+            try:
+                first.store(str(place), credentials)
+            except RegistryError as error:  # some give away what they make, and keep nothing
+                refusal = error
+            else:
+                return listed.where if listed else "", first.program
+        if listed and not listed.reads_files:
+            raise refusal or UsageError(
+                f"{listed.where} lists helpers alone, which keep what is for a whole registry",
+                hint=f'log in to {place.registry}, or add "{FILES}" to the list',
+            )
+        helper = kept.helper(place)
         if helper is None:
-            secret = "token" if done.credentials.identity_token else "password"
+            secret = "token" if credentials.identity_token else "password"
             self._warn(
                 f"the {secret} will stand in {kept.path}, for whoever can read that file; "
                 'a credential helper, named in it as "credsStore", keeps it elsewhere'
             )
-        kept.store(place, done.credentials)
+        kept.store(place, credentials)
         self._tell(place, _before(self._settings, kept.path), "go before those that were just stored")
-        return LoginResult(
-            server=str(place),
-            username=username,
-            source=kept.path,
-            helper=helper.program if helper else "",
-            checked=done.checked,
-            identity_token=bool(done.credentials.identity_token),
-        )
+        return kept.path, helper.program if helper else ""
+
+    def _listed(self, file: str) -> HelperList | None:
+        """The helpers of `registries.conf`, which go with the files that nobody named."""
+        settings = self._settings
+        if file or not (settings.docker_config and settings.registries_conf):
+            return None
+        return HelperList(settings.registries_conf, (), run=helper_runner(settings))
 
     def find(self, server: str) -> LoginResult | None:
         """Says whose credentials are known for a registry, and asks nobody; None where there are none.
@@ -108,6 +140,9 @@ class Logins:
         place = Place.parse(server)
         kept = self._file(file)
         removed = kept.erase(place)
+        for helper in self._helpers(file) if not place.namespace else ():
+            with self._told():
+                removed |= any([helper.erase(name) for name in dict.fromkeys((str(place), place.key))])
         self._tell(place, _without(self._settings, kept.path), "still open it")
         return LogoutResult(server=str(place), file=kept.path, removed=removed)
 
@@ -118,7 +153,23 @@ class Logins:
             As `logout`.
         """
         kept = self._file(file)
-        return [LogoutResult(server=name, file=kept.path, removed=True) for name in kept.erase_all()]
+        known = set(kept.erase_all())
+        for helper in self._helpers(file):
+            with self._told():
+                known.update(normal(server) for server in helper.list() if helper.erase(server))
+        return [LogoutResult(server=name, file=kept.path, removed=True) for name in sorted(known)]
+
+    def _helpers(self, file: str) -> list[Helper]:
+        listed = self._listed(file)
+        return listed.helpers() if listed else []
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turns the failure of one helper into a warning: one that cannot forget hinders no other."""
+        try:
+            yield
+        except RegistryError as error:
+            self._warn(str(error))
 
     def _file(self, file: str) -> LoginFile:
         settings = self._settings
@@ -163,4 +214,4 @@ def _before(settings: Settings, path: str) -> Settings:
         files = files[: files.index(path)]
     elif path != settings.docker_config:
         files = ()  # nobody looks into it but with a flag, which then goes before all files
-    return replace(settings, auth_files=files, docker_config="")
+    return replace(settings, auth_files=files, docker_config="", registries_conf=())

@@ -221,6 +221,29 @@ class Pusher:
         self._progress(self._tally.sum([shipment.name for shipment in packed]))
         return {str(s.name): digest for s, digest in zip(packed, digests, strict=True)}
 
+    def deposit(self, images: Sequence[Image], name: Reference) -> tuple[Image, ...]:
+        """Sends images to a repository under no tag, for a list that will name them; gives them as they left.
+
+        Raises:
+            As `push`.
+        """
+        self._alone = True
+        try:
+            shipments = [Shipment(images=tuple(images), name=name)]
+            self._refuse_early(shipments)
+            (packed,) = self._send_blobs(shipments)
+            for image in packed.images:
+                own = replace(name, tag="", digest=image.digest)
+                self._registry().push_manifest(own, image.manifest.raw, image.manifest.media_type)
+        except BaseException:
+            self.stop()
+            raise
+        for image in packed.images:
+            self._store.blobs.put(image.manifest.raw)
+            self._store.blobs.put(image.config_raw)
+        self._progress(self._tally.sum([name]))
+        return packed.images
+
     def _name(self, shipment: Shipment) -> None:
         """Has the store call by the name what the registry calls by it now."""
         for image in shipment.images:

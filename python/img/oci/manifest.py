@@ -42,6 +42,9 @@ SCHEMA_1 = frozenset(
 ABOUT = "vnd.docker.reference.digest"
 """The annotation of an index's entry that says whose attestation it is."""
 
+ZSTD = "io.github.containers.compression.zstd"
+"""The annotation, `true`, of an index's entry that only those can read who know zstd, and prefer, then."""
+
 _SURROGATE = regex.compile("[\ud800-\udfff]")
 
 
@@ -129,10 +132,26 @@ class Index:
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     def choose(self, platform: Platform) -> Descriptor | None:
-        """Gives the manifest for a platform: an exact variant first, then any that it accepts."""
+        """Gives the manifest for a platform: an exact variant first, then any that it accepts.
+
+        Of those that fit alike it is the first: what every client can read, as lists are made.
+        """
+        return next(iter(self._fitting(platform)), None)
+
+    def choose_zstd(self, platform: Platform) -> Descriptor | None:
+        """As `choose`, but of those that fit alike one that is marked as zstd, which is unpacked sooner."""
+        fitting = self._fitting(platform)
+        alike = (d for d in fitting if str(d.platform) == str(fitting[0].platform))
+        return next((d for d in alike if is_zstd(d)), next(iter(fitting), None))
+
+    def variants(self, entry: Descriptor) -> list[Descriptor]:
+        """The entries that say the same of their image, but for how it is compressed; that one among them."""
+        said = _said(entry)
+        return [d for d in self.manifests if _said(d) == said] if entry.platform is not None else [entry]
+
+    def _fitting(self, platform: Platform) -> list[Descriptor]:
         fitting = [d for d in self.manifests if d.platform is not None and platform.accepts(d.platform)]
-        exact = [d for d in fitting if str(d.platform) == str(platform)]
-        return next(iter((*exact, *fitting)), None)
+        return sorted(fitting, key=lambda d: str(d.platform) != str(platform))
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
@@ -177,6 +196,10 @@ class Index:
     def with_replaced(self, entries: Mapping[str, Descriptor]) -> Index:
         """The same index with other entries in the place of those with these digests."""
         return self._with(tuple(entries.get(entry.digest, entry) for entry in self.manifests))
+
+    def with_entries(self, entries: Sequence[Descriptor]) -> Index:
+        """The same index of these entries."""
+        return self._with(tuple(entries))
 
     def without(self, digest: str) -> Index:
         """The same index without the entries of this digest."""
@@ -231,6 +254,17 @@ class Index:
                 subject=self.subject,
             )
         )
+
+
+def is_zstd(entry: Descriptor) -> bool:
+    """Tells whether an entry is marked as one that only those can read who know zstd."""
+    return entry.annotations.get(ZSTD) == "true"
+
+
+def _said(entry: Descriptor) -> tuple[Platform | None, str, dict[str, str]]:
+    """What an entry says of its image, but for how that is compressed."""
+    notes = {name: value for name, value in entry.annotations.items() if name != ZSTD}
+    return entry.platform, entry.artifact_type, notes
 
 
 def _head(media_type: str, artifact_type: str) -> dict[str, object]:

@@ -43,7 +43,7 @@ def choose(
         entry = root.choose(platform)
         if entry is None:
             raise _absent(root, platform, where)
-        wanted.append(entry.digest)
+        wanted += [variant.digest for variant in root.variants(entry)]
     kept = set(wanted)
     entries = load_object(root.raw, where).get("manifests")
     listed = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []

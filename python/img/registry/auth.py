@@ -69,7 +69,7 @@ class Chain:
     @property
     def source(self) -> str:
         """Where they look, for people."""
-        return ", ".join(filter(None, (_source(keychain) for keychain in self._keychains)))
+        return ", ".join(filter(None, (_source(keychain) for keychain in self._members())))
 
     def get(self, registry: str, repository: str) -> Credentials | None:
         """Asks one after the other.
@@ -77,19 +77,20 @@ class Chain:
         Raises:
             As they do.
         """
-        found = self._find(registry, repository)
+        found = self.find(registry, repository)
         return found[1] if found else None
 
     def source_of(self, registry: str, repository: str) -> str:
         """Says where `get` finds what it gives; empty where it gives nothing."""
-        found = self._find(registry, repository)
+        found = self.find(registry, repository)
         return _source(found[0]) if found else ""
 
-    def _find(self, registry: str, repository: str) -> tuple[Keychain, Credentials] | None:
-        for keychain in self._keychains:
-            if credentials := keychain.get(registry, repository):
-                return keychain, credentials
-        return None
+    def find(self, registry: str, repository: str) -> tuple[Keychain, Credentials] | None:
+        """As `get`, with the keychain that it comes from, which is no chain itself."""
+        return next(filter(None, (_found(each, registry, repository) for each in self._members())), None)
+
+    def _members(self) -> Sequence[Keychain]:
+        return self._keychains
 
 
 class Trade:
@@ -112,6 +113,13 @@ class Trade:
         """Gives what is offered."""
         self.asked = True
         return self._credentials
+
+
+def _found(keychain: Keychain, registry: str, repository: str) -> tuple[Keychain, Credentials] | None:
+    if isinstance(keychain, Chain):
+        return keychain.find(registry, repository)
+    credentials = keychain.get(registry, repository)
+    return (keychain, credentials) if credentials else None
 
 
 def _source(keychain: Keychain) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -83,6 +84,7 @@ class Registry:
         self._options = options or Options()
         self._progress = progress
         self._wire = Wire(keychain, self._options, progress)
+        self._writing = threading.Lock()
 
     def __enter__(self) -> Registry:
         return self
@@ -474,7 +476,7 @@ class Registry:
     def _referrers(self) -> Referrers:
         from img.registry.referrers import Referrers  # few pushes have a subject
 
-        return Referrers(self, self._pages)
+        return Referrers(self, self._pages, writing=self._writing)
 
     def _next(self, reply: Reply) -> str:
         """The next page of a list; empty at its end. Never one of another server."""

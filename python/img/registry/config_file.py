@@ -76,8 +76,11 @@ class ConfigFile:
             entries = [(key, entry) for key, entry in auths.items() if normal(key) == name]
             asked = name == normal(registry) or any(normal(key) == name for key in helpers)
             asked = asked or any(not entry for _, entry in entries)
-            if helper and asked and (found := self._ask(helper, key_of(name))):
-                return found
+            if helper and asked:
+                # docker and podman call docker.io by two names.
+                for server in dict.fromkeys((key_of(name), name)):
+                    if found := self._ask(helper, server):
+                        return found
             for key, entry in entries:
                 if found := self._inline(key, entry):
                     return found

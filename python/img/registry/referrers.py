@@ -3,13 +3,16 @@
 `Registry.referrers` and `Registry.push_manifest` call it. A registry that knows of subjects lists referrers
 itself. For one that does not, clients keep the list: an index under a tag made of the subject's digest, which
 is read, changed and written by whoever pushes. The protocol has no way to write only what nobody changed
-meanwhile, so what was written is read again, and written again where another's writing took it away: two
-writers find each other out, unless one of them ends between the other's reading and writing.
+meanwhile, so what was written is read again after a while, and written again where another's writing took it
+away. A writer that had read before gets that while to write: as long as reading and writing just took here.
+Two writers find each other out, unless one of them is much slower than the other between its own two.
 Source: distribution-spec v1.1, "Listing Referrers", "Referrers Tag Schema", "Pushing Manifests with Subject".
 """
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -33,6 +36,9 @@ _MOST = 20_000
 _ATTEMPTS = 5
 """How often a list is written before it is given up that others write it, too."""
 
+_LONGEST_SECONDS = 2.0
+"""How long other writers are waited for, at most."""
+
 Read = Callable[["Reply"], "Index | None"]
 Pages = Callable[[Reference, str, str, Read, "tuple[int, ...]"], Iterator["Index | None"]]
 """Asks for all pages of a list: path below the repository, what is asked for, what reads a page, and the
@@ -53,10 +59,24 @@ def entry_of(document: Manifest | Index) -> Descriptor:
 class Referrers:
     """The referrers in the repositories of one client's registries."""
 
-    def __init__(self, registry: Registry, pages: Pages) -> None:
-        """Asks nothing yet."""
+    def __init__(
+        self,
+        registry: Registry,
+        pages: Pages,
+        *,
+        writing: threading.Lock,
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Asks nothing yet.
+
+        Args:
+            writing: Held while a list is written: threads of one client take turns.
+            wait: Lets seconds pass before what was written is read again.
+        """
         self._registry = registry
         self._pages = pages
+        self._writing = writing
+        self._wait = wait
 
     def of(self, ref: Reference, digest: str, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """See `Registry.referrers`."""
@@ -124,9 +144,14 @@ class Referrers:
         return Index.make(document.manifests, annotations=document.annotations)
 
     def _change(self, ref: Reference, subject: str, change: Callable[[Index], Index]) -> None:
-        at = replace(ref, tag=tag_of(subject), digest="")
         self._registry.ask_directly(ref)
+        with self._writing:
+            self._change_alone(ref, subject, change)
+
+    def _change_alone(self, ref: Reference, subject: str, change: Callable[[Index], Index]) -> None:
+        at = replace(ref, tag=tag_of(subject), digest="")
         for _ in range(_ATTEMPTS):
+            began = time.monotonic()
             kept = self._kept(ref, subject)
             changed = change(kept)
             if changed == kept:
@@ -136,6 +161,7 @@ class Referrers:
                     at.familiar, f"longer than {MAX_DOCUMENT_BYTES} bytes with one more entry"
                 )
             self._registry.push_manifest(at, changed.raw, changed.media_type)
+            self._wait(min(time.monotonic() - began, _LONGEST_SECONDS))
         kept = self._kept(ref, subject)
         if change(kept) != kept:
             raise RegistryError(

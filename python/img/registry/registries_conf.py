@@ -1,7 +1,8 @@
-"""`read_rules`: the rules of containers' `registries.conf` files, for `Routes`.
+"""`read_rules`, `read_helpers`: what containers' `registries.conf` files say, for `Routes` and `HelperList`.
 
-Called by the wire with its first request, so that a command that asks nobody parses nothing. Search
-registries and short names are not taken: names are completed as docker does it, whatever a file says.
+Called by the wire with its first request, and by the keychain with the first registry that wants credentials,
+so that a command that asks nobody parses nothing. Search registries and short names are not taken: names are
+completed as docker does it, whatever a file says.
 Source: containers-registries.conf(5).
 """
 
@@ -9,11 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from img import regex
 from img.errors import UsageError
+from img.registry.helper import HELPER_NAME
 from img.registry.routes import Mirror, Rule, Use
 
 if TYPE_CHECKING:
@@ -23,6 +25,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+HELPERS = "credential-helpers"
+"""The name of the list in a file."""
 
 _MAX_FILE_BYTES = 4 << 20
 _PREFIX = regex.compile(r"(?:\*\.)?[A-Za-z0-9\[][^\s/]*(?:/\S+)?")
@@ -41,10 +46,34 @@ def read_rules(places: Iterable[str]) -> tuple[Rule, ...]:
         UsageError: a file cannot be read, or does not say what it should; with its place.
     """
     rules: dict[str, Rule] = {}
+    for file, data in _documents(places):
+        rules.update((rule.prefix, rule) for rule in file.rules(data))
+    return tuple(rules.values())
+
+
+def read_helpers(places: Iterable[str]) -> tuple[tuple[str, ...], str]:
+    """Reads which credential helpers are asked, in their order.
+
+    Returns:
+        Their names, and the file and line that say so: the last one that has `credential-helpers`. Empty
+        where none has, or where the list is empty.
+    Raises:
+        As `read_rules`.
+    """
+    found: tuple[tuple[str, ...], str] = ((), "")
+    for file, data in _documents(places):
+        if HELPERS in data:
+            found = file.helpers(data[HELPERS])
+    return found if found[0] else ((), "")
+
+
+def _documents(places: Iterable[str]) -> Iterator[tuple[_File, dict[str, Any]]]:
+    """The files that are there, in their order, each with what it says."""
     for place in places:
         for path in _files(place):
-            rules.update((rule.prefix, rule) for rule in _read(path))
-    return tuple(rules.values())
+            document = _read(path)
+            if document is not None:
+                yield document
 
 
 def _files(place: str) -> list[str]:
@@ -57,12 +86,12 @@ def _files(place: str) -> list[str]:
     return [os.path.join(place, name) for name in names]
 
 
-def _read(path: str) -> list[Rule]:
+def _read(path: str) -> tuple[_File, dict[str, Any]] | None:
     try:
         with open(path, "rb") as file:
             raw = file.read(_MAX_FILE_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return None
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
@@ -74,8 +103,7 @@ def _read(path: str) -> list[Rule]:
         where = f"{path}:{at[1]}:{at[2]}" if at else path
         reason = str(error).partition(" (at ")[0] if at else f"it is no TOML: {error}"
         raise UsageError(f"{where}: {reason}", hint="mend the file, or name another") from error
-    file_ = _File(path, raw.decode().splitlines())
-    return file_.rules(data)
+    return _File(path, raw.decode().splitlines()), data
 
 
 def _unreadable(path: str, error: OSError) -> UsageError:
@@ -89,6 +117,8 @@ class _File:
         self._path = path
         heads = [number for number, line in enumerate(lines, 1) if _bare(line) == "[[registry]]"]
         self._heads = dict(enumerate(heads))
+        said = (number for number, line in enumerate(lines, 1) if _bare(line).startswith(f"{HELPERS}="))
+        self._helpers = next(said, 0)
         self._at = path
 
     def rules(self, data: Mapping[str, Any]) -> list[Rule]:
@@ -110,6 +140,22 @@ class _File:
             self._at = f"{self._path}:{self._heads[number]}" if number in self._heads else self._path
             found.append(self._rule(entry))
         return found
+
+    def helpers(self, names: object) -> tuple[tuple[str, ...], str]:
+        """The names of credential helpers, and where they stand.
+
+        Raises:
+            UsageError: they are not what they should be.
+        """
+        self._at = f"{self._path}:{self._helpers}" if self._helpers else self._path
+        if not isinstance(names, list):
+            raise self._wrong(f"{HELPERS!r} is no list of names")
+        for name in names:
+            if not isinstance(name, str) or not HELPER_NAME.fullmatch(name):
+                raise self._wrong(
+                    f"in {HELPERS!r} stands NAME for the program docker-credential-NAME, not {name!r}"
+                )
+        return tuple(names), self._at
 
     def _old(self, old: Mapping[str, Any]) -> list[Rule]:
         """Version 1: hosts that are insecure, and hosts that are blocked."""

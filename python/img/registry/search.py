@@ -20,11 +20,16 @@ MAX_DEPTH = 3
 MAX_READ = 16
 """Documents read in one search."""
 
+Pick = Callable[[Index, Platform], "Descriptor | None"]
+"""Which entry of one index is taken: `Index.choose`, `Index.choose_zstd`."""
+
 
 def choose(
     ref: Reference, document: Manifest | Index, platform: Platform, read: Callable[[str], Manifest | Index]
 ) -> Manifest:
     """Finds the manifest for a platform in what a name stands for; that itself, where it is no index.
+
+    It is for whoever unpacks it: of images that differ in their compression alone, zstd's is taken.
 
     Args:
         read: Gives the document of a digest.
@@ -33,7 +38,7 @@ def choose(
     """
     if isinstance(document, Manifest):
         return document
-    search = Search(platform, read)
+    search = Search(platform, read, Index.choose_zstd)
     found = search.within(document)
     if found:
         return found
@@ -48,7 +53,10 @@ class Search:
         offered: The platforms seen on the way, for the error where none fits.
     """
 
-    def __init__(self, platform: Platform, read: Callable[[str], Manifest | Index]) -> None:
+    def __init__(
+        self, platform: Platform, read: Callable[[str], Manifest | Index], pick: Pick = Index.choose
+    ) -> None:
+        self._pick = pick
         self._platform = platform
         self._read = read
         self._seen: set[str] = set()
@@ -62,7 +70,7 @@ class Search:
         """
         self._seen.add(index.digest)
         self.offered += index.platforms
-        chosen = index.choose(self._platform)
+        chosen = self._pick(index, self._platform)
         if chosen is None and len(index.manifests) == 1 and index.manifests[0].platform is None:
             chosen = index.manifests[0]
         nested = [d for d in index.manifests if d.media_type in INDEXES and d is not chosen]

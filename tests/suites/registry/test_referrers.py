@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from urllib.parse import parse_qs, urlencode
 
 import pytest
+from img.engine import referring
+from img.engine.referring import Referrer, referrers_of
 from img.errors import InvalidDocument, RegistryError
 from img.oci import Descriptor, Index, Manifest, Reference, parse
 from img.oci.descriptor import OCI_EMPTY, OCI_INDEX, sha256
 from img.oci.manifest import dump
-from img.registry.referrers import tag_of
+from img.registry import Registry
+from img.registry.referrers import Referrers, tag_of
 
 from tests.suites.registry.conftest import Connect
 from tests.suites.registry.images import make_image
@@ -90,6 +97,43 @@ def test_a_registry_s_own_list_is_read_whole_and_filtered(connect: Connect, name
         assert not any(tag_of(subject.digest) in call.path for call in server.calls), "no list of our own"
 
 
+def shape(referrers: tuple[Referrer, ...] | None) -> object:
+    """A tree as its annotations `number`: what nobody asked about is None."""
+    if referrers is None:
+        return None
+    return {each.entry.annotations["number"]: shape(each.referrers) for each in referrers}
+
+
+def test_what_is_about_what_is_about_an_image_is_a_tree(
+    connect: Connect, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = make_image().manifest.descriptor
+    sbom, other = about(subject, SBOM, number="1"), about(subject, SIGNATURE, number="2")
+    signature = about(sbom.descriptor, SIGNATURE, number="1.1")
+    proof = about(signature.descriptor, SBOM, number="1.1.1")
+    with Listing() as server:
+        ref, registry = Reference.parse(f"{server.host}/{name}@{subject.digest}"), connect()
+        for document in (sbom, other, signature, proof):
+            registry.push_manifest(replace(ref, digest=""), document.raw, document.media_type)
+        whole: dict[str, object] = {"1": {"1.1": {"1.1.1": {}}}, "2": {}}
+        assert shape(referrers_of(registry, ref, depth=10)) == whole
+        assert shape(referrers_of(registry, ref, depth=10, artifact_type=SBOM)) == {"1": whole["1"]}
+        assert shape(referrers_of(registry, ref, depth=2)) == {"1": {"1.1": None}, "2": {}}
+        assert shape(referrers_of(registry, ref)) == {"1": None, "2": None}
+        nested = [each.to_json() for each in referrers_of(registry, ref, depth=2)]
+        assert nested[0]["referrers"][0]["digest"] == signature.digest  # type: ignore[index]
+        with monkeypatch.context() as patch:
+            patch.setattr(referring, "MOST_ASKED", 2)
+            server.calls.clear()
+            assert shape(referrers_of(registry, ref, depth=10)) == {"1": {"1.1": None}, "2": None}
+            assert len([call for call in server.calls if "start=" not in call.query]) == 2
+        # A registry may say that what is on top is about what is below it, for ever.
+        server.stored[sbom.digest] = replace(sbom, subject=proof.descriptor)
+        server.stored["again"] = sbom
+        found = referrers_of(registry, ref, depth=10)
+        assert shape(found) == {"2": {}, "1": {"1.1": {"1.1.1": {"1": None}}}}
+
+
 def test_where_a_registry_keeps_no_list_clients_keep_one(
     connect: Connect, docker: DockerRegistry, name: str
 ) -> None:
@@ -159,6 +203,102 @@ def test_a_list_that_others_write_at_the_same_time_is_written_again(connect: Con
         with pytest.raises(RegistryError, match="changed by others"):
             connect().push_manifest(ref, mine.raw, mine.media_type)
         assert server.rivals >= 90, "it ends"
+
+
+class Taking(FaultyRegistry):
+    """A registry without lists that takes what it is sent, and has writers of a list meet as `order` says.
+
+    Attributes:
+        order: What writers (by their User-Agent) do with the tag, in the order in which it is answered.
+    """
+
+    def __init__(self, *order: tuple[str, str]) -> None:
+        super().__init__()
+        self.order = list(order)
+        self.done: list[tuple[str, str]] = []
+        self._turn = threading.Condition()
+
+    def serve(self, call: Call) -> None:
+        if not call.path.rpartition("/")[2].startswith("sha256-"):
+            self._take(call)
+            return
+        step = (call.headers["User-Agent"], call.method)
+        with self._turn:
+            assert self._turn.wait_for(lambda: step not in self.order or self.order[0] == step, 60), self.done
+            self.done.append(step)
+            self._take(call)
+            if step in self.order:
+                self.order.pop(0)
+            self._turn.notify_all()
+
+    def _take(self, call: Call) -> None:
+        if call.method == "PUT":
+            self.add(parse(call.body), tag=call.path.rpartition("/")[2])
+            call.answer(201)
+        else:
+            super().serve(call)
+
+
+def attach(server: Taking, registry: Registry, name: str, *documents: Manifest) -> None:
+    for document in documents:
+        ref = Reference.parse(f"{server.host}/{name}@{document.digest}")
+        registry.push_manifest(ref, document.raw, document.media_type)
+
+
+def together(*works: Callable[[], None]) -> None:
+    with ThreadPoolExecutor(len(works)) as pool:
+        for future in [pool.submit(work) for work in works]:
+            future.result(60)
+
+
+def test_two_writers_that_read_the_same_list_both_end_in_it(connect: Connect, name: str) -> None:
+    subject = make_image().manifest.descriptor
+    ours, theirs = about(subject, SBOM), about(subject, SIGNATURE)
+    # Both have read the empty list before either writes it, and the second takes away what the first wrote.
+    order = [("a", "GET"), ("b", "GET"), ("a", "PUT"), ("b", "PUT"), ("a", "GET"), ("a", "PUT")]
+    with Taking(*order) as server:
+        a, b = connect(user_agent="a"), connect(user_agent="b")
+        together(lambda: attach(server, a, name, ours), lambda: attach(server, b, name, theirs))
+        found = a.referrers(Reference.parse(f"{server.host}/{name}:1"), subject.digest)
+        assert {entry.digest for entry in found} == {ours.digest, theirs.digest}
+        assert not server.order and server.done.count(("a", "PUT")) == 2
+
+
+def test_a_writer_waits_for_others_before_it_believes_that_it_was_the_last(
+    connect: Connect, name: str
+) -> None:
+    subject = make_image().manifest.descriptor
+    ours, theirs = about(subject, SBOM), about(subject, SIGNATURE)
+    late, waited = threading.Event(), list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        late.wait(60)
+
+    with Taking(("b", "GET"), ("a", "GET"), ("a", "PUT"), ("b", "PUT")) as server:
+        a, b = connect(user_agent="a"), connect(user_agent="b")
+
+        def theirs_late() -> None:
+            attach(server, b, name, theirs)
+            late.set()
+
+        patient = Referrers(a, a._pages, writing=threading.Lock(), wait=wait)
+        ref = Reference.parse(f"{server.host}/{name}:1")
+        together(lambda: patient.add(ref, ours), theirs_late)
+        assert {e.digest for e in a.referrers(ref, subject.digest)} == {ours.digest, theirs.digest}
+        assert waited and all(0 < seconds <= 2 for seconds in waited)
+
+
+def test_threads_of_one_client_take_turns(connect: Connect, name: str) -> None:
+    subject = make_image().manifest.descriptor
+    all_of_them = [about(subject, SBOM, number=str(number)) for number in range(6)]
+    with Taking() as server:
+        registry = connect(user_agent="a")
+        works = [partial(attach, server, registry, name, document) for document in all_of_them]
+        together(*works)
+        found = registry.referrers(Reference.parse(f"{server.host}/{name}:1"), subject.digest)
+        assert {entry.digest for entry in found} == {document.digest for document in all_of_them}
+        assert server.done.count(("a", "PUT")) == 6, "nobody took anything away"
 
 
 def test_what_stands_under_the_tag_of_a_list_and_is_none_is_not_overwritten(

@@ -96,3 +96,52 @@ def test_only_a_config_that_names_a_helper_needs_a_process_for_it(tmp_path: Path
     assert names_helper(Settings(state="", auth_files=(str(named),)))
     assert names_helper(Settings(state="", docker_config=str(named)))
     assert names_helper(Settings(state="", auth_config='{"credsStore": "here"}'))
+
+
+def test_the_helpers_of_registries_conf_are_asked_in_their_order(
+    helper: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(
+        f'read server; echo "$server" >> {tmp_path}/asked\n'
+        'case $server in a.example|docker.io) echo \'{"Username":"ali","Secret":"helper"}\';;\n'
+        "b.example) echo my cloud is away; exit 1;;\n"
+        "*) echo credentials not found in native keychain; exit 1;; esac"
+    )
+    conf, docker, named = tmp_path / "registries.conf", tmp_path / "config.json", tmp_path / "named.json"
+    docker.write_text(auths("file", "a.example", "b.example", "c.example"))
+    named.write_text(auths("named", "a.example"))
+
+    def asked(names: str, **files: object) -> dict[str, str]:
+        conf.write_text(f"credential-helpers = [{names}]")
+        files = files or {"docker_config": str(docker)}
+        settings = Settings(state="", registries_conf=(str(conf),), **files)  # type: ignore[arg-type]
+        assert names_helper(settings)
+        chain = keychain(settings, silent)
+        assert chain is not None
+        found = {}
+        for name in ("a.example", "b.example", "c.example", "d.example", "docker.io"):
+            try:
+                one = chain.get(name, "team/app")
+                found[name] = f"{one.password} {chain.source_of(name, 'team/app')}" if one else ""
+            except RegistryError as error:
+                found[name] = str(error.hint)
+        return {name: text.replace(str(tmp_path), "") for name, text in found.items()}
+
+    ours, file = "helper /registries.conf:1", "file /config.json"
+    away = "/registries.conf:1 names it; install or mend it, or take it out of the file"
+    assert asked('"here", "containers-auth.json"') == {
+        "a.example": ours, "b.example": file, "c.example": file, "d.example": "", "docker.io": ours,
+    }  # fmt: skip
+    lines = (tmp_path / "asked").read_text().splitlines()
+    assert lines.count("a.example") == 1 and "a.example/team/app" not in lines, "once, for the registry"
+    (tmp_path / "asked").unlink()
+    assert asked('"containers-auth.json", "here"')["a.example"] == file
+    assert "a.example" not in (tmp_path / "asked").read_text()
+    # Without the word the files are not read, but for one that was named: it goes before.
+    assert asked('"here"') == {
+        "a.example": ours, "b.example": away, "c.example": "", "d.example": "", "docker.io": ours,
+    }  # fmt: skip
+    assert asked('"here"', auth_files=(str(named),))["a.example"] == "named /named.json"
+    assert asked("")["a.example"] == file
+    conf.write_text("# credential-helpers are programs\n")
+    assert not names_helper(Settings(state="", registries_conf=(str(conf), str(tmp_path))))

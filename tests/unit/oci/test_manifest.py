@@ -19,6 +19,7 @@ from img.oci.descriptor import (
     OCI_MANIFEST,
     sha256,
 )
+from img.oci.manifest import ZSTD
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 ARM6, ARM7 = Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7")
@@ -163,6 +164,24 @@ def test_an_index_gives_the_exact_variant_before_one_that_also_runs() -> None:
     index = Index.make([descriptor("any", Platform("linux", "arm")), descriptor("7", ARM7)])
     chosen = index.choose(ARM7)
     assert chosen is not None and chosen.platform == ARM7
+
+
+def test_of_variants_of_one_image_the_first_is_for_everybody_and_zstd_for_who_unpacks() -> None:
+    mark = {ZSTD: "true"}
+    wide = descriptor("any", Platform("linux", "arm"))
+    plain, narrow = descriptor("7", ARM7), descriptor("6", ARM6)
+    index = Index.make(
+        [wide, plain, narrow, replace(descriptor("z"), platform=wide.platform, annotations=mark)]
+    )
+    assert index.choose(ARM7) == index.choose_zstd(ARM7) == plain, "a platform that fits better goes before"
+    zstd = replace(descriptor("7z", ARM7), annotations=mark)
+    index = index.with_manifest(zstd)
+    assert (index.choose(ARM7), index.choose_zstd(ARM7)) == (plain, zstd)
+    assert index.variants(plain) == index.variants(zstd) == [plain, zstd]
+    assert index.variants(narrow) == [narrow]
+    other = replace(zstd, annotations={ZSTD: "false", "flavour": "small"})
+    assert index.with_entries([plain, other]).choose_zstd(ARM7) == plain
+    assert index.with_entries([plain, other]).variants(other) == [other]
 
 
 def test_an_index_without_a_fitting_platform_gives_nothing_and_names_what_it_has() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from img.errors import UsageError
-from img.registry.registries_conf import read_rules
+from img.registry.registries_conf import read_helpers, read_rules
 from img.registry.routes import Mirror, Rule, Use
 
 FULL = """
@@ -118,3 +118,20 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     loop.symlink_to(loop)
     with pytest.raises(UsageError, match=r"loop\.conf"):
         read_rules([str(loop)])
+
+
+def test_the_last_list_of_helpers_holds_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    first, folder = tmp_path / "registries.conf", tmp_path / "registries.conf.d"
+    folder.mkdir()
+    first.write_text('# credential-helpers = ["no"]\ncredential-helpers = ["one", "containers-auth.json"]\n')
+    places = [str(first), str(folder)]
+    assert read_helpers(places) == (("one", "containers-auth.json"), f"{first}:2")
+    (folder / "a.conf").write_text('[[registry]]\nlocation = "x.lan"\n')
+    (folder / "b.conf").write_text('\n\ncredential-helpers = [\n  "two",\n]\n')
+    assert read_helpers(places) == (("two",), f"{folder}/b.conf:3")
+    (folder / "c.conf").write_text("credential-helpers = []\n")
+    assert read_helpers(places) == ((), "")
+    for wrong in ('"one"', '["../bin/sh"]', "[1]"):
+        (folder / "c.conf").write_text(f"\ncredential-helpers = {wrong}\n")
+        with pytest.raises(UsageError, match=r"c\.conf:2: .*credential-helpers"):
+            read_helpers(places)
