@@ -314,7 +314,10 @@ def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manif
         )
     layers = data.get("layers")
     if not isinstance(layers, list):
-        raise InvalidDocument(where, "a manifest without a list of layers")
+        named = str(stated or announced)
+        known = not named or named in MANIFESTS
+        reason = "a manifest without a list of layers" if known else f"it is of type {named!r}, unknown here"
+        raise InvalidDocument(where, reason)
     return Manifest(
         raw=raw,
         media_type=kind,

@@ -129,6 +129,7 @@ class Registry:
         def attempt() -> Manifest | Index:
             with self._get(ref, f"manifests/{target}", what, accept=_ACCEPT) as reply:
                 raw = reply.document(MAX_DOCUMENT_BYTES, f"manifest of {name}")
+                _refuse_page(reply, raw, f"manifest of {name}")
                 stated = reply.headers.get(_DIGEST_HEADER, "")
                 expected = wanted or (stated if is_digest(stated) else "")
                 if expected and sha256(raw) != expected:
@@ -257,7 +258,9 @@ class Registry:
         """
 
         def read(reply: Reply) -> list[str]:
-            return _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
+            raw = reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}")
+            _refuse_page(reply, raw, f"tags of {ref.name}")
+            return _tag_names(raw, ref)
 
         def collect(path: str) -> list[str]:
             found: dict[str, None] = {}
@@ -521,6 +524,17 @@ class Registry:
 
 def _blob(ref: Reference, digest: str) -> str:
     return f"blob {digest} of {ref.familiar_name}"
+
+
+def _refuse_page(reply: Reply, raw: bytes, what: str) -> None:
+    """Ends where something that answers everything with a page for people stands in the registry's place.
+
+    Raises:
+        InvalidDocument: it does.
+    """
+    if reply.headers.get("Content-Type", "").lower().startswith("text/html") and raw.lstrip()[:1] == b"<":
+        host = origin(reply.url)[1]
+        raise InvalidDocument(what, f"{host} answers with a web page: a proxy's, or one to log in?")
 
 
 def _pushing(ref: Reference) -> Scopes:

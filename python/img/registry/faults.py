@@ -149,7 +149,10 @@ def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
         reply.close()
         return (), ""
     try:
-        data = json.loads(reply.document(_MAX_BODY_BYTES, "error body"))
+        raw = reply.document(_MAX_BODY_BYTES, "error body")
+        if reply.headers.get("Content-Type", "").lower().startswith("text/plain") and raw[:1] != b"{":
+            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])[:_MAX_TEXT]
+        data = json.loads(raw)
     except (InvalidDocument, Retriable, ValueError, RecursionError):
         return (), ""
     finally:

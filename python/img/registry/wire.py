@@ -300,9 +300,20 @@ class Wire:
         method, at, allowed, certified = request.method, request.url, authorization, request.certified
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {**request.headers, "Authorization": allowed} if allowed else request.headers
-            reply = self._http().send(
-                method, at, headers=headers, body=request.body, behalf=request.endpoint, certified=certified
-            )
+            try:
+                reply = self._http().send(
+                    method,
+                    at,
+                    headers=headers,
+                    body=request.body,
+                    behalf=request.endpoint,
+                    certified=certified,
+                )
+            except (Retriable, RegistryError) as fault:
+                if origin(at)[1:] != origin(request.url)[1:]:
+                    error = fault.error if isinstance(fault, Retriable) else fault
+                    _add(error, f"{urlsplit(shown(request.url)).netloc} sends there")
+                raise
             location = reply.headers.get("Location", "")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
             if reply.status not in followed or not location or not request.may_redirect:
@@ -385,7 +396,7 @@ class _TokenServer:
 
 
 def _add(error: RegistryError, said: str) -> None:
-    """Tells in an error what the mirrors had said before."""
+    """Tells in an error what came before it, of mirrors or of a redirect."""
     if said and said not in error.message:
         error.message += f"; {said}"
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from img.errors import NotFound, RegistryError, TooManyRequests, Unauthorized
+from img.errors import InvalidDocument, NotFound, RegistryError, TooManyRequests, Unauthorized
 from img.oci import Reference, sha256
 from img.progress import Note
 from img.registry import Credentials, Place, Upload, push
@@ -303,6 +303,42 @@ def test_storage_that_refuses_is_not_taken_for_the_registry(
     text = f"{caught.value} {caught.value.hint}"
     assert f"{storage.host}, where {field.host} sends to, refuses access to blob" in text
     assert "log in" not in text and "s3cret" not in text
+
+
+def test_a_host_that_is_sent_to_and_cannot_be_reached_is_told_with_who_sends(
+    connect: Connect, field: Field
+) -> None:
+    def moved(field: Field, call: Call) -> bool:
+        call.answer(307, b"", {"Location": "http://127.0.0.1:1/portal"})
+        return True
+
+    field.oddities = [moved]
+    with pytest.raises(RegistryError, match=f"127.0.0.1:1: connection refused; {field.host} sends there"):
+        connect(attempts=1).manifest(field.ref)
+
+
+def test_a_page_in_the_place_of_an_answer_is_told_as_one(connect: Connect, field: Field) -> None:
+    field.oddities = [lambda field, call: page(call, 200)]
+    for ask in (connect().manifest, connect().tags):
+        with pytest.raises(InvalidDocument, match="answers with a web page"):
+            ask(field.ref)
+
+
+def test_a_kind_of_manifest_that_nobody_knows_is_named(connect: Connect, field: Field) -> None:
+    kind = "application/vnd.oci.artifact.manifest.v1+json"
+    field.manifests["v1"] = (kind, json.dumps({"mediaType": kind, "blobs": []}).encode())
+    with pytest.raises(InvalidDocument, match=re.escape(f"{kind!r}, unknown here")):
+        connect().manifest(field.ref)
+
+
+def test_a_refusal_in_plain_words_is_not_taken_for_a_wish_for_tls(connect: Connect, field: Field) -> None:
+    def plainly(field: Field, call: Call) -> bool:
+        call.answer(400, b"Not Authorized\nto do so\n", {"Content-Type": "text/plain; charset=utf-8"})
+        return True
+
+    field.oddities = [plainly]
+    with pytest.raises(RegistryError, match=r"it says: Not Authorized \(GET http://.*HTTP 400"):
+        connect().manifest(field.ref)
 
 
 def test_docker_hubs_limit_is_told_in_its_own_words(connect: Connect, field: Field) -> None:
