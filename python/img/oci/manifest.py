@@ -129,10 +129,14 @@ class Index:
         return Descriptor(media_type=self.media_type, digest=self.digest, size=len(self.raw))
 
     def choose(self, platform: Platform) -> Descriptor | None:
-        """Gives the manifest for a platform: an exact variant first, then any that it accepts."""
+        """Gives the manifest for a platform: an exact variant first, then any that it accepts.
+
+        Where there is none, one of a lesser variant, which runs there, too.
+        """
         fitting = [d for d in self.manifests if d.platform is not None and platform.accepts(d.platform)]
         exact = [d for d in fitting if str(d.platform) == str(platform)]
-        return next(iter((*exact, *fitting)), None)
+        lesser = [d for other in platform.below for d in self.manifests if str(d.platform) == str(other)]
+        return next(iter((*exact, *fitting, *lesser)), None)
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
