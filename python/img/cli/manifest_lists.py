@@ -10,7 +10,7 @@ from img.cli import clicks as click
 from img.cli.common import find_globals, human_size, pairs, show_warnings, verb, words
 from img.cli.reaching import registry_options
 from img.cli.render import renderer
-from img.cli.transfer import compression, compression_level, force_compression, foreign_layers, progress
+from img.cli.transfer import compression_options, foreign_layers, progress
 
 if TYPE_CHECKING:
     from img.engine import Compression, Engine, ManifestFormat
@@ -209,9 +209,7 @@ def remove_command(name: str, images: tuple[str, ...]) -> None:
     metavar="FILE",
     help="Write the digest there.",
 )
-@compression
-@compression_level
-@force_compression
+@compression_options
 @click.option(
     "--add-compression", "-add-compression", "added", multiple=True, metavar="gzip|zstd",
     help="Have each image in the list compressed like this as well; may be repeated.",

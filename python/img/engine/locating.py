@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 OpenRegistry = Callable[[], "Registry"]
 """Gives the client; called only when the network is needed."""
 
-_NO_HEAD = frozenset({400, 405, 501})
-"""What registries that know no HEAD of a manifest answer to one."""
-
 OFFLINE = "the build is offline"
 NO_PULLING = "pulling is off"
 """Why no registry may be asked: `--offline`, `--pull=never`."""
@@ -143,12 +140,7 @@ class Locator:
         """
         if not self._store.names.meaning(reference):
             return ""
-        try:
-            stated = self._registry().head(reference)
-        except RegistryError as error:
-            if error.status in _NO_HEAD:
-                return ""
-            raise
+        stated = self._registry().head(reference)
         return stated.digest if stated is not None else ""
 
     def _find(self, reference: Reference, platform: Platform) -> Located | None:

@@ -156,7 +156,8 @@ class Descriptor:
         if not isinstance(media_type, str):
             raise InvalidDocument(where, "a descriptor has no mediaType")
         if not isinstance(digest, str) or not is_digest(digest):
-            raise InvalidDocument(where, f"a descriptor's digest is not a sha256 digest: {digest!r}")
+            reason = f"a descriptor's digest is not a sha256 digest, which alone is verified here: {digest!r}"
+            raise InvalidDocument(where, reason)
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MOST_BYTES:
             raise InvalidDocument(where, f"a descriptor's size is not a count of bytes: {size!r}")
         platform, annotations, urls = data.get("platform"), data.get("annotations"), data.get("urls")

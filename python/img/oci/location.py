@@ -160,6 +160,8 @@ def _refuse(text: str, prefix: str, rest: str) -> None:
     """Refuses what is another tool's prefix, or nearly one of ours; a name with a tag passes."""
     if prefix in _FOREIGN:
         raise InvalidReference(text, f"{prefix}: is no place that img knows", 0, _FOREIGN[prefix])
+    if Reference.read(text) is not None:
+        return  # localhost:5000/app:1, app:1@sha256:…
     pathlike = rest.startswith(("/", "./", "../", "~")) or ":" in rest
     if prefix == "docker" and pathlike:
         hint = f"did you mean docker://{rest.lstrip('/')}?"

@@ -135,6 +135,7 @@ class Index:
         """Gives the manifest for a platform: an exact variant first, then any that it accepts.
 
         Of those that fit alike it is the first: what every client can read, as lists are made.
+        Where none fits, one of a lesser variant, which runs there, too.
         """
         return next(iter(self._fitting(platform)), None)
 
@@ -150,8 +151,10 @@ class Index:
         return [d for d in self.manifests if _said(d) == said] if entry.platform is not None else [entry]
 
     def _fitting(self, platform: Platform) -> list[Descriptor]:
+        """The entries that run on a platform, the nearest first."""
         fitting = [d for d in self.manifests if d.platform is not None and platform.accepts(d.platform)]
-        return sorted(fitting, key=lambda d: str(d.platform) != str(platform))
+        lesser = [d for other in platform.below for d in self.manifests if str(d.platform) == str(other)]
+        return sorted(fitting, key=lambda d: str(d.platform) != str(platform)) + lesser
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
@@ -337,7 +340,10 @@ def parse(raw: bytes, media_type: str = "", *, where: str = "manifest") -> Manif
         )
     layers = data.get("layers")
     if not isinstance(layers, list):
-        raise InvalidDocument(where, "a manifest without a list of layers")
+        named = str(stated or announced)
+        known = not named or named in MANIFESTS
+        reason = "a manifest without a list of layers" if known else f"it is of type {named!r}, unknown here"
+        raise InvalidDocument(where, reason)
     return Manifest(
         raw=raw,
         media_type=kind,

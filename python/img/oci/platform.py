@@ -27,6 +27,8 @@ _MACHINES = {
     "s390x": ("s390x", ""),
     "riscv64": ("riscv64", ""),
 }
+_VARIANTS = {"arm": ("v5", "v6", "v7", "v8"), "amd64": ("v1", "v2", "v3", "v4")}
+"""Variants of an architecture, each of which runs what was made for those before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,13 @@ class Platform:
         ours = "" if self.architecture == "arm64" and self.variant == "v8" else self.variant
         theirs = "" if other.architecture == "arm64" and other.variant == "v8" else other.variant
         return not ours or not theirs or ours == theirs
+
+    @property
+    def below(self) -> tuple[Platform, ...]:
+        """The same architecture in its lesser variants, whose programs run here, too; the nearest first."""
+        known = _VARIANTS.get(self.architecture, ())
+        lesser = known[: known.index(self.variant)] if self.variant in known else ()
+        return tuple(Platform(self.os, self.architecture, variant) for variant in reversed(lesser))
 
 
 def _words(value: object) -> tuple[str, ...]:

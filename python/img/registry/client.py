@@ -12,9 +12,10 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from img import regex
-from img.errors import DigestMismatch, InvalidDocument, NotFound, SizeMismatch
+from img.errors import DigestMismatch, InvalidDocument, NotFound, RegistryError, SizeMismatch
 from img.oci.descriptor import (
     INDEXES,
     MANIFESTS,
@@ -57,6 +58,8 @@ _PAGE = 1000
 _MAX_LINK = 4096
 _MOST_MOUNTS = 4
 _NEXT = regex.compile(r'<([^<>]*)>\s*;[^,]*\brel\s*=\s*"?next\b', re.IGNORECASE)
+_NO_HEAD = (400, 405, 501)
+"""What registries that know no HEAD answer to one."""
 _DIGEST_HEADER = "Docker-Content-Digest"
 _SUBJECT_HEADER = "OCI-Subject"
 
@@ -85,6 +88,7 @@ class Registry:
         self._progress = progress
         self._wire = Wire(keychain, self._options, progress)
         self._writing = threading.Lock()
+        self._whole = set[str]()  # registries that take no blob in parts
 
     def __enter__(self) -> Registry:
         return self
@@ -127,6 +131,7 @@ class Registry:
         def attempt() -> Manifest | Index:
             with self._get(ref, f"manifests/{target}", what, accept=_ACCEPT) as reply:
                 raw = reply.document(MAX_DOCUMENT_BYTES, f"manifest of {name}")
+                _refuse_page(reply, raw, f"manifest of {name}")
                 stated = reply.headers.get(_DIGEST_HEADER, "")
                 expected = wanted or (stated if is_digest(stated) else "")
                 if expected and sha256(raw) != expected:
@@ -145,15 +150,18 @@ class Registry:
         url = f"manifests/{ref.target}"
 
         def attempt() -> Descriptor | None:
-            headers = {"Accept": _ACCEPT}
-            with self._wire.exchange("HEAD", ref, url, what=what, ok=(200, 404), headers=headers) as reply:
+            ok, headers = (200, 404, *_NO_HEAD), {"Accept": _ACCEPT}
+            with self._wire.exchange("HEAD", ref, url, what=what, ok=ok, headers=headers) as reply:
                 if reply.status == 404:
                     return None
                 digest, size = reply.headers.get(_DIGEST_HEADER, ""), reply.length
                 kind = reply.headers.get("Content-Type", "").partition(";")[0].strip()
-            if is_digest(digest) and size is not None and kind and ref.digest in ("", digest):
+            if reply.status == 200 and is_digest(digest) and size and kind and ref.digest in ("", digest):
                 return Descriptor(media_type=kind, digest=digest, size=size)
-            return self.manifest(ref).descriptor  # a registry that says too little in its head
+            try:
+                return self.manifest(ref).descriptor  # a registry that says too little in its head
+            except NotFound:
+                return None
 
         return self._wire.run(attempt)
 
@@ -252,12 +260,22 @@ class Registry:
         """
 
         def read(reply: Reply) -> list[str]:
-            return _tag_names(reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}"), ref)
+            raw = reply.document(MAX_DOCUMENT_BYTES, f"tags of {ref.name}")
+            _refuse_page(reply, raw, f"tags of {ref.name}")
+            return _tag_names(raw, ref)
 
-        found: dict[str, None] = {}
-        for names in self._pages(ref, f"tags/list?n={_PAGE}", f"repository {ref.familiar_name}", read):
-            found.update(dict.fromkeys(names))
-        return list(found)
+        def collect(path: str) -> list[str]:
+            found: dict[str, None] = {}
+            for names in self._pages(ref, path, f"repository {ref.familiar_name}", read):
+                found.update(dict.fromkeys(names))
+            return list(found)
+
+        try:
+            return collect(f"tags/list?n={_PAGE}")
+        except RegistryError as error:
+            if error.status != 400:
+                raise
+        return collect("tags/list")  # where pages of such a length are not to be had
 
     def referrers(self, ref: Reference, digest: str, *, artifact_type: str = "") -> tuple[Descriptor, ...]:
         """Lists the manifests of the reference's repository that name a manifest as their subject.
@@ -290,7 +308,7 @@ class Registry:
         what, url = _blob(ref, descriptor.digest), f"blobs/{descriptor.digest}"
 
         def attempt() -> bool:
-            ok, scopes = (200, 404), _pushing(ref)
+            ok, scopes = (200, 404, *_NO_HEAD), _pushing(ref)
             with self._wire.exchange("HEAD", ref, url, what=what, ok=ok, scopes=scopes) as reply:
                 return reply.status == 200
 
@@ -346,7 +364,9 @@ class Registry:
                 meter.finished(Upload.MOUNTED.value)
                 return Upload.MOUNTED
         source = FileSource(open, descriptor, meter, stop)
-        session.send(source, descriptor.size, part_bytes=self._options.part_bytes)
+        part_bytes = descriptor.size if ref.registry in self._whole else self._options.part_bytes
+        if not session.send(source, descriptor.size, part_bytes=part_bytes):
+            self._whole.add(ref.registry)
         meter.finished(Upload.SENT.value)
         return Upload.SENT
 
@@ -367,14 +387,15 @@ class Registry:
             stop: Ends the transfer early.
             progress: Where events go, which name the blob by its diff ID; by default where all go.
         Returns:
-            False where the blob was too short for that, or came to nothing: the repository has nothing of it.
+            False where the blob was too short for that, or came to nothing, or the registry is known to take
+            no parts: the repository has nothing of it.
         Raises:
             RegistryError: the registry does not take it so; `push_blob` may still be right.
             Stopped: `stop` was set. Whatever `source` raises.
         """
         from img.registry.stream import MOST_BYTES, PART_BYTES, GrowingSource
 
-        if (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
+        if ref.registry in self._whole or (source.wait(0, PART_BYTES) or 0) < PART_BYTES:
             return False
         stop = stop or Stop()
         growing = GrowingSource(source, progress or self._progress, stop, ref.familiar)
@@ -384,6 +405,7 @@ class Registry:
         except BaseException as error:
             growing.drop()
             if isinstance(error, PartsRefused):
+                self._whole.add(ref.registry)
                 raise error.error from error
             raise
         growing.finished()
@@ -479,12 +501,21 @@ class Registry:
         return Referrers(self, self._pages, writing=self._writing)
 
     def _next(self, reply: Reply) -> str:
-        """The next page of a list; empty at its end. Never one of another server."""
+        """The next page of a list; empty at its end. Never one of another server.
+
+        A registry behind a proxy may name itself by an address that only the proxy knows: what the next page
+        is called there, it is called here.
+        """
         match = _NEXT.search(reply.headers.get("Link", "")[:_MAX_LINK])
         if not match:
             return ""
-        url = self._wire.resolve(reply.url, match[1], "GET")
-        return url if origin(url) == origin(reply.url) else ""
+        try:
+            url = urljoin(reply.url, match[1])
+            own = origin(url) == origin(reply.url)
+        except ValueError:
+            return ""
+        query = urlsplit(url).query
+        return url if own else f"{reply.url.partition('?')[0]}?{query}" if query else ""
 
     def _session(self, ref: Reference, what: str, stop: Stop) -> Session:
         return Session(self._wire, ref, what=what, stop=stop)
@@ -492,6 +523,17 @@ class Registry:
 
 def _blob(ref: Reference, digest: str) -> str:
     return f"blob {digest} of {ref.familiar_name}"
+
+
+def _refuse_page(reply: Reply, raw: bytes, what: str) -> None:
+    """Ends where something that answers everything with a page for people stands in the registry's place.
+
+    Raises:
+        InvalidDocument: it does.
+    """
+    if reply.headers.get("Content-Type", "").lower().startswith("text/html") and raw.lstrip()[:1] == b"<":
+        host = origin(reply.url)[1]
+        raise InvalidDocument(what, f"{host} answers with a web page: a proxy's, or one to log in?")
 
 
 def _pushing(ref: Reference) -> Scopes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from img.errors import (
     InvalidDocument,
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be different the next time."""
 
+_WRITING = ("POST", "PUT", "PATCH")
+_SAYING = ("error_description", "message", "details", "error")
+_STORAGE_HINT = "the registry itself allowed it: a proxy on the way may not, or a clock is wrong"
 _MAX_BODY_BYTES = 64 << 10
 _MAX_TEXT = 300
 _KINDS: dict[int, type[RegistryError]] = {
@@ -52,7 +56,14 @@ def lookup_hint(ref: Reference) -> str:
 
 
 def refusal(
-    reply: Reply, method: str, what: str, *, host: str, secret: str = "", hint: str = ""
+    reply: Reply,
+    method: str,
+    what: str,
+    *,
+    host: str,
+    secret: str = "",
+    hint: str = "",
+    storage: bool = False,
 ) -> Exception:
     """Makes the error for an answer; closes the answer.
 
@@ -61,17 +72,21 @@ def refusal(
         host: The registry as people name it.
         secret: The Authorization header that was sent: an answer that repeats it is not quoted.
         hint: What to do about refused credentials, or about what is not there.
+        storage: It is the answer of another host, which the registry sent to.
     Returns:
         A `RegistryError`, or a `Retriable` around one where the status may pass.
     """
     codes, text = _body(reply, method)
-    if any(value in part for value in _values(secret) for part in (text, *codes)):
+    if any(value in part for value in secrets_of(secret) for part in (text, *codes)):
         codes, text = (), ""
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
     kind = _KINDS.get(reply.status, NotOffered if "UNSUPPORTED" in codes else RegistryError)
+    if storage:
+        host = f"{urlsplit(shown(reply.url)).netloc}, where {host} sends to,"
+        hint = _STORAGE_HINT if reply.status in (401, 403) else hint
     error = kind(
-        _sentence(reply.status, what, host) + says,
+        _sentence(reply.status, method, what, host) + says,
         method=method,
         url=shown(reply.url),
         status=reply.status,
@@ -83,9 +98,9 @@ def refusal(
     return error
 
 
-def _values(secret: str) -> list[str]:
+def secrets_of(authorization: str) -> list[str]:
     """What of an Authorization header must not be repeated: all of it, and the password in it."""
-    scheme, _, value = secret.partition(" ")
+    scheme, _, value = authorization.partition(" ")
     found = [value]
     if scheme.lower() == "basic":
         try:
@@ -95,11 +110,13 @@ def _values(secret: str) -> list[str]:
     return list(filter(None, found))
 
 
-def _sentence(status: int, what: str, host: str) -> str:
+def _sentence(status: int, method: str, what: str, host: str) -> str:
     if status in (401, 403):
         return f"{host} refuses access to {what}"
     if status == 404:
-        return f"{host} has no {what}"
+        return f"{host} has no place for {what}" if method in _WRITING else f"{host} has no {what}"
+    if status == 413:
+        return f"{host} finds too long what is sent: {what}"
     if status == 429:
         return f"{host} says: too many requests, for {what}"
     if status >= 500:
@@ -110,12 +127,16 @@ def _sentence(status: int, what: str, host: str) -> str:
 def _hint(status: int, method: str, known: str, asked: float | None) -> str:
     if status in (401, 403):
         return known
-    if status == 405 and method in ("POST", "PUT", "PATCH"):
+    if status == 405 and method in _WRITING:
         return "the registry is read-only, or a cache of another one: push to that"
+    if status == 404 and method in _WRITING:
+        return "check the spelling of the repository; some registries want it created there before a push"
     if status == 404:
         return known or "check the spelling of the repository"
     if status == 405:
         return "the registry allows no such thing: it may be read-only, or a mirror"
+    if status == 413:
+        return "the registry, or a proxy before it, has a limit (nginx: client_max_body_size) to be raised"
     if status == 429:
         wait = f"wait {asked:.0f} seconds" if asked else "wait a while"
         return f"{wait}, or log in: a registry allows more to those it knows"
@@ -128,15 +149,22 @@ def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
         reply.close()
         return (), ""
     try:
-        data = json.loads(reply.document(_MAX_BODY_BYTES, "error body"))
+        raw = reply.document(_MAX_BODY_BYTES, "error body")
+        if reply.headers.get("Content-Type", "").lower().startswith("text/plain") and raw[:1] != b"{":
+            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])[:_MAX_TEXT]
+        data = json.loads(raw)
     except (InvalidDocument, Retriable, ValueError, RecursionError):
         return (), ""
     finally:
         reply.close()
-    errors = data.get("errors") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return (), ""
+    errors = data.get("errors")
     entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
     codes = tuple(clean(str(entry.get("code") or ""))[:60] for entry in entries[:8])
-    texts = [clean(str(entry.get("message") or "")) for entry in entries[:8]]
+    # Token servers have forms of their own, of OAuth (RFC 6749, section 5.2) and other.
+    said = [entry.get("message") for entry in entries[:8]] or [data.get(name) for name in _SAYING]
+    texts = [clean(text) for text in said if isinstance(text, str)]
     return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))[:_MAX_TEXT]
 
 

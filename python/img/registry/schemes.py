@@ -42,8 +42,19 @@ def settle(endpoint: Endpoint, send: Exchange) -> tuple[Reply, str]:
         return found
     reply, _ = found
     if scheme == "http" and (_wants_tls(reply) or _moved_to_tls(endpoint, reply)):
-        reply.close()
-        found, scheme = send(endpoint.base_of(other)), other
+        try:
+            better = send(endpoint.base_of(other))
+        except Retriable as fault:
+            if fault.error.status or reply.status != 400:
+                reply.close()
+                raise
+            better = None  # nobody speaks TLS there: the complaint was of something else
+        except BaseException:
+            reply.close()
+            raise
+        if better:
+            reply.close()
+            found, scheme = better, other
     endpoint.settle_on(scheme)
     return found
 

@@ -33,6 +33,10 @@ _STANDS = regex.compile(r"(?:bytes[= ])?0-(\d{1,18})")
 _TAKEN = (200, 201, 202, 204)
 _REFUSING = frozenset({400, 404, 405, 409, 411, 413, 415, 416, 422, 501})
 """Statuses that say of a part, or of an upload's end, that it is not to be had like this."""
+_WANTING_PARTS = frozenset({405, 411, 413, 415, 501})
+"""Statuses that say of a whole blob in one request that it is not to be had like this."""
+_MOST_ODD = 2
+"""Contradictions at one part that are put down to chance."""
 _SPOILT = frozenset({"DIGEST_INVALID", "SIZE_INVALID", "BLOB_UPLOAD_INVALID"})
 
 
@@ -100,6 +104,7 @@ class Session:
         self._sent = 0  # where it can stand at most
         self._sure = True  # whether it stands there
         self._asked = False  # whether the registry was asked for that, and nothing was sent since
+        self._odd = 0  # how often it has contradicted itself since it had more than ever
         self._reached = 0  # the most that any upload of this blob has ever come to
         self._closing = False  # whether the registry may have the blob by now
 
@@ -159,28 +164,33 @@ class Session:
             except (RegistryError, Retriable):
                 pass
 
-    def send(self, source: Source, size: int, *, part_bytes: int) -> None:
+    def send(self, source: Source, size: int, *, part_bytes: int) -> bool:
         """Sends a blob: in one request where it is short, else in parts; the other way if need be.
 
+        Returns:
+            False where the registry turned out to take no parts.
         Raises:
             As `in_parts` and `whole`, but for `PartsRefused`.
         """
         if size > part_bytes:
             try:
-                return self.in_parts(source, part_bytes, part_bytes)
+                self.in_parts(source, part_bytes, part_bytes)
             except PartsRefused:
-                return self.whole(source, size)
+                self.whole(source, size)
+                return False
+            return True
         try:
-            return self.whole(source, size)
+            self.whole(source, size)
         except RegistryError as error:
-            # A proxy on the way may have a limit for one request.
-            half = max(LEAST_BYTES, size // 2)
-            if error.status != 413 or size <= half:
+            # A proxy on the way may have a limit for one request; others want parts, of which one will do.
+            part = max(LEAST_BYTES, size // 2) if error.status == 413 else size
+            if error.status not in _WANTING_PARTS or (error.status == 413 and size <= part):
                 raise
             try:
-                return self.in_parts(source, half, half)
+                self.in_parts(source, part, part)
             except PartsRefused:
                 raise error from None
+        return True
 
     # ---- in parts -----------------------------------------------------------------------------
 
@@ -249,16 +259,30 @@ class Session:
             if self._reached and error.status in (404, 416):
                 if error.status == 404 or asked:  # it forgot the upload, or contradicts itself
                     self._location = ""
+                self._doubt(error)
                 raise Retriable(error, cause=error) from error
             if error.status in _REFUSING:
                 raise PartsRefused(error) from error
             raise
         if stands not in (None, end):
             text = f"{self._ref.registry} says that it has {stands} bytes of an upload, and not {end}"
-            raise Retriable(RegistryError(text, method="PATCH", url=shown(reply.url), status=reply.status))
+            odd = RegistryError(text, method="PATCH", url=shown(reply.url), status=reply.status)
+            self._doubt(odd)
+            raise Retriable(odd)
         self._offset = end
-        self._reached = max(self._reached, end)
+        if end > self._reached:
+            self._reached, self._odd = end, 0
         lengths.lengthen()
+
+    def _doubt(self, error: RegistryError) -> None:
+        """Notes that the registry contradicts itself, as some do that were never sent a second part.
+
+        Raises:
+            PartsRefused: it did so before, at the same part.
+        """
+        self._odd += 1
+        if self._odd > _MOST_ODD:
+            raise PartsRefused(error)
 
     def _ask(self) -> None:
         """Learns where the upload stands; one that the registry knows nothing right of is left."""
@@ -269,6 +293,8 @@ class Session:
         except RegistryError as error:
             if error.status in (401, 403):
                 raise
+            if self._odd:  # it contradicts itself, and does not say where it stands
+                raise PartsRefused(error) from error
             stands = None
         if stands is None or stands > self._sent:
             self.cancel()

@@ -88,12 +88,15 @@ class Authorizer:
         """
         offered = {challenge.scheme: challenge for challenge in reversed(read_challenges(challenges))}
         challenge = offered.get("bearer") or offered.get("basic")
+        if challenge is None and not offered:
+            challenge = Challenge(scheme="basic")  # lost on its way: no other needs no words
         if challenge is None:
             return ""
         with self._lock:
             self._challenge = challenge
             self._tokens = {key: token for key, token in self._tokens.items() if token.header != refused}
-        header = self._header(challenge, repository, scopes | challenge.scopes)
+        # A login needs no scope, and what a registry's base names may be no repository of this user's.
+        header = self._header(challenge, repository, scopes | challenge.scopes if scopes else scopes)
         return "" if header == refused else header
 
     def credentials(self, repository: str) -> Credentials | None:
@@ -205,6 +208,8 @@ class Authorizer:
         plain_allowed = near or named(realm, self._options.plain_http) or is_insecure(realm, self._options)
         if host and (scheme == "https" or (scheme == "http" and plain_allowed)):
             return realm.partition("#")[0]
+        if not host:
+            raise RegistryError(f"{self._registry} wants a token, and does not say where one is to be had")
         raise RegistryError(
             f"{self._registry} names a token server that is not reached by TLS; nothing was sent to it",
             url=shown(realm),

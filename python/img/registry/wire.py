@@ -32,6 +32,7 @@ from img.registry.stop import Stop
 from img.values import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from img.registry.notices import Notices
     from img.registry.transport import Reply, Transport
 
 T = TypeVar("T")
@@ -98,6 +99,7 @@ class Wire:
         self._direct: set[str] = set()
         self._mirrors = Mirrors()
         self._places = Places(keychain, options, partial(_TokenServer, self))
+        self._notices: Notices | None = None
 
     def close(self) -> None:
         """Closes the connections; the next exchange opens new ones."""
@@ -245,6 +247,8 @@ class Wire:
             return self.follow(target, better), better
 
         def refused(reply: Reply, authorization: str) -> Exception:
+            if origin(reply.url)[1:] != origin(place.endpoint.base)[1:]:
+                return refusal(reply, errand.method, errand.what, host=route.host, storage=True)
             hint = lookup_hint(errand.ref) if reply.status == 404 else ""
             if reply.status in (401, 403):
                 hint = place.authorizer.hint(repository)
@@ -253,9 +257,19 @@ class Wire:
             )
 
         reply, authorization = settle(place.endpoint, send)
+        if "Warning" in reply.headers and place.endpoint.owns(reply.url):
+            self._hear(route.host, reply, authorization)
         if reply.status in errand.ok:
             return reply
         raise refused(reply, authorization)
+
+    def _hear(self, host: str, reply: Reply, authorization: str) -> None:
+        """Passes on what a registry warns of."""
+        from img.registry.notices import Notices  # few registries warn
+
+        with self._lock:
+            notices = self._notices = self._notices or Notices(self._progress)
+        notices.hear(host, reply.headers["Warning"], authorization)
 
     def _translated(self, errand: _Errand, repository: str) -> Scopes:
         """The scopes in the words of the place that is asked."""
@@ -286,9 +300,20 @@ class Wire:
         method, at, allowed, certified = request.method, request.url, authorization, request.certified
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {**request.headers, "Authorization": allowed} if allowed else request.headers
-            reply = self._http().send(
-                method, at, headers=headers, body=request.body, behalf=request.endpoint, certified=certified
-            )
+            try:
+                reply = self._http().send(
+                    method,
+                    at,
+                    headers=headers,
+                    body=request.body,
+                    behalf=request.endpoint,
+                    certified=certified,
+                )
+            except (Retriable, RegistryError) as fault:
+                if origin(at)[1:] != origin(request.url)[1:]:
+                    error = fault.error if isinstance(fault, Retriable) else fault
+                    _add(error, f"{urlsplit(shown(request.url)).netloc} sends there")
+                raise
             location = reply.headers.get("Location", "")
             followed = _REDIRECTS if method in ("GET", "HEAD") else _KEEPING_METHOD
             if reply.status not in followed or not location or not request.may_redirect:
@@ -371,7 +396,7 @@ class _TokenServer:
 
 
 def _add(error: RegistryError, said: str) -> None:
-    """Tells in an error what the mirrors had said before."""
+    """Tells in an error what came before it, of mirrors or of a redirect."""
     if said and said not in error.message:
         error.message += f"; {said}"
 

@@ -333,9 +333,9 @@ class TestManifests:
     ) -> None:
         with FaultyRegistry() as other:
             away = f'<http://{other.host}/v2/app/tags/list?last=b>; rel="next"'
-            faulty.fail("list", status(200, b'{"tags":["a"]}', Link=away))
-            assert connect().tags(ref) == ["a"]
-            assert not other.calls
+            faulty.fail("list", status(200, b'{"tags":["a"]}', Link=away), status(200, b'{"tags":["b"]}'))
+            assert connect().tags(ref) == ["a", "b"]
+            assert faulty.calls[1].query == "last=b" and not other.calls
 
 
 class TestPatience:

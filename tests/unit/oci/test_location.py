@@ -26,6 +26,9 @@ names = st.sampled_from(["alpine", "me/app:1", "localhost:5000/a/b", "[::1]:5000
         ("docker:dind", "docker://docker.io/library/docker:dind"),
         ("oci", "docker://docker.io/library/oci:latest"),
         ("host:5000/a", "docker://host:5000/a:latest"),
+        ("localhost:5000/a/b:v1", "docker://localhost:5000/a/b:v1"),
+        ("docker:5000/app:1", "docker://docker:5000/app:1"),
+        (f"alpine:3@{DIGEST}", f"docker://docker.io/library/alpine:3@{DIGEST}"),
         ("oci:dir", "oci:dir"),
         ("oci:a/b:x/y:1", "oci:a/b:x/y:1"),
         (f"oci:dir:1@{DIGEST}", f"oci:dir:1@{DIGEST}"),
@@ -41,6 +44,17 @@ def test_a_place_is_read_as_written(written: str, full: str) -> None:
     assert str(location) == full
     assert str(Location.parse(full)) == full
     assert has_prefix(written) == location.written
+
+
+@given(
+    st.sampled_from(["localhost", "registry", "my-host", "h.example", "docker"]),
+    st.integers(0, 65535),
+    refs,
+    st.sampled_from(["", ":v1", f"@{DIGEST}", f":v1@{DIGEST}"]),
+)
+def test_a_host_with_a_port_is_no_prefix(host: str, port: int, name: str, suffix: str) -> None:
+    for written in (f"{host}:{port}/{name}{suffix}", f"z{name}{suffix}"):
+        assert Location.parse(written).reference == Reference.parse(written)
 
 
 @pytest.mark.parametrize(

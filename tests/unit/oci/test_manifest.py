@@ -184,12 +184,21 @@ def test_of_variants_of_one_image_the_first_is_for_everybody_and_zstd_for_who_un
     assert index.with_entries([plain, other]).variants(other) == [other]
 
 
+def test_an_index_gives_the_nearest_lesser_variant_where_it_has_no_other() -> None:
+    names = ("v4", "v2", "v1")
+    index = Index.make(
+        [descriptor(v, Platform("linux", "amd64", v)) for v in names] + [descriptor("6", ARM6)]
+    )
+    assert index.choose(ARM7) == index.manifests[3]
+    assert index.choose(Platform("linux", "amd64", "v3")) == index.manifests[1]
+
+
 def test_an_index_without_a_fitting_platform_gives_nothing_and_names_what_it_has() -> None:
     attestation = descriptor("proof", Platform("unknown", "unknown"))
     index = parse(Index.make([descriptor("a", AMD64), descriptor("6", ARM6), attestation]).raw, DOCKER_LIST)
     assert isinstance(index, Index)
     assert index.choose(ARM64) is None
-    assert index.choose(ARM7) is None
+    assert index.choose(Platform("linux", "arm", "v5")) is None
     assert index.platforms == (AMD64, ARM6)
 
 

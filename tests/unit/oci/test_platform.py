@@ -45,6 +45,12 @@ def test_an_image_without_a_variant_fits_every_variant_and_another_one_does_not(
     assert not wanted.accepts(Platform("windows", "arm", "v7"))
 
 
+def test_lesser_variants_run_on_a_greater_one_and_the_nearest_comes_first() -> None:
+    assert [str(p) for p in Platform("linux", "arm", "v7").below] == ["linux/arm/v6", "linux/arm/v5"]
+    assert [str(p) for p in Platform("linux", "amd64", "v2").below] == ["linux/amd64/v1"]
+    assert not Platform("linux", "amd64").below and not Platform("linux", "riscv64", "v9").below
+
+
 def test_v8_is_no_variant_of_arm64_but_its_other_name() -> None:
     assert Platform("linux", "arm64").accepts(Platform("linux", "arm64", "v8"))
     assert Platform("linux", "arm64", "v8").accepts(Platform("linux", "arm64"))

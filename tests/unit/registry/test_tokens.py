@@ -207,7 +207,7 @@ def test_a_way_in_that_is_not_known_has_no_answer() -> None:
 def test_a_token_server_without_tls_is_sent_nothing(realm: str) -> None:
     desk = Desk()
     known = authorizer(desk, Credentials(username="ali", password="sesame"))
-    with pytest.raises(RegistryError, match="nothing was sent"):
+    with pytest.raises(RegistryError, match=r"nothing was sent|does not say where"):
         known.answer(f'Bearer realm="{realm}"', "a", PULL, refused="")
     assert not desk.asked
 
