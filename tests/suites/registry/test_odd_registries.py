@@ -394,6 +394,29 @@ def test_whatever_words_ask_for_a_password_get_it(
         connect(Known("robot$team+ci", "wrong")).manifest(field.ref)
 
 
+@pytest.mark.parametrize("code", [401, 403, 404])
+def test_what_is_hidden_from_nobody_is_asked_for_as_the_base_says(
+    connect: Connect, field: Field, code: int
+) -> None:
+    """Artifactory hides what there is; others speak of a way in at their base alone, which docker asks."""
+
+    def hide(field: Field, call: Call) -> bool:
+        if call.path == "/v2/":
+            call.answer(401, b"", {"WWW-Authenticate": 'Basic realm="r"'})
+        elif call.authorization != BASIC:
+            call.answer(code)
+        return call.path == "/v2/" or call.authorization != BASIC
+
+    field.oddities = [hide]
+    registry, bits = connect(ROBOT), make_image(10, 20, 30)
+    push(registry, field.ref, bits.manifest, bits.open)
+    assert connect(ROBOT).head(field.ref) == bits.manifest.descriptor
+    assert len(field.seen("GET", "/v2/")) == 2, "each client asks once"
+    with pytest.raises((NotFound, Unauthorized)):
+        connect().manifest(field.ref)
+    assert len(field.seen("GET", "/v2/")) == 2, "who has nothing to show asks for no way in"
+
+
 class TestTokens:
     @pytest.fixture
     def papers(self) -> list[tuple[int, bytes]]:
