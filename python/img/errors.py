@@ -98,6 +98,7 @@ class InvalidReference(ImgError):
     """A name is not a valid image reference. Source: distribution-spec v1.1, "Pulling manifests".
 
     Attributes:
+        reference: The name, without the password that somebody wrote into it.
         at: Where in the name the mistake is, from 0; -1 where it is in no one place.
     """
 
@@ -105,16 +106,26 @@ class InvalidReference(ImgError):
     fields = ("reference", "reason", "at", "hint")
 
     def __init__(self, reference: str, reason: str, at: int = -1, hint: str = "") -> None:
-        super().__init__(f"invalid reference {reference!r}: {reason}", hint=hint)
-        self.reference = reference
+        safe = without_password(reference)
+        super().__init__(f"invalid reference {safe!r}: {reason}", hint=hint)
+        self.reference = safe
         self.reason = reason
-        self.at = at
+        self.at = at if safe == reference else min(at, 0)
 
     def __str__(self) -> str:
         text = str(self.args[0])
         if self.at < 0 or not self.reference.isprintable() or len(self.reference) > _MOST_COLUMNS:
             return text
         return f"{text}\n  {self.reference}\n  {' ' * self.at}^"
+
+
+def without_password(text: str) -> str:
+    """A name or an address as it may be shown: `https://me:secret@host/x` is `https://me:***@host/x`."""
+    import re  # only a mistake pays for this import
+
+    found = re.match(r"(.*?//[^:@/\s]*:)(\S+)(@(?!sha\d+:)[^@\s]*)$", text)
+    found = found or re.match(r"([^/@:\s]+:)([^/@\s]+)(@[^/@\s]+/\S*)$", text)
+    return f"{found[1]}***{found[3]}" if found else text
 
 
 class DockerfileError(ImgError):

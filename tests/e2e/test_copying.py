@@ -37,6 +37,9 @@ def test_what_was_built_leaves_for_every_kind_of_place_and_comes_back(
     assert (
         img.ok("copy", "-q", "img:me/app:1", f"{there}:zstd", "--compression", "zstd").stdout != done.stdout
     )
+    words = ("-f", "v2s2", "--multi-arch", "system", "--digestfile", out)  # skopeo's
+    turned = img.ok("copy", "-q", *words, f"{there}:1", f"{there}:docker").stdout.strip()
+    assert out.read_text() == turned != digest
     # Another store takes it from each of them, and can use it.
     other = Img(tmp_path / "other", img.home)
     for place in (f"docker://{there}:1", f"oci:{tmp_path}/l:1", f"docker-archive:{tmp_path}/d.tar"):
@@ -56,6 +59,7 @@ def test_what_was_built_leaves_for_every_kind_of_place_and_comes_back(
 def test_names_are_listed_and_deleted(img: Img, registry: Registry, busybox_layout: Path) -> None:
     there = f"{registry.host}/copying/names"
     tags = ["1.9", "1.10", "1.10-rc1", "edge"]
+    there = there.replace("127.0.0.1", "localhost")
     img.ok("copy", "-q", f"oci:{busybox_layout}", *(f"{there}:{tag}" for tag in tags))
     assert img.ok("tags", "--sort", "version", there).stdout.split() == ["edge", "1.9", "1.10-rc1", "1.10"]
     assert img.ok("tags", "--filter", "1.*", "--limit", "1", "--sort", "name", there).stdout == "1.10\n"
@@ -79,6 +83,7 @@ def test_mistakes_say_what_was_meant(img: Img, tmp_path: Path) -> None:
         (2, ("copy", "docker-daemon:app", "oci:x"), "docker-archive:FILE"),
         (2, ("copy", "oci:nowhere", "oci:x"), "there is no folder nowhere"),
         (2, ("copy", "--all", "--platform", "arm64", "alpine", "oci:x"), "contradict"),
+        (2, ("copy", "--multi-arch=system", "--all", "alpine", "oci:x"), "one platform"),
         (2, ("pull", "./app.tar"), "img load -i ./app.tar"),
         (2, ("push", "Me/App:1"), "^\n"),
         (5, ("copy", "img:nothing", "oci:x"), "no such image"),

@@ -42,6 +42,7 @@ def test_a_certificate_is_trusted_where_that_was_said(
     img.ok("pull", "--insecure-registry", name)
     img.ok("pull", "--insecure-registry=127.0.0.0/8", name)
     img.ok("push", "-tls-verify=false", name)
+    img.ok("manifest", "inspect", "--insecure", name)
     img.fails(3, "pull", "--tls-verify", "--insecure-registry=false", name)
     img.fails(2, "pull", "--tls-verify=perhaps", name)
     far = make_context({"Dockerfile": f"FROM 0.0.0.0:{port}/busybox\n"})  # leads here, but is not loopback

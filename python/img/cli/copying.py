@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, print_json, verb
@@ -31,8 +31,12 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
 )  # fmt: skip
 @click.option("-a", "--all", "-all", "everything", is_flag=True, help="Copy all of an index (the default).")
 @click.option(
-    "--format", "-format", "form", type=click.Choice(["oci", "docker"]), default=None,
-    help="Rewrite the manifests in this form; their digests change.",
+    "--multi-arch", "-multi-arch", type=click.Choice(["all", "system"]), default="all", show_default=False,
+    help="Of an index, copy all (the default), or only the image for this machine.",
+)  # fmt: skip
+@click.option(
+    "-f", "--format", "-format", "form", type=click.Choice(["oci", "docker", "v2s2"]), default=None,
+    help="Rewrite the manifests in this form; their digests change. v2s2 is docker.",
 )  # fmt: skip
 @compression_options
 @click.option("--preserve-digests", is_flag=True, help="Fail rather than change a digest.")
@@ -44,7 +48,10 @@ img copy img:me/app docker-archive:app.tar:me/app:1"""
     "--foreign-layers", "--allow-nondistributable-artifacts", "foreign", is_flag=True,
     help="Copy layers as well whose makers want them to be had from elsewhere.",
 )  # fmt: skip
-@click.option("--digest-file", "-digest-file", metavar="FILE", help="Write the digest to this file.")
+@click.option(
+    "--digest-file", "-digest-file", "--digestfile", "-digestfile", "digest_file", metavar="FILE",
+    help="Write the digest to this file.",
+)  # fmt: skip
 @click.option(
     "--src-tls-verify", "-src-tls-verify", "source_tls", type=click.BOOL, is_flag=False, flag_value="true",
     default="true", metavar="true|false", help="Insist on TLS with the source's registry. Default: true.",
@@ -70,7 +77,8 @@ def copy_command(
     targets: tuple[str, ...],
     platforms: tuple[str, ...],
     everything: bool,
-    form: Format | None,
+    multi_arch: str,
+    form: Format | Literal["v2s2"] | None,
     compression: Compression | None,
     level: int | None,
     force: bool,
@@ -97,11 +105,15 @@ def copy_command(
 
     if everything and platforms:
         raise click.UsageError("--all and --platform contradict each other.")
+    if multi_arch == "system":
+        if everything or platforms:
+            raise click.UsageError("--multi-arch=system is one platform: give no --all and no --platform.")
+        platforms = ("local",)
     request = CopyRequest(
         source=source,
         targets=targets,
         platforms=tuple(word for value in platforms for word in value.split(",") if word),
-        form=form or "",
+        form="docker" if form == "v2s2" else form or "",
         compression=compression,
         level=level,
         force=force,

@@ -35,6 +35,11 @@ def _keep_verify(ctx: click.Context, parameter: click.Parameter, value: str) -> 
         ctx.ensure_object(Globals).insecure += (EVERY,)
 
 
+def _keep_all_insecure(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(Globals).insecure += (EVERY,)
+
+
 def _keep_mirrors(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
     """Notes mirrors: `HOST=MIRROR`, or docker's and kaniko's `MIRROR` alone, which is one of Docker Hub."""
     pairs = (value if "=" in value else f"docker.io={value}" for value in words(values))
@@ -87,6 +92,10 @@ _HOW = (
         "--tls-verify", "-tls-verify", is_flag=False, flag_value="true", default="true", metavar="[=false]",
         expose_value=False, callback=_keep_verify, show_default=False,
         help="Verify the certificates of registries (default); false is --insecure-registry for all.",
+    ),
+    click.option(
+        "--insecure", "-insecure", is_flag=True, expose_value=False, callback=_keep_all_insecure,
+        help="The same as --tls-verify=false, as docker manifest and crane write it.",
     ),
     click.option(
         "--cert-dir", "-cert-dir", metavar="DIR", expose_value=False, callback=kept_globally("cert_dir"),

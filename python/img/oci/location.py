@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from img import regex
-from img.errors import InvalidReference
+from img.errors import InvalidReference, without_password
 from img.oci.reference import Reference
 from img.values import dataclass
 
@@ -160,8 +160,8 @@ def _refuse(text: str, prefix: str, rest: str) -> None:
     """Refuses what is another tool's prefix, or nearly one of ours; a name with a tag passes."""
     if prefix in _FOREIGN:
         raise InvalidReference(text, f"{prefix}: is no place that img knows", 0, _FOREIGN[prefix])
-    if Reference.read(text) is not None:
-        return  # localhost:5000/app:1, app:1@sha256:…
+    if Reference.read(text) is not None or without_password(text) != text:
+        return  # localhost:5000/app:1, app:1@sha256:…, and what the name's own error says better
     pathlike = rest.startswith(("/", "./", "../", "~")) or ":" in rest
     if prefix == "docker" and pathlike:
         hint = f"did you mean docker://{rest.lstrip('/')}?"
@@ -170,5 +170,7 @@ def _refuse(text: str, prefix: str, rest: str) -> None:
         from difflib import get_close_matches  # only a mistake pays for this import
 
         near = get_close_matches(prefix, TRANSPORTS, n=1, cutoff=0.6)
+        if not near and ":" in rest and "@" in rest:
+            return  # app:1@sha256:… with a wrong digest
         hint = f"did you mean {near[0]}:{rest}?" if near else f"prefixes are {', '.join(TRANSPORTS)}"
         raise InvalidReference(text, f"{prefix}: is no place that img knows", 0, hint)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from img import regex
-from img.errors import InvalidReference
+from img.errors import InvalidReference, without_password
 from img.oci.descriptor import is_digest
 from img.oci.reference import (
     COMPONENT,
@@ -80,6 +80,9 @@ def _something_else(text: str) -> InvalidReference | None:
     if hub:
         meant = hub["user"] or hub["own"] or hub["layers"]
         return _fault(text, "it is a page of Docker Hub, and no name", meant=meant)
+    if without_password(text) != text:
+        hint = "img login keeps them; --creds and --creds-stdin take them for one command"
+        return _fault(text, "a name holds no user and no password", 0, hint=hint)
     return _address(text) or _file(text)
 
 

@@ -41,6 +41,8 @@ class Place:
         """
         name = normal(text.strip() or DEFAULT_REGISTRY)
         registry, _, namespace = name.partition("/")
+        if "@" in text:  # before it stands a user, and perhaps a password
+            raise InvalidReference(f"***@{text.rpartition('@')[2]}", "users are named by --username")
         if not _HOST.fullmatch(registry):
             raise InvalidReference(text, "the registry is not a host name with an optional port")
         if not _is_registry(registry):

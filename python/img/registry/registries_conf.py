@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from img import regex
-from img.errors import UsageError
+from img.errors import UsageError, without_password
 from img.registry.helper import HELPER_NAME
 from img.registry.routes import Mirror, Rule, Use
 
@@ -212,10 +212,11 @@ class _File:
         if not isinstance(value, str):
             raise self._wrong(f"{name!r} is no text")
         value = value.rstrip("/")
+        shown = without_password(value)
         if "://" in value:
-            raise self._wrong(f"{name!r} is written without http:// or https://, not as {value!r}")
+            raise self._wrong(f"{name!r} is written without http:// or https://, not as {shown!r}")
         if value and not form.fullmatch(value):
-            raise self._wrong(f"{name!r} is host[:port][/namespace], not {value!r}")
+            raise self._wrong(f"{name!r} is host[:port][/namespace], not {shown!r}")
         return value
 
     def _flag(self, entry: Mapping[str, Any], name: str) -> bool:

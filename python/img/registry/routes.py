@@ -153,7 +153,8 @@ def caller_mirrors(pairs: Iterable[str]) -> list[Rule]:
             scheme, place = "https", location
         place, prefix = place.strip("/"), prefix.strip("/")
         if not prefix or not place or scheme not in ("http", "https") or "@" in place:
-            raise UsageError(f"{pair} is no registry and mirror: HOST=MIRROR")
+            shown = f"{prefix}=***@{place.rpartition('@')[2]}" if "@" in place else pair
+            raise UsageError(f"{shown} is no registry and mirror: HOST=MIRROR")
         mirror = Mirror(location=place, insecure=scheme == "http")
         rules.append(Rule(prefix=prefix, mirrors=(mirror,)))
     return rules

@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Exchange = Callable[[str], "tuple[Reply, str]"]
 """Sends to an endpoint's base; gives the answer, and the Authorization that was sent."""
+
+_PLAIN_WORDS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+"""What OpenSSL calls an answer that is no TLS."""
 
 
 def settle(endpoint: Endpoint, send: Exchange) -> tuple[Reply, str]:
@@ -44,15 +48,11 @@ def settle(endpoint: Endpoint, send: Exchange) -> tuple[Reply, str]:
     if scheme == "http" and (_wants_tls(reply) or _moved_to_tls(endpoint, reply)):
         try:
             better = send(endpoint.base_of(other))
-        except Retriable as fault:
-            if fault.error.status or reply.status != 400:
+        except BaseException as fault:
+            if reply.status != 400 or not _speaks_no_tls(fault):
                 reply.close()
                 raise
-            better = None  # nobody speaks TLS there: the complaint was of something else
-        except BaseException:
-            reply.close()
-            raise
-        if better:
+        else:
             reply.close()
             found, scheme = better, other
     endpoint.settle_on(scheme)
@@ -66,6 +66,12 @@ def _wants_tls(reply: Reply) -> bool:
         and "json" not in reply.headers.get("Content-Type", "").lower()
         and "Docker-Distribution-Api-Version" not in reply.headers
     )
+
+
+def _speaks_no_tls(fault: BaseException) -> bool:
+    """Tells whether a greeting in TLS was answered in plain words: the complaint before was of something else."""
+    cause = fault.cause if isinstance(fault, Retriable) else None
+    return isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_WORDS
 
 
 def _moved_to_tls(endpoint: Endpoint, reply: Reply) -> bool:

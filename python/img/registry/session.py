@@ -275,7 +275,7 @@ class Session:
         lengths.lengthen()
 
     def _doubt(self, error: RegistryError) -> None:
-        """Notes that the registry contradicts itself, as some do that were never sent a second part.
+        """Notes that the registry contradicts itself or breaks, as some do that never got a second part.
 
         Raises:
             PartsRefused: it did so before, at the same part.
@@ -310,6 +310,10 @@ class Session:
         except NotFound as gone:
             self._location = ""
             raise Retriable(gone, cause=gone) from gone
+        except Retriable as fault:
+            if fault.error.status == 500:  # its own fault, and not one of whatever stands before it
+                self._doubt(fault.error)
+            raise
         except RegistryError as error:
             if error.status in _REFUSING:
                 raise PartsRefused(error) from error

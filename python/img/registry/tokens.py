@@ -62,6 +62,8 @@ class Authorizer:
         self._insecure = insecure
         self._clock = clock
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._words: str | None = None
         self._fetching: dict[tuple[str, Scopes], threading.Lock] = {}
         self._challenge: Challenge | None = None
         self._tokens: dict[tuple[str, Scopes], _Token] = {}
@@ -98,6 +100,17 @@ class Authorizer:
         # A login needs no scope, and what a registry's base names may be no repository of this user's.
         header = self._header(challenge, repository, scopes | challenge.scopes if scopes else scopes)
         return "" if header == refused else header
+
+    def words(self, repository: str, ask: Callable[[], str]) -> str:
+        """What the registry's base asks for; empty where that is nothing, or where nobody could answer.
+
+        Args:
+            ask: Asks it; called once, and only where there are credentials.
+        """
+        with self._asking:
+            if self._words is None and self.credentials(repository):
+                self._words = ask()
+            return self._words or ""
 
     def credentials(self, repository: str) -> Credentials | None:
         """What the keychain has for a repository."""

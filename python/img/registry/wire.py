@@ -41,6 +41,8 @@ Body = bytes | Iterable[bytes]
 
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_HIDING = frozenset({401, 403, 404})
+"""What registries answer to one who shows nothing, about what they have for those that they know."""
 _KEEPING_METHOD = frozenset({307, 308})
 
 
@@ -237,11 +239,17 @@ class Wire:
             target = replace(request, url=url, certified=own)
             authorization = place.authorizer.header(repository, scopes) if own else ""
             reply = self.follow(target, authorization)
-            if reply.status != 401 or not own or origin(reply.url) != origin(base):
+            if not own or origin(reply.url) != origin(base):
                 return reply, authorization
-            asked = reply.headers.get("WWW-Authenticate", "")
+            asked = reply.headers.get("WWW-Authenticate", "") if reply.status == 401 else ""
+            if not asked and not authorization and reply.status in _HIDING:
+                asked = place.authorizer.words(repository, partial(self._ask_base, place.endpoint, base))
+            if reply.status != 401 and not asked:
+                return reply, authorization
             with reply:
                 better = place.authorizer.answer(asked, repository, scopes, refused=authorization)
+                if not better and reply.status in errand.ok:
+                    return reply, authorization
                 if not better:
                     raise refused(reply, authorization)
             return self.follow(target, better), better
@@ -262,6 +270,18 @@ class Wire:
         if reply.status in errand.ok:
             return reply
         raise refused(reply, authorization)
+
+    def _ask_base(self, endpoint: Endpoint, base: str) -> str:
+        """What a registry's base asks for, which docker and others ask first.
+
+        So a registry may rely on it, and hide what it has from one who shows nothing.
+        """
+        try:
+            with self.follow(Request(method="GET", url=f"{base}/v2/", endpoint=endpoint), "") as reply:
+                told = reply.status == 401 and origin(reply.url) == origin(base)
+                return reply.headers.get("WWW-Authenticate", "") if told else ""
+        except (Retriable, RegistryError):
+            return ""
 
     def _hear(self, host: str, reply: Reply, authorization: str) -> None:
         """Passes on what a registry warns of."""

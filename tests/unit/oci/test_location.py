@@ -74,6 +74,7 @@ def test_a_host_with_a_port_is_no_prefix(host: str, port: int, name: str, suffix
         ("containers-storage:app", 0, "oci-archive:"),
         ("oci-layout://x", 0, "oci:PATH"),
         ("oci-achive:/tmp/x.tar", 0, "did you mean oci-archive:/tmp/x.tar?"),
+        ("alpine:3@sha256:abc", 16, ""),
     ],
 )
 def test_a_near_miss_says_where_it_is_and_what_was_meant(written: str, at: int, hint: str) -> None:
@@ -81,6 +82,21 @@ def test_a_near_miss_says_where_it_is_and_what_was_meant(written: str, at: int, 
         Location.parse(written)
     assert (caught.value.reference, caught.value.at) == (written, at)
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "safe"),
+    [
+        ("ci:hunter2@host/app", "ci:***@host/app"),
+        ("ci:hunt:er2@127.0.0.1:5000/app:1", "ci:***@127.0.0.1:5000/app:1"),
+        ("https://oauth2:hunt@er2/x@host/app", "https://oauth2:***@host/app"),
+        ("docker://ci:hunter2@host/app", "docker://ci:***@host/app"),
+    ],
+)
+def test_a_password_in_a_name_is_not_repeated(written: str, safe: str) -> None:
+    with pytest.raises(InvalidReference, match="no user and no password") as caught:
+        Location.parse(written)
+    assert caught.value.reference == safe and "er2" not in f"{caught.value!r}{caught.value.hint}"
 
 
 @given(st.sampled_from(["oci", "oci-archive"]), paths, st.one_of(st.just(""), refs))

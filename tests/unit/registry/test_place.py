@@ -36,6 +36,13 @@ def test_what_is_no_place_is_refused(written: str) -> None:
         Place.parse(written)
 
 
+@pytest.mark.parametrize("written", ["ci:hunter2@r.example", "https://hunter2@r.example/v2/"])
+def test_a_password_in_a_place_is_not_repeated(written: str) -> None:
+    with pytest.raises(InvalidReference, match="--username") as caught:
+        Place.parse(written)
+    assert "hunter2" not in repr(caught.value)
+
+
 def test_what_was_given_goes_to_its_own_place_alone() -> None:
     host, team = Credentials(username="host"), Credentials(username="team")
     given = Given({Place.parse("r.example"): host, Place.parse("r.example/team"): team})

@@ -86,11 +86,13 @@ def test_mirrors_come_first_and_those_of_the_caller_before_those_of_files() -> N
 
 
 @pytest.mark.parametrize(
-    "pair", ["docker.io=", "=mirror.lan", "docker.io=ftp://x", "docker.io=user:secret@x"]
+    "pair",
+    ["docker.io=", "=mirror.lan", "docker.io=ftp://x", "docker.io=user:secret@x", "x=https://secret@y"],
 )
 def test_a_mirror_that_is_none_is_told(pair: str) -> None:
-    with pytest.raises(UsageError, match="HOST=MIRROR"):
+    with pytest.raises(UsageError, match="HOST=MIRROR") as caught:
         caller_mirrors([pair])
+    assert "secret" not in str(caught.value)
 
 
 def test_what_is_blocked_is_told_with_the_file() -> None:
