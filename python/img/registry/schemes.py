@@ -69,7 +69,7 @@ def _wants_tls(reply: Reply) -> bool:
 
 
 def _speaks_no_tls(fault: BaseException) -> bool:
-    """Tells whether a greeting in TLS was answered in plain words: the complaint before was of something else."""
+    """Tells whether a greeting in TLS had an answer in plain words: the complaint was of something else."""
     cause = fault.cause if isinstance(fault, Retriable) else None
     return isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_WORDS
 
