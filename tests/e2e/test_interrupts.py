@@ -124,12 +124,15 @@ def test_prune_beside_a_build_takes_nothing_that_the_build_needs(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:
     dockerfile = (
-        f"FROM {busybox_image}\nRUN touch /a\nRUN echo here; for i in $(seq 20); do usleep 50000; done\n"
+        f"FROM {busybox_image}\nRUN touch /a\n"
+        "RUN --mount=type=cache,target=/m echo here; until [ -e /m/end ]; do usleep 20000; done\n"
     )
     context = make_context({"Dockerfile": dockerfile + "RUN test -f /a && touch /c\n"})
     process = img.start("build", "-t", "t", context)
     _wait_for_line(process, b"here\n")
     img.ok("prune", "--all")
+    (data,) = img.state.glob("cache-mounts/*/data")
+    subprocess.run(hosts.inside("touch", str(data / "end")), check=True)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, output.decode()
     assert {"a", "c"} <= set(img.image().tree)

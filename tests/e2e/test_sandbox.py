@@ -391,7 +391,7 @@ def test_a_program_with_threads_cannot_enter(rootfs: str) -> None:
     text = (
         "import sys, threading, time\n"
         "from img import _core; from img.errors import SandboxError\n"
-        "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
         "try: _core.enter_namespace()\n"
         "except SandboxError as error: print(error, error.how_to_fix)\n"
     )
