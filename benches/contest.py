@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +155,7 @@ class Turns:
         enough = count >= self._runs(one)
         last_and_long = count == self._runs(one) - 1 and self._long(one)
         weigh_seconds = SAMPLE_SECONDS if enough else SELDOM_SECONDS if last_and_long else 0
+        began = time.monotonic()
         with self._noted(one):
             if isinstance(start, Stand):
                 sample = self._timed(one, start, weigh_seconds)
@@ -168,7 +170,9 @@ class Turns:
                 self.memory[one.name] = sample.memory_bytes
             if not enough:
                 self.samples[one.name].append(sample)
-        print(f"  {self.row.key} {one.name} {count + 1}", file=sys.stderr)
+            whole = time.monotonic() - began
+            said = f"{count + 1}: {sample.seconds:.1f} s, {whole:.0f} s with its place"
+            print(f"  {self.row.key} {one.name} {said}", file=sys.stderr)
 
     def _long(self, one: Contestant) -> bool:
         seconds = [sample.seconds for sample in self.samples[one.name]]
@@ -227,8 +231,9 @@ class Turns:
 
 def sit(turns: Turns, *, date: str, command: str, machine: str, scale: float) -> Sitting:
     """Runs a row; gives what is to be kept of it."""
-    load = round(os.getloadavg()[0], 1)
+    load, began = round(os.getloadavg()[0], 1), time.monotonic()
     figures = turns.take()
+    print(f"  {turns.row.key} took {(time.monotonic() - began) / 60:.1f} minutes", file=sys.stderr)
     return Sitting(
         row=turns.row.key,
         date=date,

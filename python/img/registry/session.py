@@ -25,6 +25,7 @@ from img.registry.retry import Retriable
 from img.registry.stop import Stop, Stopped
 from img.registry.stored import check_stored
 from img.registry.wire import Wire
+from img.web.stretch import Stretch
 
 if TYPE_CHECKING:
     from img.registry.transport import Reply
@@ -46,8 +47,8 @@ class Source(Protocol):
     def ready(self, offset: int, least: int, most: int) -> int:
         """Waits for `least` bytes from `offset` on, or the end; gives how many to send, 0 at the end."""
 
-    def pieces(self, offset: int, count: int) -> Iterator[bytes]:
-        """Reads bytes that are there, in pieces.
+    def pieces(self, offset: int, count: int) -> Iterator[bytes | Stretch]:
+        """Reads bytes that are there, in pieces, or names those of a file.
 
         Raises:
             StoreError: they cannot be read. Stopped: the work was stopped.
@@ -68,7 +69,7 @@ class Part:
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes | Stretch]:
         return self._source.pieces(self._offset, self._count)
 
 

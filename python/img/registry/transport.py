@@ -28,6 +28,7 @@ from img.values import replace
 from img.web.adapter import Adapter, Trust, usable
 from img.web.blame import Kind, blame
 from img.web.hosts import proxy_for
+from img.web.stretch import Stretch
 
 _DRAIN_BYTES = 64 << 10
 _DOCUMENT_PIECE_BYTES = 64 << 10
@@ -49,7 +50,7 @@ class Transport:
         url: str,
         *,
         headers: Mapping[str, str],
-        body: bytes | Iterable[bytes] | None = None,
+        body: bytes | Iterable[bytes | Stretch] | None = None,
         behalf: Endpoint | None = None,
         certified: bool = True,
     ) -> Reply:

@@ -1,7 +1,12 @@
-"""`FileSource`: a blob that is whole already, as an upload reads it, with progress."""
+"""`FileSource`: a blob that is whole already, as an upload reads it, with progress.
+
+Of one that is a file of its own, an upload only learns where its bytes are: see `img.web.stretch`.
+"""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -9,6 +14,7 @@ from img.errors import SizeMismatch, StoreError
 from img.oci.descriptor import Descriptor
 from img.registry.meter import Meter
 from img.registry.stop import Stop
+from img.web.stretch import Stretch
 
 PIECE_BYTES = 256 << 10
 """What is handed to the network at once. It must be gone within one time-out, on a slow line as well."""
@@ -30,8 +36,8 @@ class FileSource:
         """All that is left, and at most `most`."""
         return min(most, self._size - offset)
 
-    def pieces(self, offset: int, count: int) -> Iterator[bytes]:
-        """Reads a part.
+    def pieces(self, offset: int, count: int) -> Iterator[bytes | Stretch]:
+        """Reads a part, or names the bytes of a file that lies on the disk: they need not be read here.
 
         Raises:
             StoreError: the file cannot be read.
@@ -40,16 +46,38 @@ class FileSource:
         """
         end = offset + count
         with _reading(self._open, offset) as file:
+            piece_of = self._stretch if _on_disk(file) else self._piece
             while offset < end:
                 self._stop.check()
-                piece = _read(file, min(PIECE_BYTES, end - offset))
-                if not piece:
-                    raise SizeMismatch(self._size, offset)
+                piece = piece_of(file, offset, min(PIECE_BYTES, end - offset))
                 offset += len(piece)
-                if offset == self._size and (more := len(_read(file, PIECE_BYTES))):
-                    raise SizeMismatch(self._size, self._size + more)
                 yield piece
                 self._meter.at(offset)
+
+    def _piece(self, file: BinaryIO, offset: int, count: int) -> bytes:
+        piece = _read(file, count)
+        if not piece:
+            raise SizeMismatch(self._size, offset)
+        end = offset + len(piece)
+        if end == self._size and (more := len(_read(file, PIECE_BYTES))):
+            raise SizeMismatch(self._size, end + more)
+        return piece
+
+    def _stretch(self, file: BinaryIO, offset: int, count: int) -> Stretch:
+        size = os.fstat(file.fileno()).st_size
+        if size != self._size:
+            raise SizeMismatch(self._size, size)
+
+        def read(at: int, most: int) -> bytes:
+            try:
+                piece = os.pread(file.fileno(), most, at)
+            except OSError as error:
+                raise unreadable(error) from error
+            if not piece:
+                raise SizeMismatch(self._size, at)
+            return piece
+
+        return Stretch(file=file.fileno(), offset=offset, count=count, read=read)
 
     def digest(self) -> str:
         """The blob's digest."""
@@ -64,6 +92,11 @@ def _reading(open_blob: Callable[[], BinaryIO], offset: int) -> BinaryIO:
     except OSError as error:
         raise unreadable(error) from error
     return file
+
+
+def _on_disk(file: BinaryIO) -> bool:
+    """Tells whether it is a file whose bytes the kernel can send, and no stand-in for one."""
+    return isinstance(file, io.BufferedReader) and isinstance(file.raw, io.FileIO)
 
 
 def _read(file: BinaryIO, count: int) -> bytes:

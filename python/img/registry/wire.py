@@ -30,13 +30,14 @@ from img.registry.routes import Route
 from img.registry.schemes import settle
 from img.registry.stop import Stop
 from img.values import dataclass, field, replace
+from img.web.stretch import Stretch
 
 if TYPE_CHECKING:
     from img.registry.notices import Notices
     from img.registry.transport import Reply, Transport
 
 T = TypeVar("T")
-Body = bytes | Iterable[bytes]
+Body = bytes | Iterable[bytes | Stretch]
 """Bytes, or an object with a length that gives the same pieces each time it is iterated."""
 
 _MAX_REDIRECTS = 5

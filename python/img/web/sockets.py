@@ -12,6 +12,7 @@ import contextlib
 import http.client
 import io
 import os
+import select
 import selectors
 import socket
 import time
@@ -21,6 +22,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from img.web.abandon import when_abandoned
+from img.web.stretch import Stretch
 
 _HEAD_START_SECONDS = 0.25
 _SENT_PIECE_BYTES = 64 << 10
@@ -101,6 +103,9 @@ class _Timed(HTTPConnection):
 
     def send(self, data: Any) -> None:
         """Sends in pieces, each of which has the time that a connection may be silent."""
+        if isinstance(data, Stretch):
+            self._send_stretch(data)
+            return
         if not isinstance(data, bytes) or len(data) <= _SENT_PIECE_BYTES:
             self._send(data)
             return
@@ -115,6 +120,46 @@ class _Timed(HTTPConnection):
             self.sock.settimeout(self.limits.read_seconds)
         with when_abandoned(self._abandon):
             super().send(data)
+
+    def _send_stretch(self, stretch: Stretch) -> None:
+        """Has the kernel send what it can, and reads the rest: all of it on a connection with TLS."""
+        end = stretch.offset + stretch.count
+        for start in range(stretch.offset, end, _SENT_PIECE_BYTES):
+            at, until = start, min(start + _SENT_PIECE_BYTES, end)
+            if type(self.sock) is socket.socket:
+                with when_abandoned(self._abandon):
+                    at += sent_by_kernel(self.sock, stretch.file, at, until, self.limits.read_seconds)
+            while at < until:
+                piece = stretch.read(at, until - at)
+                self._send(piece)
+                at += len(piece)
+
+
+def sent_by_kernel(sock: socket.socket, file: int, offset: int, end: int, seconds: float) -> int:
+    """Sends bytes of a file that are not read here; gives how many, fewer where they cannot be sent so.
+
+    Raises:
+        TimeoutError: they took longer. OSError: the connection broke.
+    """
+    deadline, at = time.monotonic() + seconds, offset
+    sock.settimeout(seconds)  # which also means that the kernel does not wait
+    while at < end:
+        try:
+            sent = os.sendfile(sock.fileno(), file, at, end - at)
+        except BlockingIOError:
+            waiting = select.poll()
+            waiting.register(sock, select.POLLOUT)
+            if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError("timed out") from None
+            continue
+        except ConnectionError:
+            raise
+        except OSError:
+            break  # the file's fault, or the connection's: reading tells
+        if not sent:
+            break  # the file is shorter
+        at += sent
+    return at - offset
 
 
 class _Answer(http.client.HTTPResponse):

@@ -48,6 +48,18 @@ pub struct Block {
 }
 
 impl Block {
+    /// A block of so many bytes of the tar, of which nothing else is known yet.
+    pub fn of(length: u32) -> Self {
+        Self {
+            key: [0; 32],
+            sum: [0; 32],
+            offset: 0,
+            packed_length: 0,
+            length,
+            crc: 0,
+        }
+    }
+
     fn append(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.key);
         out.extend_from_slice(&self.sum);
@@ -136,7 +148,8 @@ impl Blocks {
             let Some(listed) = read_index(&one.index, form) else {
                 continue;
             };
-            for block in listed {
+            let room = MAX_BLOCKS - blocks.found.len();
+            for block in listed.into_iter().take(room) {
                 let place = (blocks.blobs.len(), block);
                 blocks.found.entry(block.key).or_insert(place);
             }

@@ -3,29 +3,34 @@
 //! `pack` feeds it. `cut` says where the tar is cut, by its content; the blocks are compressed on
 //! several threads, unless `blocks` has them from an earlier blob, and written and hashed in order
 //! by one more. The blob depends on the tar and the level alone: not on the number of threads, and
-//! not on what was known. At most a few blocks a thread are in memory. Who sends the blob reads it
-//! while it grows (`growth`).
+//! not on what was known. `room` says how many blocks are in memory, whatever the number of blobs
+//! that are made at once. Who sends the blob reads it while it grows (`growth`).
 //!
 //! gzip is one member of deflate blocks that each end on a byte (RFC 1951, 3.2.4; RFC 1952), so
 //! that every reader takes it; a block is primed with the 32 KiB before it. `deflate` makes them.
 //! zstd is one frame a block (RFC 8878, 3.1).
 
+mod room;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{bounded, Receiver, Sender};
+use crossbeam_channel::{bounded, unbounded, Receiver, Sender};
 use sha2::{Digest as _, Sha256};
 
 use crate::blocks::{write_index, Block, Blocks, Earlier, Sum};
 use crate::cut::{Cutter, MEAN};
 use crate::deflate::{Encoder, WINDOW};
 use crate::error::{IoContext, Result};
-use crate::explore::thread_count;
 use crate::growth::{End, Growth};
 use crate::Error;
+
+use room::{Blob, Place, ROOM};
+
+pub use room::{BLOCKS_PER_THREAD, USUAL};
 
 /// What the encoders are. Raise it whenever the same block would give other bytes: what earlier
 /// versions compressed is then not found any more.
@@ -105,15 +110,14 @@ pub struct BlobWriter {
     cutter: Option<Cutter>,
     jobs: Option<Sender<Job>>,
     order: Option<Sender<Receiver<Done>>>,
-    spare: Receiver<(Raw, Vec<u8>)>,
     workers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<Result<(Written, Temporary)>>>,
     path: PathBuf,
     growth: Option<Arc<Growth>>,
+    _begun: Blob,
 }
 
 /// A block of the tar, with the window before it.
-#[derive(Default)]
 struct Raw {
     bytes: Vec<u8>,
     /// Where the block begins in `bytes`.
@@ -128,17 +132,17 @@ impl Raw {
 
 struct Job {
     raw: Raw,
-    /// A buffer for the compressed bytes.
-    packed: Vec<u8>,
+    place: Place,
     reply: Sender<Done>,
 }
 
-/// A compressed block, and its uncompressed bytes given back for use again.
+/// A block as it is written: `bytes` from `start` on.
 struct Done {
-    raw: Raw,
-    packed: Vec<u8>,
+    bytes: Vec<u8>,
+    start: usize,
     block: Block,
     reused: bool,
+    _place: Place,
 }
 
 /// The unpublished file; removed when dropped.
@@ -170,8 +174,8 @@ impl BlobWriter {
         let form = form_of(compression);
         let known = Arc::new(Blocks::load(&options.earlier, &form));
         let (jobs, todo) = bounded::<Job>(1);
-        let (order, ordered) = bounded::<Receiver<Done>>(threads + 1);
-        let (give_back, spare) = bounded(2 * threads + 2);
+        let (order, ordered) = unbounded::<Receiver<Done>>(); // places bound it
+        let begun = ROOM.begin();
         let workers = (0..threads)
             .map(|_| {
                 let (todo, known) = (todo.clone(), Arc::clone(&known));
@@ -181,22 +185,25 @@ impl BlobWriter {
         let growth = options.growth.clone();
         let writer = std::thread::spawn(move || {
             let outlet = Outlet::new(file, &temporary.path, &options);
-            let (written, blocks) = write_in_order(&ordered, &give_back, outlet)?;
+            let (written, blocks) = write_in_order(&ordered, outlet)?;
             if let Some(index) = options.index.as_ref().filter(|_| blocks.len() > 1) {
                 write_index(index, &form, &blocks)?;
             }
             Ok((written, temporary))
         });
         Ok(Self {
-            raw: Raw::default(),
+            raw: Raw {
+                bytes: ROOM.buffer(),
+                start: 0,
+            },
             cutter: (compression != Compression::None).then(Cutter::default),
             jobs: Some(jobs),
             order: Some(order),
-            spare,
             workers,
             writer: Some(writer),
             path: path.to_path_buf(),
             growth,
+            _begun: begun,
         })
     }
 
@@ -231,15 +238,14 @@ impl BlobWriter {
     }
 
     fn submit(&mut self) -> Result<()> {
-        let (mut next, packed) = self.spare.try_recv().unwrap_or_default();
-        next.bytes.clear();
+        let place = ROOM.place();
         let full = &self.raw.bytes;
-        next.bytes
-            .extend_from_slice(&full[full.len().saturating_sub(WINDOW)..]);
-        next.start = next.bytes.len();
-        let raw = std::mem::replace(&mut self.raw, next);
+        let mut bytes = ROOM.buffer();
+        bytes.extend_from_slice(&full[full.len().saturating_sub(WINDOW)..]);
+        let start = bytes.len();
+        let raw = std::mem::replace(&mut self.raw, Raw { bytes, start });
         let (reply, result) = bounded(1);
-        let job = Job { raw, packed, reply };
+        let job = Job { raw, place, reply };
         let queued = self
             .order
             .as_ref()
@@ -298,23 +304,63 @@ fn form_of(compression: Compression) -> Sum {
 
 /// Thread: makes blocks, as they come.
 fn work(todo: &Receiver<Job>, compression: Compression, form: &Sum, known: &Blocks) {
-    let mut codec = Codec::new(compression);
-    for job in todo {
-        let Job {
-            raw,
-            mut packed,
-            reply,
-        } = job;
-        let made = codec.find_or_make(&raw, form, known, &mut packed);
-        let (block, reused) = made;
+    for Job { raw, place, reply } in todo {
+        let length = raw.block().len() as u32;
+        let done = if compression == Compression::None {
+            Done {
+                bytes: raw.bytes,
+                start: raw.start,
+                block: Block::of(length),
+                reused: false,
+                _place: place,
+            }
+        } else {
+            let mut bytes = ROOM.buffer();
+            let (block, reused) = find_or_make(&raw, compression, form, known, &mut bytes);
+            ROOM.keep(raw.bytes);
+            Done {
+                bytes,
+                start: 0,
+                block,
+                reused,
+                _place: place,
+            }
+        };
         // The writer may have ended on an error, which it reports itself.
-        let _ = reply.send(Done {
-            raw,
-            packed,
-            block,
-            reused,
-        });
+        let _ = reply.send(done);
     }
+}
+
+/// Puts a block's compressed bytes into `packed`: copied where they are known, else made.
+///
+/// Returns:
+///     The block, but for its place; and whether it was known.
+fn find_or_make(
+    raw: &Raw,
+    compression: Compression,
+    form: &Sum,
+    known: &Blocks,
+    packed: &mut Vec<u8>,
+) -> (Block, bool) {
+    let mut block = Block::of(raw.block().len() as u32);
+    // zstd's frames know nothing of each other.
+    let seen = match compression {
+        Compression::Zstd(_) => raw.block(),
+        _ => &raw.bytes,
+    };
+    let mut key = blake3::Hasher::new();
+    key.update(form);
+    key.update(&((seen.len() - raw.block().len()) as u64).to_le_bytes());
+    block.key = *key.update(seen).finalize().as_bytes();
+    if let Some(found) = known.copy(&block.key, raw.block().len(), packed) {
+        return (found, true);
+    }
+    packed.clear();
+    let mut turn = ROOM.turn(compression);
+    turn.codec.encode(raw, &mut block, packed);
+    block.sum = *blake3::hash(packed).as_bytes();
+    block.packed_length = packed.len() as u32;
+    (block, false)
 }
 
 enum Codec {
@@ -335,90 +381,19 @@ impl Codec {
         }
     }
 
-    /// Puts a block's compressed bytes into `packed`: copied where they are known, else made.
-    ///
-    /// Returns:
-    ///     The block, but for its place; and whether it was known.
-    fn find_or_make(
-        &mut self,
-        raw: &Raw,
-        form: &Sum,
-        known: &Blocks,
-        packed: &mut Vec<u8>,
-    ) -> (Block, bool) {
-        let mut block = Block {
-            key: [0; 32],
-            sum: [0; 32],
-            offset: 0,
-            packed_length: 0,
-            length: raw.block().len() as u32,
-            crc: 0,
-        };
-        if matches!(self, Self::None) {
-            return (block, false);
-        }
-        // zstd's frames know nothing of each other.
-        let seen = match self {
-            Self::Zstd(_) => raw.block(),
-            _ => &raw.bytes,
-        };
-        let mut key = blake3::Hasher::new();
-        key.update(form);
-        key.update(&((seen.len() - raw.block().len()) as u64).to_le_bytes());
-        block.key = *key.update(seen).finalize().as_bytes();
-        if let Some(found) = known.copy(&block.key, raw.block().len(), packed) {
-            return (found, true);
-        }
-        let _turn = BUSY.take();
+    fn encode(&mut self, raw: &Raw, block: &mut Block, packed: &mut Vec<u8>) {
         match self {
             Self::None => {}
             Self::Gzip(encoder) => {
                 block.crc = crc32fast::hash(raw.block());
-                packed.clear();
                 encoder.encode(&raw.bytes, raw.start, packed);
             }
             Self::Zstd(zstd) => zstd_frame(zstd, raw.block(), packed),
         }
-        block.sum = *blake3::hash(packed).as_bytes();
-        block.packed_length = packed.len() as u32;
-        (block, false)
-    }
-}
-
-/// Blocks that are compressed at once by all blobs of the process.
-static BUSY: Turns = Turns {
-    taken: Mutex::new(0),
-    freed: Condvar::new(),
-};
-
-/// As many turns as there are processors: blobs that are made side by side do not crowd them.
-struct Turns {
-    taken: Mutex<usize>,
-    freed: Condvar,
-}
-
-struct Turn<'a>(&'a Turns);
-
-impl Turns {
-    fn take(&self) -> Turn<'_> {
-        let most = thread_count();
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = self.freed.wait_while(taken, |taken| *taken >= most);
-        *free.unwrap_or_else(PoisonError::into_inner) += 1;
-        Turn(self)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut taken = self.0.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        *taken -= 1;
-        self.0.freed.notify_one();
     }
 }
 
 fn zstd_frame(compressor: &mut zstd::bulk::Compressor<'_>, block: &[u8], out: &mut Vec<u8>) {
-    out.clear();
     out.reserve(zstd::zstd_safe::compress_bound(block.len()));
     compressor
         .compress_to_buffer(block, out)
@@ -463,7 +438,6 @@ impl<'a> Outlet<'a> {
 /// Thread: takes the blocks in order. Gives them with their places in the blob.
 fn write_in_order(
     ordered: &Receiver<Receiver<Done>>,
-    give_back: &Sender<(Raw, Vec<u8>)>,
     mut outlet: Outlet<'_>,
 ) -> Result<(Written, Vec<Block>)> {
     let compression = outlet.compression;
@@ -479,11 +453,7 @@ fn write_in_order(
             return Err(Error::Interrupted);
         };
         done.block.offset = outlet.size;
-        outlet.put(if compression == Compression::None {
-            done.raw.block()
-        } else {
-            &done.packed
-        })?;
+        outlet.put(&done.bytes[done.start..])?;
         let block_length = u64::from(done.block.length);
         crc.combine(&crc32fast::Hasher::new_with_initial_len(
             done.block.crc,
@@ -496,8 +466,7 @@ fn write_in_order(
         if compression != Compression::None {
             blocks.push(done.block);
         }
-        // A full pool means that this block is one too many.
-        let _ = give_back.try_send((done.raw, done.packed));
+        ROOM.keep(done.bytes);
     }
     if is_gzip {
         outlet.put(&DEFLATE_END)?;

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
+import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
-from img.errors import DigestMismatch, RegistryError, StoreError
+import trustme
+from img.errors import DigestMismatch, RegistryError, SizeMismatch, StoreError
 from img.oci import Reference, sha256
 from img.registry import Upload, push
 
@@ -162,11 +166,23 @@ def test_a_file_that_cannot_be_read_is_not_blamed_on_the_network(
         connect().push_blob(ref, layer, lambda: (tmp_path / "gone").open("rb"))
 
 
+@pytest.mark.parametrize("change", [-1, 1, -200_000, 200_000], ids=str)
+def test_a_file_of_another_length_is_not_sent_for_the_blob(
+    connect: Connect, writable: Writable, ref: Reference, tmp_path: Path, change: int
+) -> None:
+    layer = make_image(200_000).layers[0]
+    file = tmp_path / "blob"
+    file.write_bytes(bytes(layer.size + change))
+    with pytest.raises(SizeMismatch):
+        connect().push_blob(ref, layer, lambda: file.open("rb"))
+    assert not writable.blobs
+
+
 class Resumable(Server):
     """A registry that takes parts, keeps what came of one that broke, and has limits as it is told."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, certificate: ssl.SSLContext | None = None) -> None:
+        super().__init__(certificate)
         self.blobs: dict[str, bytes] = {}
         self.uploads: dict[str, bytes] = {}
         self.parts: list[Answer] = []
@@ -226,7 +242,14 @@ class TestParts:
         layer = bits.layers[0]
         ref = Reference.parse(f"{server.host}/app:v1")
         registry = connect(**{"part_bytes": PART, **options})
-        assert registry.push_blob(ref, layer, lambda: bits.open(layer)) is Upload.SENT
+        with tempfile.NamedTemporaryFile() as file:
+            path = Path(file.name)
+            path.write_bytes(bits.blobs[layer.digest])
+
+            def opened() -> BinaryIO:
+                return path.open("rb")
+
+            assert registry.push_blob(ref, layer, opened) is Upload.SENT
         assert server.blobs == {layer.digest: bits.blobs[layer.digest]}
 
     def ranges(self, server: Resumable) -> list[str]:
@@ -239,6 +262,12 @@ class TestParts:
             f"{5 * PART}-{5 * PART}",
         ]
         assert {tuple(call.fields["state"]) for call in server.seen("PATCH")} == {("a/b",)}
+
+    def test_over_tls_the_kernel_cannot_send_them(self, connect: Connect) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+        with Resumable(context) as server:
+            self.push(connect, server, insecure=frozenset({"*"}))
 
     def test_parts_are_as_long_as_the_registry_wants_them(self, connect: Connect, server: Resumable) -> None:
         server.shortest = 2 * PART + 7

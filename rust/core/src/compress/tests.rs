@@ -317,12 +317,11 @@ fn a_dropped_writer_leaves_nothing() {
 fn a_full_disk_is_reported_with_its_path() {
     let file = File::options().write(true).open("/dev/full").unwrap();
     let (order, ordered) = bounded(1);
-    let (give_back, _spare) = bounded(1);
     drop(order);
     let path = Path::new("/dev/full");
     let options = options(Compression::Gzip(1), 1);
     let outlet = Outlet::new(file, path, &options);
-    let error = write_in_order(&ordered, &give_back, outlet);
+    let error = write_in_order(&ordered, outlet);
     let Err(Error::Io { source, .. }) = error else {
         panic!("{error:?}");
     };
