@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from img.engine import Compression, ManifestFormat, PullPolicy, PullResult
 
 progress = click.option(
-    "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
+    "--progress", type=click.Choice(["auto", "plain", "tty", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
 )  # fmt: skip
 

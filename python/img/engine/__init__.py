@@ -758,7 +758,7 @@ class Engine:
         Raises:
             InvalidDocument, DigestMismatch.
         """
-        from img.exporter import read_archive
+        from img.engine.loading import load_archive
 
         path = Path(archive)
         if path.is_dir():
@@ -767,18 +767,7 @@ class Engine:
             return load_layout(self, path, self._progress)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")
-        loaded = []
-        with self.store.work.begin() as work:
-            for named in read_archive(self.store, path, work.folder("archive")):
-                for layer in (layer for image in named.images for layer in image.layers):
-                    self.store.layers.remember_blob(layer.diff_id, layer.descriptor, source="")
-                for name in named.names or (None,):
-                    if named.platforms:
-                        self.store.names.put_index(named.platforms, name)
-                    else:
-                        self.store.names.put(named.image, name)
-                    loaded.append(str(name) if name else named.image.id)
-        return loaded
+        return load_archive(self.store, path, self._progress)
 
     def unpack(self, name: str, dest: str | Path, *, owners: bool | None = None) -> str:
         """Writes an image's root filesystem into a new folder; gives the image's ID.

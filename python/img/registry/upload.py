@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from img.errors import SizeMismatch, StoreError
 from img.oci.descriptor import Descriptor
-from img.registry.meter import Meter
+from img.progress import Meter
 from img.registry.stop import Stop
 
 PIECE_BYTES = 256 << 10
