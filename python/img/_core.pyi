@@ -9,7 +9,7 @@ Every function may raise `OSError` (with its path), `img.errors.DiskFull`, and
 `KeyboardInterrupt`; what else it raises is named beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, final
 
 from typing_extensions import Self
@@ -137,8 +137,13 @@ class BlobSink:
     def abort(self) -> None:
         """Stops the threads and removes the partial blob. Safe to call twice, or after finish."""
 
-def apply_layer(blob: str, dest: str, *, diff_id: str | None = None) -> ApplyStats:
+def apply_layer(
+    blob: str, dest: str, *, diff_id: str | None = None, told: Callable[[int], None] | None = None
+) -> ApplyStats:
     """Extracts a stored blob (tar, gzip, zstd; told by its magic bytes) into an empty folder.
+
+    Args:
+        told: Called some ten times a second, in the calling thread, with how many bytes of `blob` were read.
 
     Raises:
         DigestMismatch: the uncompressed tar is not `diff_id`.
@@ -162,10 +167,13 @@ def flatten(layers: Sequence[str], dest: str, *, owners: bool = True) -> None:
         owners: False leaves every file to the caller's own id.
     """
 
-def unpack_archive(archive: str, dest: str) -> list[str] | None:
+def unpack_archive(archive: str, dest: str, *, told: Callable[[int], None] | None = None) -> list[str] | None:
     """Extracts a plain archive (tar; gzip, bzip2, xz or zstd around it) as ADD does.
 
     Whiteout names are ordinary names here. Owners, modes and times are kept.
+
+    Args:
+        told: As `apply_layer` takes it.
 
     Returns:
         The folders that the archive takes for granted, as they have no entry of their own. None, having
@@ -233,6 +241,10 @@ class BlobGrowth:
         Raises:
             OSError: the file cannot be read.
         """
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many bytes of the blob are there, and how many bytes of the tar are in those."""
 
     def give_up(self) -> None:
         """Ends those that wait, where `pack_blob` is not called after all. Changes nothing after its end."""

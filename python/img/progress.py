@@ -1,4 +1,4 @@
-"""Typed events of a build or a transfer, and the `Progress` that takes them.
+"""Typed events of a build or a transfer, the `Progress` that takes them, and `Meter`, which makes some.
 
 Events leave every floor sideways through one callable; what they look like is a renderer's
 business (`cli/render`). They cross a process boundary as JSON lines (`to_json`, `from_json`).
@@ -7,6 +7,7 @@ A `Progress` may be called from several threads at once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -116,15 +117,22 @@ class StepExplained(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer(Event):
-    """A blob or a file moves. `done_bytes` of `total_bytes`; equal where it is finished.
+    """A blob or a file moves, or is read. `done_bytes` of `total_bytes`; equal where it is finished.
 
     Attributes:
-        action: `pull`, `push`, `copy`, `save`, `extract`, `compress`, or `fetch` for a file of the web.
-        digest: The blob; of a file, its URL. Of a blob that is sent while it is made, its diff ID.
+        action: `pull`, `push`, `copy`, `save`, `load`, `extract`, `compress`, `check`, or `fetch` for a file
+            of the web.
+        digest: The blob, or the layer that is checked; of a file, its URL or path. Of a blob that is made, or
+            sent while it is made, its diff ID.
         total_bytes: 0 where it is not known.
         name: The image that it is of, as people write it; empty where nobody knows.
-        kind: Once it is finished, how it came to be there: `fetched`, `sent`, `written`, `mounted` (from
-            another repository of the registry), `present`; or `dropped`: it is sent anew. Empty on the way.
+        kind: Once it is finished, how it came to be there: `fetched`, `sent`, `written`, `read`, `mounted`
+            (from another repository of the registry), `present`; or `dropped`: it is sent anew. Empty on
+            the way.
+        tar_total_bytes: Of a blob that is made meanwhile, so that nobody knows its length: that of its tar,
+            which is not compressed. Else 0, as where that is not known either.
+        tar_done_bytes: How many of those are in `done_bytes`: the share that is done, and what tells how much
+            is left.
     """
 
     action: str
@@ -133,6 +141,32 @@ class Transfer(Event):
     total_bytes: int
     name: str = ""
     kind: str = ""
+    tar_done_bytes: int = 0
+    tar_total_bytes: int = 0
+
+    @property
+    def expected_bytes(self) -> int:
+        """`total_bytes`; of a blob that is made meanwhile, what it will be if it goes on as so far; or 0."""
+        if self.total_bytes or not self.tar_done_bytes:
+            return self.total_bytes
+        return max(self.done_bytes, self.done_bytes * self.tar_total_bytes // self.tar_done_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transferring(Event):
+    """Work begins of which the size is known beforehand: of a `pull`, `save`, `load` or `check`.
+
+    `Transfer` events follow, and a `Transferred` for all but a check, which gives a report.
+
+    Attributes:
+        action: As theirs, and `name` likewise.
+        blobs: How many will move, or be read; `total_bytes` is their size.
+    """
+
+    action: str
+    name: str
+    blobs: int
+    total_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +174,9 @@ class Transferred(Event):
     """All blobs of an image, or of several, are where they should be: the sum of its `Transfer` events.
 
     Attributes:
-        action: `pull`, `push` or `copy`.
+        action: `pull`, `push`, `copy`, `save` or `load`.
         name: The images, as people write them.
-        moved: Blobs that were fetched or sent; `moved_bytes` is their size.
+        moved: Blobs that were fetched, sent, written or read; `moved_bytes` is their size.
         mounted: Blobs that the registry took from another repository.
         present: Blobs that were there already.
         seconds: Time in which anything was under way.
@@ -195,6 +229,51 @@ def silent(event: Event) -> None:
     """A `Progress` that drops every event."""
 
 
+class Meter:
+    """Turns the bytes of one transfer into `Transfer` events, some ten a second. For one thread at a time."""
+
+    _EVERY_SECONDS = 0.1
+
+    def __init__(
+        self, progress: Progress, action: str, digest: str, total_bytes: int, name: str = ""
+    ) -> None:
+        """Says nothing yet. The arguments are the events' fields."""
+        self._progress = progress
+        self._action = action
+        self._digest = digest
+        self._total = total_bytes
+        self._name = name
+        self._last = 0.0
+
+    def at(self, done_bytes: int) -> None:
+        """Says where the transfer stands, unless it was said just before."""
+        now = time.monotonic()
+        if now - self._last >= self._EVERY_SECONDS and (done_bytes < self._total or not self._total):
+            self._last = now
+            self._say(done_bytes, self._total)
+
+    def finished(self, kind: str, total_bytes: int | None = None) -> None:
+        """Says that all bytes are there, and how they came to be (`Transfer.kind`).
+
+        Args:
+            total_bytes: How many they were, where that was not known before.
+        """
+        total = self._total if total_bytes is None else total_bytes
+        self._say(total, total, kind)
+
+    def _say(self, done_bytes: int, total_bytes: int, kind: str = "") -> None:
+        self._progress(
+            Transfer(
+                action=self._action,
+                digest=self._digest,
+                done_bytes=done_bytes,
+                total_bytes=total_bytes,
+                name=self._name,
+                kind=kind,
+            )
+        )
+
+
 _KINDS: dict[str, type[Event]] = {
     kind.__name__: kind
     for kind in (
@@ -204,6 +283,7 @@ _KINDS: dict[str, type[Event]] = {
         StepDone,
         StepExplained,
         Transfer,
+        Transferring,
         Transferred,
         Note,
         Warned,

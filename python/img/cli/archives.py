@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, show_warnings, spool_stdin, verb
+from img.cli.common import find_globals, show_warnings, spool_stdin, stdin_bytes, verb
 from img.cli.render import renderer
 from img.cli.transfer import compression_options, progress
 
 if TYPE_CHECKING:
     from img.engine import Compression
     from img.exporter import Form
+    from img.progress import Progress
 
 
 @verb(
@@ -40,16 +43,16 @@ def save_command(
     progress: str,
 ) -> None:
     """Save images to one archive that docker, podman, skopeo and img can load."""
-    import os
-
     from img.engine import Engine
 
     if not output and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
     kind: Form = "docker-archive" if form.startswith("docker") else "oci-archive"
     said: Any = {"compression": compression, "level": level, "force": force}
-    mode = progress if progress != "auto" or sys.stderr.isatty() else "warnings"
-    with renderer(mode) as show, Engine(find_globals().settings(), show) as engine:
+    # Beside an archive that goes on to another program, a log has no place.
+    mode = progress if progress != "auto" or output or sys.stderr.isatty() else "warnings"
+    options = find_globals()
+    with renderer(mode, debug=options.debug) as show, Engine(options.settings(), show) as engine:
         if not output:
             engine.save(names, sys.stdout.buffer, form=kind, **said)
             return
@@ -75,16 +78,34 @@ def save_command(
     help="File to read; default: standard input.",
 )
 @click.option("-q", "-quiet", "--quiet", is_flag=True, help="Print names alone.")
-def load_command(source: str, quiet: bool) -> None:
-    """Load images from a docker archive or an OCI archive, compressed or not."""
+@progress
+def load_command(source: str, quiet: bool, progress: str) -> None:
+    """Load images from a docker archive or an OCI archive, compressed or not, or an OCI layout's folder."""
     import tempfile
 
     from img.engine import Engine
 
-    settings = find_globals().settings()
-    with tempfile.TemporaryDirectory(prefix="img-") as folder, Engine(settings, show_warnings) as engine:
-        for name in engine.load(source if source not in ("", "-") else spool_stdin(folder)):
-            click.echo(name if quiet else f"Loaded image: {name}")
+    options = find_globals()
+    mode = "warnings" if quiet and progress == "auto" else progress
+    with ExitStack() as held:
+        show = held.enter_context(renderer(mode, debug=options.debug))
+        engine = held.enter_context(Engine(options.settings(), show))
+        if source in ("", "-"):
+            folder = held.enter_context(tempfile.TemporaryDirectory(prefix="img-"))
+            source = _spool(folder, show)
+        names = engine.load(source)
+    for name in names:
+        click.echo(name if quiet else f"Loaded image: {name}")
+
+
+def _spool(folder: str, show: Progress) -> str:
+    """Standard input as a file, with progress; of a pipe nobody knows how much is to come."""
+    from img.progress import Meter
+
+    meter = Meter(show, "load", "standard input", stdin_bytes())
+    path = spool_stdin(folder, meter.at)
+    meter.finished("read", os.path.getsize(path))
+    return path
 
 
 @verb(

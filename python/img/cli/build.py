@@ -224,7 +224,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option(
     "--progress",
-    type=click.Choice(["auto", "plain", "json", "quiet"]),
+    type=click.Choice(["auto", "plain", "tty", "json", "quiet"]),
     default="auto",
     help="How progress is shown on standard error.",
 )

@@ -289,20 +289,34 @@ def words(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word for value in values for word in value.split(",") if word)
 
 
-def spool_stdin(folder: str | Path) -> str:
+def spool_stdin(folder: str | Path, told: Callable[[int], None] | None = None) -> str:
     """Copies standard input to a file below `folder`; gives its path.
 
+    Args:
+        told: Called after each MiB with how many bytes were copied.
     Raises:
         click.UsageError: it is a terminal.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise click.UsageError("standard input is a terminal: pipe an archive or a Dockerfile in.")
-    import shutil
-
-    path = os.path.join(folder, "stdin")
+    path, done = os.path.join(folder, "stdin"), 0
     with open(path, "wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+        while piece := sys.stdin.buffer.read(1 << 20):
+            file.write(piece)
+            done += len(piece)
+            if told is not None:
+                told(done)
     return path
+
+
+def stdin_bytes() -> int:
+    """How many bytes standard input has; 0 where nobody knows, as of a pipe."""
+    import stat
+
+    if sys.stdin is None:
+        return 0
+    status = os.fstat(sys.stdin.fileno())
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def pairs(values: Sequence[str], flag: str, *, bare: bool) -> dict[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from img.cli import clicks as click
-from img.cli.common import find_globals, group, human_size, print_json, show_warnings, table, verb
+from img.cli.common import find_globals, group, human_size, print_json, table, verb
+from img.cli.render import renderer
+from img.cli.transfer import progress
 from img.values import asdict
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -31,7 +33,8 @@ store_command = group(
     "--repair", is_flag=True, help="Take away what is wrong: it is made or fetched again when it is needed."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the defects as JSON.")
-def check_command(quick: bool, repair: bool, as_json: bool) -> int:
+@progress
+def check_command(quick: bool, repair: bool, as_json: bool, progress: str) -> int:
     """Read all that the store keeps, and say what is not as it says; exit code 5 where something is wrong.
 
     Blobs are digested, layers packed and digested again, names, records and the database looked at. Other
@@ -39,7 +42,11 @@ def check_command(quick: bool, repair: bool, as_json: bool) -> int:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings(), show_warnings) as engine:
+    options = find_globals()
+    with (
+        renderer(progress, debug=options.debug) as show,
+        Engine(options.settings(), show) as engine,
+    ):
         report = engine.check_store(quick=quick, repair=repair)
     if as_json:
         print_json({**asdict(report), "sound": report.sound})

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 progress = click.option(
-    "--progress", type=click.Choice(["auto", "plain", "json", "quiet"]), default="auto",
+    "--progress", type=click.Choice(["auto", "plain", "tty", "json", "quiet"]), default="auto",
     help="How progress is shown on standard error.",
 )  # fmt: skip
 

@@ -694,7 +694,7 @@ class Engine:
 
     def load(self, archive: str | Path) -> list[str]:
         """Takes the images of an archive, or of a layout's folder, into the store; gives names, or IDs."""
-        from img.exporter import read_archive
+        from img.engine.loading import load_archive
 
         path = Path(archive)
         if path.is_dir():
@@ -703,18 +703,7 @@ class Engine:
             return load_layout(self, path, self._progress)
         if not path.is_file():
             raise UsageError(f"no such archive: {archive}")
-        loaded = []
-        with self.store.work.begin() as work:
-            for named in read_archive(self.store, path, work.folder("archive")):
-                for layer in (layer for image in named.images for layer in image.layers):
-                    self.store.layers.remember_blob(layer.diff_id, layer.descriptor, source="")
-                for name in named.names or (None,):
-                    if named.platforms:
-                        self.store.names.put_index(named.platforms, name)
-                    else:
-                        self.store.names.put(named.image, name)
-                    loaded.append(str(name) if name else named.image.id)
-        return loaded
+        return load_archive(self.store, path, self._progress)
 
     def unpack(self, name: str, dest: str | Path, *, owners: bool | None = None) -> str:
         """Writes an image's root filesystem into a new folder; gives the image's ID."""

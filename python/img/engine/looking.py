@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ from img.engine.requests import PullWish
 from img.oci import Manifest, Platform, Reference
 from img.oci.location import Location
 from img.places.copier import Copier, Selection
-from img.progress import Progress
+from img.progress import Progress, Transfer, Transferred
 from img.registry import Stop
-from img.values import dataclass
+from img.values import dataclass, replace
 
 if TYPE_CHECKING:
     from img.engine import Engine
@@ -89,12 +90,29 @@ def load_layout(engine: Engine, folder: Path, progress: Progress) -> list[str]:
 
     files = Folder(folder)
     files.where = str(folder)
-    loaded = []
+    loaded: list[str] = []
     engine.store.lease()
+    started, sums = time.monotonic(), [0, 0, 0]
     for entry in entries_of(files):
         names = full_names(entry)
         source = LayoutSource(files, Location(transport="oci", path=str(folder), digest=entry.digest))
         target = StoredTarget(engine.store, names or (None,))
-        Copier(progress, jobs=4).copy(source, [target], Selection())
+        done = Copier(_loading(progress), jobs=4).copy(source, [target], Selection())
+        sums = [sums[0] + done.sent, sums[1] + done.sent_bytes, sums[2] + done.present]
         loaded += [str(name) for name in names] or [target.id]
+    progress(
+        Transferred(
+            action="load",
+            name=folder.name,
+            moved=sums[0],
+            moved_bytes=sums[1],
+            present=sums[2],
+            seconds=time.monotonic() - started,
+        )
+    )
     return loaded
+
+
+def _loading(progress: Progress) -> Progress:
+    """What a copy says, as what is loaded."""
+    return lambda event: progress(replace(event, action="load") if isinstance(event, Transfer) else event)

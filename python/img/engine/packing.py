@@ -104,24 +104,32 @@ class Source:
         path: The layer's folder; or another blob of it, for a layer that was made elsewhere: its folder does
             not give its tar back.
         clamp: As `LayerRecord` has it.
+        tar_bytes: Length of the tar; 0 where it is not known.
     """
 
     diff_id: str
     path: Path
     clamp: int | None = None
+    tar_bytes: int = 0
 
     @classmethod
     def of(cls, record: LayerRecord) -> Source:
         """The folder of a layer."""
-        return cls(diff_id=record.diff_id, path=record.path, clamp=record.clamp)
+        return cls(diff_id=record.diff_id, path=record.path, clamp=record.clamp, tar_bytes=record.tar_bytes)
 
 
 class Packing:
     """One blob that is made, or was. Safe for several threads; its reader's side is `registry.Growing`."""
 
-    def __init__(self, diff_id: str) -> None:
-        """Nothing is there yet."""
+    def __init__(self, diff_id: str, progress: Progress, tar_bytes: int = 0) -> None:
+        """Nothing is there yet.
+
+        Args:
+            tar_bytes: As `Source` has it.
+        """
         self.diff_id = diff_id
+        self._progress = progress
+        self._tar_bytes = tar_bytes
         self.growth = _core.BlobGrowth()
         self._over = threading.Event()
         self._made: Descriptor | None = None
@@ -133,6 +141,26 @@ class Packing:
         if made is None:
             self.growth.give_up()
         self._over.set()
+
+    @property
+    def tar(self) -> tuple[int, int, int]:
+        """See `registry.Growing`."""
+        return (*self.growth.progress, self._tar_bytes)
+
+    def tell(self, made: Descriptor | None = None) -> None:
+        """Says how far it is; or that it is `made`."""
+        length, held, whole = self.tar
+        self._progress(
+            Transfer(
+                action="compress",
+                digest=self.diff_id,
+                done_bytes=made.size if made else length,
+                total_bytes=made.size if made else 0,
+                kind="written" if made else "",
+                tar_done_bytes=held if whole else 0,
+                tar_total_bytes=whole,
+            )
+        )
 
     def wait(self, offset: int, count: int) -> int | None:
         """As `_core.BlobGrowth.wait`."""
@@ -153,8 +181,9 @@ class Packing:
             DigestMismatch: the layer's folder is no longer what it was.
             DiskFull, StoreError, OSError: it could not be written. KeyboardInterrupt.
         """
-        while not self._over.wait(0.2):
-            pass  # a slice, not for ever: a signal's handler runs between two waits
+        while not self._over.wait(0.1):  # a slice, not for ever: a signal's handler runs between two waits
+            if self.growth.progress[0]:
+                self.tell()
         if self._made is None:
             assert self._error is not None
             raise self._error
@@ -225,7 +254,8 @@ class Packer:
             packing = self._under_way.get(key)
             if packing is not None:
                 return packing
-            packing = self._under_way[key] = Packing(source.diff_id)
+            packing = Packing(source.diff_id, self._progress, source.tar_bytes)
+            self._under_way[key] = packing
         work = threading.Thread(target=self._work, args=(key, packing, source), daemon=True)
         work.start()
         return packing
@@ -268,9 +298,7 @@ class Packer:
         descriptor = Descriptor(media_type=MEDIA_TYPES[compression], digest=packed.digest, size=packed.size)
         how = how_made(compression, _core.compression_level(compression, level))
         store.layers.remember_blob(source.diff_id, descriptor, source="", made=how)
-        self._progress(
-            Transfer(action="compress", digest=packed.digest, done_bytes=packed.size, total_bytes=packed.size)
-        )
+        packing.tell(descriptor)
         return descriptor
 
     def stop(self) -> None:

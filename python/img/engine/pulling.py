@@ -21,7 +21,7 @@ from img.engine.requests import PullPolicy
 from img.errors import ImgError, StoreError, Unsupported
 from img.oci import Descriptor, Image, Layer, Platform, Reference
 from img.oci.descriptor import LAYERS
-from img.progress import Note, Progress, Transfer, Transferred
+from img.progress import Meter, Note, Progress, Transferred, Transferring
 from img.registry import Stop, Stopped
 from img.store import LayerRecord, Store, WorkFolder, ground
 
@@ -189,6 +189,7 @@ class Puller:
         count = f"{len(blobs)} layer{'s' if len(blobs) > 1 else ''}"
         text = f"fetching {count} of {origin.familiar}, {human_size(size)}"
         self._progress(Note(level="info", text=text))
+        self._progress(Transferring(action="pull", name=origin.familiar, blobs=len(blobs), total_bytes=size))
         began = time.monotonic()
         fetch(self._registry(), origin, blobs, open_sink, jobs=self._jobs, progress=self._progress, stop=stop)
         with self._lock:
@@ -399,11 +400,10 @@ class _Extraction:
         stop.check()
         folder = self._folder()
         blob = self._store.blobs.path(layer.digest)
-        stats = _core.apply_layer(str(blob), str(folder), diff_id=layer.diff_id)
+        meter = Meter(self._progress, "extract", layer.digest, layer.size)
+        stats = _core.apply_layer(str(blob), str(folder), diff_id=layer.diff_id, told=meter.at)
         self._keep(layer, folder, stats)
-        self._progress(
-            Transfer(action="extract", digest=layer.digest, done_bytes=layer.size, total_bytes=layer.size)
-        )
+        meter.finished("written")
 
     def publish_alone(self) -> None:
         """Publishes what depends on nothing below, so that others find it at once."""

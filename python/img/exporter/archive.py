@@ -11,7 +11,8 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -33,8 +34,7 @@ from img.oci.descriptor import (
 )
 from img.oci.hashing import digest_of
 from img.oci.manifest import dump
-from img.progress import Progress, silent
-from img.registry.meter import Meter
+from img.progress import Meter, Progress, Transferred, Transferring, silent
 from img.store import Store, index_of, main_of
 from img.values import dataclass, replace
 
@@ -80,6 +80,14 @@ def write_archive(
 ) -> None:
     """Writes images, whose blobs are all in the store, as one tar. The same images give the same bytes."""
     written: set[str] = set()
+    blobs = {blob.digest: blob for named in images for blob in _layers_of(named)}
+    name = ", ".join(dict.fromkeys(one.familiar for named in images for one in named.names))
+    size, started = sum(blob.size for blob in blobs.values()), time.monotonic()
+    progress(Transferring(action="save", name=name, blobs=len(blobs), total_bytes=size))
+
+    def told(blob: Descriptor) -> Meter:
+        return Meter(progress, "save", blob.digest, blob.size, name)
+
     # Headers with no times and no names of users: nothing of this machine gets in.
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=1 << 20) as archive:
         archive.copybufsize = 1 << 20  # type: ignore[attr-defined]  # 16 KiB by default
@@ -89,11 +97,11 @@ def write_archive(
                 _document(archive, written, image.manifest.raw, image.digest)
                 _document(archive, written, image.config_raw, image.id)
                 for layer in image.layers:
-                    _layer(archive, written, store, layer.descriptor, progress)
+                    _layer(archive, written, store, layer.descriptor, told)
             for document in named.documents:
                 _document(archive, written, document.raw, document.digest)
                 for blob in (document.config, *document.layers) if isinstance(document, Manifest) else ():
-                    _layer(archive, written, store, blob, progress)
+                    _layer(archive, written, store, blob, told)
             if named.index is not None:
                 _document(archive, written, named.index.raw, named.index.digest)
         entries = [entry for named in images for entry in _index_entries(named)]
@@ -102,6 +110,18 @@ def write_archive(
         if form == "docker-archive":
             _file(archive, "manifest.json", dump([_docker_entry(named) for named in images]))
         _file(archive, "oci-layout", _LAYOUT)
+    seconds = time.monotonic() - started
+    done = Transferred(action="save", name=name, moved=len(blobs), moved_bytes=size, seconds=seconds)
+    progress(done)
+
+
+def _layers_of(named: Named) -> Iterator[Descriptor]:
+    """All blobs of images and of what is written beside them, but for the images' configs."""
+    for image in named.images:
+        yield from (layer.descriptor for layer in image.layers)
+    for document in named.documents:
+        if isinstance(document, Manifest):
+            yield from (document.config, *document.layers)
 
 
 def _folders(archive: tarfile.TarFile, *names: str) -> None:
@@ -124,7 +144,11 @@ def _document(archive: tarfile.TarFile, written: set[str], data: bytes, digest: 
 
 
 def _layer(
-    archive: tarfile.TarFile, written: set[str], store: Store, layer: Descriptor, progress: Progress
+    archive: tarfile.TarFile,
+    written: set[str],
+    store: Store,
+    layer: Descriptor,
+    told: Callable[[Descriptor], Meter],
 ) -> None:
     if layer.digest in written:
         return
@@ -132,7 +156,7 @@ def _layer(
     info = tarfile.TarInfo(_blob_name(layer.digest))
     info.size, info.mode = layer.size, 0o644
     with store.blobs.open(layer.digest) as blob:
-        meter = Meter(progress, "save", layer.digest, layer.size)
+        meter = told(layer)
         archive.addfile(info, _Told(blob, meter))
         meter.finished("written")
 
@@ -185,23 +209,27 @@ def _docker_entry(named: Named) -> dict[str, object]:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read_archive(store: Store, archive: Path, work: Path) -> list[Named]:
+def read_archive(store: Store, archive: Path, work: Path, progress: Progress = silent) -> list[Named]:
     """Takes the images of an archive into the store's blobs; names nothing.
 
     Args:
         work: Empty folder on the store's file system.
+        progress: Is told how much of the archive was read (`load`), and digested of each layer (`check`).
     Raises:
         InvalidDocument: the file is no image archive.
         DigestMismatch, SizeMismatch: a blob of it is not what its descriptor says.
     """
-    if _core.unpack_archive(str(archive), str(work)) is None:
+    size = archive.stat().st_size
+    meter = Meter(progress, "load", archive.name, size, archive.name)
+    if _core.unpack_archive(str(archive), str(work), told=meter.at) is None:
         raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
+    meter.finished("read")
     layout = (work / "index.json").is_file()
     # What docker's own list names is one image of a platform; an index that stands beside it has them all.
     if (work / "manifest.json").is_file() and not (layout and _has_index(work)):
-        return _read_docker(store, work, archive.name)
+        return _read_docker(store, work, archive.name, progress)
     if layout:
-        return _read_layout(store, work)
+        return _read_layout(store, work, progress)
     raise InvalidDocument(archive.name, "it has neither index.json nor manifest.json")
 
 
@@ -217,10 +245,10 @@ def _has_index(root: Path) -> bool:
     return any(entry.media_type in INDEXES for entry in _entries(root))
 
 
-def _read_layout(store: Store, root: Path) -> list[Named]:
+def _read_layout(store: Store, root: Path, progress: Progress) -> list[Named]:
     found: dict[str, Named] = {}
     for descriptor in _entries(root):
-        images = _layout_images(store, root, descriptor)
+        images = _layout_images(store, root, descriptor, progress)
         if not images:
             continue
         names = found[descriptor.digest].names if descriptor.digest in found else ()
@@ -232,7 +260,7 @@ def _read_layout(store: Store, root: Path) -> list[Named]:
     return list(found.values())
 
 
-def _layout_images(store: Store, root: Path, descriptor: Descriptor) -> list[Image]:
+def _layout_images(store: Store, root: Path, descriptor: Descriptor, progress: Progress) -> list[Image]:
     """The images of one entry: of an index, those that are there, one for each platform."""
     document = parse(_take(store, root, descriptor), descriptor.media_type, where=descriptor.digest)
     if isinstance(document, Index):
@@ -240,11 +268,11 @@ def _layout_images(store: Store, root: Path, descriptor: Descriptor) -> list[Ima
         for platform in document.platforms:
             chosen = document.choose(platform)
             if chosen is not None and (root / _blob_name(chosen.digest)).is_file():
-                images.update((str(i.platform), i) for i in _layout_images(store, root, chosen))
+                images.update((str(i.platform), i) for i in _layout_images(store, root, chosen, progress))
         return list(images.values())
     raw = _take(store, root, document.config)
     for layer in document.layers:
-        _take_file(store, _inside(root, _blob_name(layer.digest)), layer)
+        _take_file(store, _inside(root, _blob_name(layer.digest)), layer, progress)
     return [_image(document, raw)]
 
 
@@ -257,7 +285,7 @@ def _reference(descriptor: Descriptor) -> tuple[Reference, ...]:
     return ()
 
 
-def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
+def _read_docker(store: Store, root: Path, name: str, progress: Progress) -> list[Named]:
     try:
         entries = json.loads(_inside(root, "manifest.json").read_bytes())
         listed = [
@@ -269,7 +297,7 @@ def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
     found = []
     for config_name, layer_names, tags in listed:
         raw = _inside(root, config_name).read_bytes()
-        layers = tuple(_docker_layer(store, _inside(root, layer)) for layer in layer_names)
+        layers = tuple(_docker_layer(store, _inside(root, layer), progress) for layer in layer_names)
         oci = any(layer.media_type == OCI_LAYER_ZSTD for layer in layers)
         config_type, manifest_type = (OCI_CONFIG, OCI_MANIFEST) if oci else (DOCKER_CONFIG, DOCKER_MANIFEST)
         config = Descriptor(media_type=config_type, digest=store.blobs.put(raw), size=len(raw))
@@ -282,14 +310,14 @@ def _read_docker(store: Store, root: Path, name: str) -> list[Named]:
     return found
 
 
-def _docker_layer(store: Store, path: Path) -> Descriptor:
+def _docker_layer(store: Store, path: Path, progress: Progress) -> Descriptor:
     """Takes a layer whose digest nothing states: its bytes say it."""
     with path.open("rb") as stream:
         magic = stream.read(4)
     media_type = DOCKER_LAYER_GZIP if magic.startswith(b"\x1f\x8b") else DOCKER_LAYER
     if magic == b"\x28\xb5\x2f\xfd":  # zstd, for which docker's schema 2 has no type
         media_type = OCI_LAYER_ZSTD
-    digest = digest_of(path)
+    digest = _digest_of(path, path.parent.name if path.name == "layer.tar" else path.stem, progress)
     _publish(store, path, digest)
     return Descriptor(media_type=media_type, digest=digest, size=path.stat().st_size)
 
@@ -322,13 +350,21 @@ def _take(store: Store, root: Path, descriptor: Descriptor) -> bytes:
     return raw
 
 
-def _take_file(store: Store, path: Path, layer: Descriptor) -> None:
+def _take_file(store: Store, path: Path, layer: Descriptor, progress: Progress) -> None:
     """Takes a layer in, once its bytes are known to be right."""
     _check_size(path, layer)
-    digest = digest_of(path)
+    digest = _digest_of(path, layer.digest, progress)
     if digest != layer.digest:
         raise DigestMismatch("blob", layer.digest, digest)
     _publish(store, path, digest)
+
+
+def _digest_of(path: Path, name: str, progress: Progress) -> str:
+    """The digest of a layer's file; `name` is what it is called meanwhile."""
+    meter = Meter(progress, "check", name, path.stat().st_size)
+    digest = digest_of(path, meter.at)
+    meter.finished("read")
+    return digest
 
 
 def _check_size(path: Path, descriptor: Descriptor) -> None:

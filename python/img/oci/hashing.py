@@ -28,16 +28,21 @@ __all__ = ["digest_of", "sha256"]
 _PIECE_BYTES = 1 << 20
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: Path, told: Callable[[int], None] | None = None) -> str:
     """Gives the digest of a whole file, `sha256:<64 hex>`, in a memory that does not grow with it.
 
+    Args:
+        told: Called after each MiB with how many bytes were read.
     Raises:
         FileNotFoundError: there is none.
     """
     import hashlib
 
-    found = hashlib.sha256()
+    found, count = hashlib.sha256(), 0
     with path.open("rb", buffering=0) as file:
         while piece := file.read(_PIECE_BYTES):
             found.update(piece)
+            count += len(piece)
+            if told is not None:
+                told(count)
     return f"sha256:{found.hexdigest()}"

@@ -236,7 +236,7 @@ def pour_file(
     Raises:
         InvalidDocument: there is none. SizeMismatch: it has another length. Stopped. What the sink raises.
     """
-    from img.registry.meter import Meter
+    from img.progress import Meter
 
     size = files.size(name)
     if size is None:

@@ -59,7 +59,7 @@ class StoredSource:
 
     def pour(self, blob: Descriptor, sink: Sink, *, stop: Stop, progress: Progress) -> None:
         """As `Source.pour`."""
-        from img.registry.meter import Meter
+        from img.progress import Meter
 
         meter = Meter(progress, "copy", blob.digest, blob.size)
         with self._store.blobs.open(blob.digest) as file:

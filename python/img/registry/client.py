@@ -27,12 +27,11 @@ from img.oci.descriptor import (
 from img.oci.manifest import Index, Manifest, load_object, parse
 from img.oci.platform import Platform
 from img.oci.reference import Reference, is_tag
-from img.progress import Progress, silent
+from img.progress import Meter, Progress, silent
 from img.registry.auth import Credentials, Keychain
 from img.registry.challenge import Scopes, scopes_for
 from img.registry.download import Download, Sink
 from img.registry.endpoint import origin
-from img.registry.meter import Meter
 from img.registry.options import Options
 from img.registry.search import choose
 from img.registry.session import PartsRefused, Session

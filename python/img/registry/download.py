@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from img import regex
 from img.errors import SizeMismatch
 from img.oci.descriptor import Descriptor
-from img.registry.meter import Meter
+from img.progress import Meter
 from img.registry.retry import Backoff, Retriable
 from img.registry.stop import Stop
 from img.web.abandon import abandonable

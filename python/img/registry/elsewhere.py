@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from img.errors import NotFound, RegistryError, SizeMismatch
 from img.oci.descriptor import Descriptor
+from img.progress import Meter
 from img.registry.download import Download, Sink
 from img.registry.endpoint import is_loopback, origin
 from img.registry.faults import refusal
-from img.registry.meter import Meter
 from img.registry.stop import Stop
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ is slow gets fewer and longer ones, and no more than a piece is ever in memory.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -14,6 +15,9 @@ from img.oci.descriptor import Descriptor
 from img.progress import Progress, Transfer
 from img.registry.stop import Stop
 from img.registry.upload import PIECE_BYTES, unreadable
+
+_EVERY_SECONDS = 0.1
+"""How often it is said how far a blob came."""
 
 PART_BYTES = 8 << 20
 """The shortest part, but for the last one. A blob that is not longer is not sent in parts at all."""
@@ -26,6 +30,10 @@ class Growing(Protocol):
     """A blob that is being made. Safe for several threads."""
 
     diff_id: str
+
+    @property
+    def tar(self) -> tuple[int, int, int]:
+        """How many bytes of the blob there are, of its tar in those, and of the whole tar (0: unknown)."""
 
     def wait(self, offset: int, count: int) -> int | None:
         """Waits for `count` bytes from `offset` on, or the end; gives how many there are.
@@ -51,6 +59,7 @@ class GrowingSource:
         self._progress = progress
         self._stop = stop
         self._reached = 0
+        self._told = 0.0
 
     def ready(self, offset: int, least: int, most: int) -> int:
         """Waits for a part. Nothing is ready any more of a blob that came to nothing: `digest` raises why."""
@@ -73,8 +82,11 @@ class GrowingSource:
                 raise StoreError("a blob that is to be pushed became shorter")
             yield piece
             offset += len(piece)
+            now = time.monotonic()
+            if now - self._told >= _EVERY_SECONDS:
+                self._told = now
+                self._say(offset)
         self._reached = max(self._reached, end)
-        self._say(0)
 
     def digest(self) -> str:
         """Waits until the blob is whole.
@@ -89,22 +101,25 @@ class GrowingSource:
 
     def finished(self) -> None:
         """Says that all of it is there."""
-        self._say(self._reached, "sent")
+        self._say(self._reached, kind="sent", total=self._reached)
 
     def drop(self) -> None:
         """Says that nothing comes of it: whoever shows it need not any more."""
         self._reached = 0
-        self._say(0, "dropped")
+        self._say(0, kind="dropped")
 
-    def _say(self, total: int, kind: str = "") -> None:
+    def _say(self, done: int, *, kind: str = "", total: int = 0) -> None:
+        made, held, whole = self._growing.tar
         self._progress(
             Transfer(
                 action="push",
                 digest=self._growing.diff_id,
-                done_bytes=self._reached,
+                done_bytes=done,
                 total_bytes=total,
                 name=self._name,
                 kind=kind,
+                tar_done_bytes=held * done // made if made and whole else 0,
+                tar_total_bytes=whole,
             )
         )
 

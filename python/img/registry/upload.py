@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from img.errors import SizeMismatch, StoreError
 from img.oci.descriptor import Descriptor
-from img.registry.meter import Meter
+from img.progress import Meter
 from img.registry.stop import Stop
 from img.web.stretch import Stretch
 

@@ -16,7 +16,7 @@ from img import _core
 from img.errors import BlobNotFound, DiskFull, ImgError, StoreError
 from img.oci import Image, Index, parse
 from img.oci.hashing import digest_of
-from img.progress import Progress, Transfer
+from img.progress import Meter, Progress, Transferring
 from img.store.blobs import LAYOUT, BlobStore
 from img.store.database import Database
 from img.store.images import ImageName, ImageStore
@@ -102,10 +102,10 @@ class Checker:
             DiskFull: there is no room for what a check writes.
         """
         self._check_database()
-        blobs = list(self.blobs.all())
+        blobs, layers, images = list(self.blobs.all()), self.layers.all(), self.names.all()
+        self._announce([stat.st_size for _, stat in blobs], layers)
         for digest, stat in blobs:
             self._check_blob(digest, stat.st_size)
-        layers, images = self.layers.all(), self.names.all()
         self._learn_blobs(images)
         for record in layers:
             self._check_layer(record)
@@ -130,6 +130,12 @@ class Checker:
             Defect(kind=kind, name=name, problem=problem, remedy=done if self.repair and done else remedy)
         )
 
+    def _announce(self, blobs: list[int], layers: list[LayerRecord]) -> None:
+        """Says how much will be read."""
+        sizes = [size for size in blobs if not self.quick or size <= _DOCUMENT_BYTES]
+        sizes += [] if self.quick else [layer.tar_bytes for layer in layers]
+        self.progress(Transferring(action="check", name="", blobs=len(sizes), total_bytes=sum(sizes)))
+
     # ---- database -----------------------------------------------------------------------------
 
     def _check_database(self) -> None:
@@ -152,7 +158,7 @@ class Checker:
         if self.quick and size > _DOCUMENT_BYTES:
             return
         try:
-            actual = digest_of(self.blobs.path(digest))
+            actual = digest_of(self.blobs.path(digest), Meter(self.progress, "check", digest, size).at)
         except FileNotFoundError:
             return  # another process removed it
         except OSError as error:
@@ -173,7 +179,7 @@ class Checker:
 
     def _read(self, digest: str, size: int) -> None:
         self._bytes += size
-        self.progress(Transfer(action="check", digest=digest, done_bytes=size, total_bytes=size))
+        Meter(self.progress, "check", digest, size).finished("read")
 
     # ---- layers -------------------------------------------------------------------------------
 

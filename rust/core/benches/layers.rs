@@ -10,7 +10,7 @@ use std::fs::{create_dir, create_dir_all, read, write, File};
 use std::hint::black_box;
 use std::io::{copy, sink, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::OnceLock;
 
 use divan::counter::{BytesCount, ItemsCount};
@@ -291,7 +291,8 @@ fn apply_blob(bencher: Bencher, tree: &str) {
         .counter(BytesCount::new(inputs().bytes_of(tree)))
         .with_inputs(scratch)
         .bench_values(|place| {
-            apply(&path, place.path(), None, &AtomicBool::new(false)).unwrap();
+            let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+            apply(&path, place.path(), None, &stop, &count).unwrap();
             place
         });
 }
@@ -304,7 +305,8 @@ fn remove(bencher: Bencher) {
         .counter(ItemsCount::new(FILES))
         .with_inputs(|| {
             let place = scratch();
-            apply(&path, place.path(), None, &AtomicBool::new(false)).unwrap();
+            let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+            apply(&path, place.path(), None, &stop, &count).unwrap();
             place
         })
         .bench_values(|place| {

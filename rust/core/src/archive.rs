@@ -8,9 +8,10 @@
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::apply::{extract, Form};
+use crate::counted::Counted;
 use crate::error::{Error, IoContext, Result};
 use crate::inflate::sniff;
 use crate::tar_read::{looks_like_tar, unwrap_error};
@@ -19,6 +20,8 @@ const CHUNK: usize = 256 << 10;
 
 /// Extracts an archive into an existing folder.
 ///
+/// Args:
+///     count: Grows by the bytes of the file that were read.
 /// Returns:
 ///     The folders that the archive takes for granted: they have no entry of their own. None,
 ///     having done nothing, where the file is no such archive.
@@ -28,8 +31,9 @@ pub fn unpack_archive(
     archive: &Path,
     dest: &Path,
     stop: &AtomicBool,
+    count: &AtomicU64,
 ) -> Result<Option<Vec<Vec<u8>>>> {
-    unpack_if(archive, dest, looks_like_tar, stop)
+    unpack_if(archive, dest, looks_like_tar, stop, count)
 }
 
 /// The same for what is known to be a folder's archive, and so may be empty.
@@ -38,7 +42,7 @@ pub fn unpack_archive(
 ///     False, having done nothing, where the file is no such archive.
 pub fn unpack_folder(archive: &Path, dest: &Path, stop: &AtomicBool) -> Result<bool> {
     let may_be = |head: &[u8; 512]| looks_like_tar(head) || head.iter().all(|byte| *byte == 0);
-    Ok(unpack_if(archive, dest, may_be, stop)?.is_some())
+    Ok(unpack_if(archive, dest, may_be, stop, &AtomicU64::new(0))?.is_some())
 }
 
 fn unpack_if(
@@ -46,8 +50,9 @@ fn unpack_if(
     dest: &Path,
     is_archive: impl FnOnce(&[u8; 512]) -> bool,
     stop: &AtomicBool,
+    count: &AtomicU64,
 ) -> Result<Option<Vec<Vec<u8>>>> {
-    let file = File::open(archive).at("open", archive)?;
+    let file = Counted::new(File::open(archive).at("open", archive)?, count);
     let place = archive.to_string_lossy();
     let failed = |error| unwrap_error(error, &place);
     let (codec, source) = sniff(BufReader::with_capacity(CHUNK, file)).map_err(failed)?;
@@ -92,7 +97,9 @@ mod tests {
 
     fn unpack(content: &[u8]) -> Result<Option<String>> {
         let (_dir, archive, dest) = fixture(content);
-        let done = unpack_archive(&archive, &dest, &AtomicBool::new(false))?;
+        let read = AtomicU64::new(0);
+        let done = unpack_archive(&archive, &dest, &AtomicBool::new(false), &read)?;
+        assert!(done.is_none() || read.into_inner() == content.len() as u64);
         let found = fs::read_to_string(dest.join("d/f")).ok();
         assert_eq!(done.is_some(), found.is_some());
         if let Some(implied) = done {
@@ -142,7 +149,8 @@ mod tests {
             gzip(&vec![b'x'; 4_000]),
         ] {
             let (_dir, archive, dest) = fixture(&content);
-            let done = unpack_archive(&archive, &dest, &AtomicBool::new(false)).unwrap();
+            let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+            let done = unpack_archive(&archive, &dest, &stop, &count).unwrap();
             assert!(done.is_none());
             assert_eq!(fs::read_dir(dest).unwrap().count(), 0);
         }
@@ -179,7 +187,8 @@ mod tests {
     fn a_missing_archive_is_an_io_error() {
         let (_dir, archive, dest) = fixture(b"");
         fs::remove_file(&archive).unwrap();
-        let done = unpack_archive(&archive, &dest, &AtomicBool::new(false));
+        let (stop, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        let done = unpack_archive(&archive, &dest, &stop, &count);
         assert!(matches!(done, Err(Error::Io { .. })));
     }
 }

@@ -20,6 +20,7 @@ use crossbeam_channel::{bounded, Receiver, RecvTimeoutError, SendTimeoutError, S
 use sha2::{Digest as _, Sha256};
 
 use crate::apply::{extract, Counts, Form};
+use crate::counted::Counted;
 use crate::error::{Error, IoContext, Result};
 use crate::inflate::{sniff, Codec};
 use crate::tar_read::{unwrap_error, wrap_error};
@@ -44,6 +45,8 @@ pub struct ApplyStats {
 
 /// Extracts a stored blob (tar, gzip or zstd, told by its magic bytes) into an empty folder.
 ///
+/// Args:
+///     count: Grows by the bytes of the file that were read.
 /// Raises:
 ///     `Error::Digest` where the uncompressed tar is not `diff_id`; `Error::Layer`, `Error::Io`,
 ///     `Error::Interrupted`. `dest` may then hold a part of the layer.
@@ -52,8 +55,9 @@ pub fn apply(
     dest: &Path,
     diff_id: Option<&str>,
     stop: &AtomicBool,
+    count: &AtomicU64,
 ) -> Result<ApplyStats> {
-    let file = File::open(blob).at("open", blob)?;
+    let file = Counted::new(File::open(blob).at("open", blob)?, count);
     unpack(BufReader::with_capacity(CHUNK, file), dest, diff_id, stop)
 }
 

@@ -460,6 +460,9 @@ fn write_in_order(
             block_length,
         ));
         length = length.wrapping_add(done.block.length);
+        if let Some(growth) = outlet.growth {
+            growth.holds(block_length);
+        }
         if done.reused {
             reused += u64::from(done.block.packed_length);
         }

@@ -21,6 +21,7 @@ pub struct Growth {
 struct State {
     file: Option<Arc<File>>,
     length: u64,
+    tar: u64,
     end: Option<End>,
 }
 
@@ -58,6 +59,17 @@ impl Growth {
     pub fn reached(&self, length: u64) {
         self.lock().length = length;
         self.changed.notify_all();
+    }
+
+    /// Says that so many more bytes of the tar are in what was written.
+    pub fn holds(&self, more: u64) {
+        self.lock().tar += more;
+    }
+
+    /// How long the blob is by now, and how many bytes of the tar are in that.
+    pub fn progress(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.length, state.tar)
     }
 
     /// Says that nothing more comes; only the first call counts.

@@ -18,6 +18,7 @@ pub mod chunks;
 pub mod compress;
 pub mod copy;
 pub mod copy_object;
+pub mod counted;
 pub mod cut;
 pub mod deflate;
 pub mod entry;

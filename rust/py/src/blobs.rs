@@ -60,6 +60,12 @@ impl BlobGrowth {
         }
     }
 
+    /// Bytes of the blob so far, and of the tar in them.
+    #[getter]
+    fn progress(&self) -> (u64, u64) {
+        self.0.progress()
+    }
+
     /// Says that nothing more comes.
     fn give_up(&self) {
         self.0.end(End::Broken);

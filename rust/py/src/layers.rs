@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -126,19 +126,35 @@ pub fn stoppable<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&AtomicBool) -> Result<T> + Send,
 ) -> PyResult<T> {
+    watched(py, None, |stop, _| work(stop))
+}
+
+/// The same for work that counts what it did: `told` is called with that as often as signals are looked for.
+fn watched<T: Send>(
+    py: Python<'_>,
+    told: Option<Py<PyAny>>,
+    work: impl FnOnce(&AtomicBool, &AtomicU64) -> Result<T> + Send,
+) -> PyResult<T> {
     let stop = AtomicBool::new(false);
+    let count = AtomicU64::new(0);
     let mut raised = None;
     let done = py.detach(|| {
         std::thread::scope(|scope| {
             let (ended, end) = channel::<()>();
-            let stop = &stop;
+            let (stop, count) = (&stop, &count);
             let worker = scope.spawn(move || {
                 // Dropped, also by a panic, it ends the loop below.
                 let _ended = ended;
-                work(stop)
+                work(stop, count)
             });
             while end.recv_timeout(SLICE) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = Python::attach(signals) {
+                let looked = Python::attach(|py| {
+                    if let Some(told) = &told {
+                        told.call1(py, (count.load(Ordering::Relaxed),))?;
+                    }
+                    signals(py)
+                });
+                if let Err(error) = looked {
                     raised = Some(error);
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -155,15 +171,16 @@ pub fn stoppable<T: Send>(
 
 /// Extracts a stored blob into an empty folder.
 #[pyfunction]
-#[pyo3(signature = (blob, dest, *, diff_id=None))]
+#[pyo3(signature = (blob, dest, *, diff_id=None, told=None))]
 fn apply_layer(
     py: Python<'_>,
     blob: PathBuf,
     dest: PathBuf,
     diff_id: Option<String>,
+    told: Option<Py<PyAny>>,
 ) -> PyResult<ApplyStats> {
-    let stats = stoppable(py, move |stop| {
-        img_core::blob::apply(&blob, &dest, diff_id.as_deref(), stop)
+    let stats = watched(py, told, move |stop, count| {
+        img_core::blob::apply(&blob, &dest, diff_id.as_deref(), stop, count)
     })?;
     Ok(stats.into())
 }
@@ -185,10 +202,15 @@ fn flatten(py: Python<'_>, layers: Vec<PathBuf>, dest: PathBuf, owners: bool) ->
 
 /// Extracts a plain archive as ADD does, and gives the folders without an entry; None where it is none.
 #[pyfunction]
-#[pyo3(name = "unpack_archive")]
-fn unpack(py: Python<'_>, archive: PathBuf, dest: PathBuf) -> PyResult<Option<Vec<OsString>>> {
-    let implied = stoppable(py, move |stop| {
-        archive::unpack_archive(&archive, &dest, stop)
+#[pyo3(name = "unpack_archive", signature = (archive, dest, *, told=None))]
+fn unpack(
+    py: Python<'_>,
+    archive: PathBuf,
+    dest: PathBuf,
+    told: Option<Py<PyAny>>,
+) -> PyResult<Option<Vec<OsString>>> {
+    let implied = watched(py, told, move |stop, count| {
+        archive::unpack_archive(&archive, &dest, stop, count)
     })?;
     Ok(implied.map(|paths| paths.into_iter().map(OsString::from_vec).collect()))
 }

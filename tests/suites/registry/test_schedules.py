@@ -137,6 +137,10 @@ class Slow:
         self._descriptor = descriptor
         self._there = 0
 
+    @property
+    def tar(self) -> tuple[int, int, int]:
+        return self._there, 3 * self._there, 3 * len(self._blob)
+
     def wait(self, offset: int, count: int) -> int | None:
         self._there = min(len(self._blob), max(self._there, offset + count) + 50_000)
         return self._there - offset

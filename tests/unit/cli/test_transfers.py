@@ -11,10 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from img.cli.render.plain import TOLD_EVERY_SECONDS, PlainRenderer
 from img.cli.render.transfers import WINDOW_SECONDS, Board, Rate, transferred_line
-from img.cli.render.tty import TerminalRenderer
-from img.progress import Note, StepDone, StepOutput, StepStarted, Transfer, Transferred, from_json, to_json
+from img.cli.render.tty import TerminalRenderer, columns_of, fitted
+from img.progress import (
+    Note,
+    StepDone,
+    StepOutput,
+    StepStarted,
+    Transfer,
+    Transferred,
+    Transferring,
+    from_json,
+    to_json,
+)
+from img.values import replace
 
 MIB = 1 << 20
+LONG = "https://example.com/" + "x/" * 60 + "end.tar"
+TITLES = ["RUN " + "long " * 30, "RUN " + "\u6f22" * 40]
 
 
 def moves(digest: str, done: int, total: int, *, kind: str = "", action: str = "pull") -> Transfer:
@@ -72,10 +85,62 @@ def test_more_transfers_than_lines_are_counted() -> None:
     board = Board()
     for number in range(9):
         board.take(moves(f"sha256:{number}{'0' * 63}", 1 * MIB, 4 * MIB), 0.0)
-    lines = board.lines("pull", 4)
+    lines = board.lines("pull", 4, 80)
     assert lines[0] == "pull 000000000000 1MiB of 4MiB 25%"
     assert len(lines) == 4 and lines[-1] == "pull of 6 more"
-    assert board.lines("pull", 0) == []
+    assert board.lines("pull", 0, 80) == []
+
+
+def test_what_was_announced_is_the_total_before_it_has_begun_and_what_began_anew_counts_once() -> None:
+    board = Board()
+    board.announce(Transferring(action="pull", name="a", blobs=3, total_bytes=90 * MIB), 0.0)
+    one, two = (replace(moves(digest, 0, 30 * MIB), name="a") for digest in ("sha256:1", "sha256:2"))
+    board.take(replace(one, done_bytes=30 * MIB, kind="fetched"), 1.0)
+    assert (board.done_bytes, board.total_bytes, board.idle) == (30 * MIB, 90 * MIB, False)
+    # Its bytes were wrong: it comes once more.
+    board.take(replace(one, done_bytes=10 * MIB), 2.0)
+    assert (board.done_bytes, board.total_bytes) == (10 * MIB, 90 * MIB)
+    board.take(replace(one, done_bytes=30 * MIB, kind="fetched"), 3.0)
+    board.take(replace(two, done_bytes=30 * MIB, kind="present"), 3.0)
+    assert (board.done_bytes, board.total_bytes) == (30 * MIB, 60 * MIB)
+    board.take(moves("sha256:other", 5 * MIB, 10 * MIB), 3.0)
+    assert board.total_bytes == 70 * MIB
+    board.close(Transferred(action="pull", name="a"))
+    board.take(moves("sha256:other", 10 * MIB, 10 * MIB, kind="fetched"), 4.0)
+    assert board.idle
+
+
+def test_a_blob_that_is_made_meanwhile_is_as_long_as_its_tar_promises() -> None:
+    board = Board()
+    growing = moves("sha256:" + "d" * 64, 10 * MIB, 0, action="push")
+    board.take(replace(growing, tar_done_bytes=40 * MIB, tar_total_bytes=400 * MIB), 2.0)
+    assert growing.expected_bytes == 0 and board.total_bytes == 100 * MIB
+    board.take(replace(growing, done_bytes=20 * MIB, tar_done_bytes=80 * MIB, tar_total_bytes=400 * MIB), 4.0)
+    assert board.line("push") == "push 20MiB of about 100MiB, 10MiB/s, 8.00s left"
+    assert board.line("push", brief=True) == "push 20%, 8.00s left"
+    assert board.lines("push", 3, 80) == ["push dddddddddddd 20MiB of about 100MiB 20%"]
+    board.take(replace(growing, done_bytes=90 * MIB, total_bytes=90 * MIB, kind="sent"), 5.0)
+    assert board.idle and board.done_bytes == 90 * MIB
+
+
+@given(st.integers(18, 200), st.sampled_from(["sha256:" + "ab" * 32, LONG]))
+def test_a_line_of_a_transfer_has_how_far_it_is_whatever_the_width(width: int, digest: str) -> None:
+    board = Board()
+    board.take(moves(digest, 12 * MIB, 48 * MIB), 0.0)
+    (line,) = board.lines("pull", 3, width)
+    assert len(line) <= width and line.endswith("25%")
+    if "://" in digest and width >= 30:
+        assert "d.tar" in line  # its end tells it from its like
+
+
+def test_one_blob_that_goes_to_two_places_is_told_apart_by_them() -> None:
+    board = Board()
+    for name in ("one.example/app:1", "two.example/app:1"):
+        board.take(replace(moves("sha256:" + "e" * 64, MIB, 4 * MIB, action="push"), name=name), 0.0)
+    lines = board.lines("push", 6, 80)
+    assert lines[0] == "push eeeeee one.example/app:1 1MiB of 4MiB 25%" and "two.example" in lines[1]
+    narrow = board.lines("push", 6, 40)
+    assert len(set(narrow)) == 2 and all(len(line) <= 40 for line in narrow)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +156,10 @@ def test_more_transfers_than_lines_are_counted() -> None:
             "pushed 1 layer of a, b, 9B, 2 mounted, 3 were there",
         ),
         (Transferred(action="push", name="scratch"), "pushed scratch"),
+        (
+            Transferred(action="load", name="a.tar", moved=1, moved_bytes=1 << 20, seconds=2.0),
+            "loaded 1 layer of a.tar, 1MiB in 2.00s (512KiB/s)",
+        ),
     ],
 )
 def test_the_sum_of_a_transfer_is_a_line_and_travels_as_json(event: Transferred, line: str) -> None:
@@ -170,10 +239,15 @@ def test_the_frame_stays_below_the_lines_and_within_the_terminal() -> None:
                 said.append(f"line {number}")
                 show(Note(level="info", text=said[-1]))
             if choose.random() < 0.1:
-                show(StepStarted(step=number, title="RUN " + "long " * 30))
+                show(
+                    StepStarted(
+                        step=number,
+                        title=choose.choice(TITLES),
+                    )
+                )
                 show(StepDone(step=number, title="RUN", snapshot="s"))
             show.draw()
-            assert len(show._frame) <= 8 and all(len(line) < 60 for line in show._frame)
+            assert len(show._frame) <= 8 and all(columns_of(line) < 60 for line in show._frame)
             plain = screen.rows[: len(screen.rows) - len(show._frame)]
             assert [row for row in plain if row.startswith("line ")] == said
             assert screen.rows[len(plain) :] == show._frame
@@ -191,3 +265,21 @@ def test_a_transfer_writes_nothing_itself_and_an_unchanged_frame_neither() -> No
         show.draw()
         assert screen.writes == 1 and screen.rows == ["[pull 999B of 1.953KiB]"]
     assert screen.rows == [""]
+
+
+@given(st.text(max_size=80), st.integers(1, 60))
+def test_whatever_is_shown_fits_and_is_nothing_that_a_terminal_obeys(text: str, width: int) -> None:
+    shown = fitted(text, width)
+    assert columns_of(shown) <= width and (shown.isprintable() or not shown)
+
+
+def test_a_narrow_terminal_gets_fewer_words_and_one_without_colour_no_colour() -> None:
+    out, now = io.StringIO(), [0.0]
+    with TerminalRenderer(out, colour=False, clock=lambda: now[0], size=lambda: (40, 24)) as show:
+        show._started = True
+        show(StepStarted(step=1, title="RUN make all of it and more"))
+        for now[0] in (1.0, 2.0):
+            show(moves("sha256:a", int(now[0]) * 10 * MIB, 100 * MIB))
+        show.draw()
+        assert show._frame == ["[RUN m… 2.00s | pull 20%, 4.00s left]"]
+    assert "\x1b[2m" not in out.getvalue()

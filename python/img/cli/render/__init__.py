@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,11 @@ def renderer(mode: str, *, debug: bool = False) -> Iterator[Progress]:
     """Gives the renderer for `--progress`, and ends it.
 
     Args:
-        mode: `auto` (a terminal gets `tty`), `plain`, `tty`, `json`, `warnings` alone, or
-            `quiet`.
+        mode: `auto` (a terminal that is not a dumb one gets `tty`), `plain`, `tty`, `json`, `warnings`
+            alone, or `quiet`.
     """
     if mode == "auto":
-        mode = "tty" if sys.stderr.isatty() else "plain"
+        mode = "tty" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "plain"
     if mode == "quiet":
         yield silent
         return
@@ -35,7 +36,8 @@ def renderer(mode: str, *, debug: bool = False) -> Iterator[Progress]:
     if mode == "tty":
         from img.cli.render.tty import TerminalRenderer
 
-        with TerminalRenderer(sys.stderr, debug=debug) as show:
+        colour = not os.environ.get("NO_COLOR")
+        with TerminalRenderer(sys.stderr, debug=debug, colour=colour) as show:
             yield show
         return
     from img.cli.render.plain import PlainRenderer

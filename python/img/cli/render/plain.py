@@ -23,6 +23,7 @@ from img.progress import (
     StepStarted,
     Transfer,
     Transferred,
+    Transferring,
     Warned,
 )
 
@@ -72,7 +73,10 @@ class PlainRenderer:
             self._warn(event)
         elif isinstance(event, Note) and (self._debug or event.level != "debug"):
             self._write(event.text + "\n" if event.level == "info" else f"{event.level}: {event.text}\n")
+        elif isinstance(event, Transferring):
+            self._board(event.action).announce(event, self._clock())
         elif isinstance(event, Transferred):
+            self._board(event.action).close(event)
             self._write(transferred_line(event) + "\n")
         elif isinstance(event, Transfer):
             self._transfer(event)
@@ -88,9 +92,12 @@ class PlainRenderer:
 
     def _track(self, event: Transfer) -> tuple[Board, float]:
         """Has the board of an action take an event; gives the board, and the time."""
-        board, now = self._boards.setdefault(event.action, Board()), self._clock()
+        board, now = self._board(event.action), self._clock()
         board.take(event, now)
         return board, now
+
+    def _board(self, action: str) -> Board:
+        return self._boards.setdefault(action, Board())
 
     def _explain(self, event: StepExplained) -> None:
         """Keeps what is said of a step until it begins, or is found to be known."""

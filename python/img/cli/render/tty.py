@@ -12,22 +12,25 @@ import io
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TextIO
 
 from img.amounts import human_time
-from img.cli.common import one_line
 from img.cli.render.plain import PlainRenderer
+from img.cli.render.transfers import Board
 from img.progress import Event, StepDone, StepStarted, Transfer
 
 _PERIOD = 0.1
 _MOST_TRANSFERS = 6
-_TITLE = 40
+_FORMS = ((40, False), (20, False), (20, True), (12, True), (6, True), (0, True))
+"""How long titles may be in the last line, and whether transfers are told in few words: the widest first."""
 _USUAL_SIZE = (80, 24)
 
 _TO_END_OF_LINE, _TO_END_OF_SCREEN = "\x1b[K", "\x1b[J"
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_WIDE = frozenset("WF")
+"""What Unicode calls characters that take two columns."""
 
 
 class TerminalRenderer(PlainRenderer):
@@ -38,12 +41,14 @@ class TerminalRenderer(PlainRenderer):
         out: TextIO,
         *,
         debug: bool = False,
+        colour: bool = True,
         clock: Callable[[], float] = time.monotonic,
         size: Callable[[], tuple[int, int]] | None = None,
     ) -> None:
         """Writes to a terminal.
 
         Args:
+            colour: The frame is dim.
             clock: Gives seconds.
             size: Gives columns and lines; by default those of the terminal.
         """
@@ -51,6 +56,7 @@ class TerminalRenderer(PlainRenderer):
         self._lines = self._out  # what `PlainRenderer` writes, until it is written to the terminal
         self._terminal = out
         self._size = size or self._ask_size
+        self._marks = (_DIM, _PLAIN) if colour else ("", "")
         self._running: dict[int, tuple[str, float]] = {}
         self._frame: list[str] = []
         self._over = threading.Event()
@@ -130,7 +136,8 @@ class TerminalRenderer(PlainRenderer):
                 text.append(_TO_END_OF_SCREEN)
         text.append(above)
         if frame:
-            text.append("\n".join(f"{_DIM}{line}{_PLAIN}{_TO_END_OF_LINE}" for line in frame))
+            on, off = self._marks
+            text.append("\n".join(f"{on}{line}{off}{_TO_END_OF_LINE}" for line in frame))
             if len(self._frame) > len(frame):
                 text.append(_TO_END_OF_SCREEN)
         self._frame = frame
@@ -142,16 +149,30 @@ class TerminalRenderer(PlainRenderer):
         """What the frame has now, within the terminal."""
         columns, height = self._size()
         now = self._clock()
-        parts = [f"{title[:_TITLE]} {human_time(now - since)}" for title, since in self._running.values()]
+        width = max(1, columns - 1)  # a terminal may wrap a line that fills it
         lines: list[str] = []
-        for action, board in sorted(self._boards.items()):
-            if board.moving:
-                parts.append(board.line(action))
+        boards = [(action, board) for action, board in sorted(self._boards.items()) if board.moving]
+        for action, board in boards:
             if len(board.moving) > 1:
-                lines += board.lines(action, min(_MOST_TRANSFERS, height - 2 - len(lines)))
-        if parts:
-            lines.append(f"[{' | '.join(parts)}]")
-        return [one_line(line, max(1, columns - 1)) for line in lines]
+                lines += board.lines(action, min(_MOST_TRANSFERS, height - 2 - len(lines)), width)
+        if self._running or boards:
+            lines.append(self._summary(boards, now, width))
+        return [fitted(line, width) for line in lines]
+
+    def _summary(self, boards: Sequence[tuple[str, Board]], now: float, width: int) -> str:
+        """The last line, in as many words as there is room for."""
+        line = ""
+        for title_width, brief in _FORMS:
+            parts = [
+                f"{fitted(title, title_width)} {human_time(now - since)}"
+                for title, since in self._running.values()
+                if title_width or not boards
+            ]
+            parts += [board.line(action, brief=brief) for action, board in boards]
+            line = f"[{' | '.join(parts)}]"
+            if columns_of(line) <= width:
+                break
+        return line
 
     def _ask_size(self) -> tuple[int, int]:
         try:
@@ -159,3 +180,28 @@ class TerminalRenderer(PlainRenderer):
         except (OSError, ValueError):
             return _USUAL_SIZE
         return (columns, lines) if columns and lines else _USUAL_SIZE
+
+
+def columns_of(text: str) -> int:
+    """How many columns a text takes."""
+    if text.isascii():
+        return len(text)
+    from unicodedata import combining, east_asian_width
+
+    return sum(0 if combining(c) else 1 + (east_asian_width(c) in _WIDE) for c in text)
+
+
+def fitted(text: str, width: int) -> str:
+    """A text in one line of at most `width` columns, without anything that a terminal would obey."""
+    flat = " ".join(text.split())
+    if not flat.isprintable():
+        flat = "".join(c if c.isprintable() else "?" for c in flat)
+    if columns_of(flat) <= width or not width:
+        return flat if width else ""
+    kept, room = "", width - 1
+    for character in flat:
+        room -= columns_of(character)
+        if room < 0:
+            break
+        kept += character
+    return f"{kept}…"

@@ -95,11 +95,24 @@ fn a_stored_blob_is_extracted_the_same() {
     fs::write(&path, both).unwrap();
     let go = AtomicBool::new(false);
     let dest = tree.dir.path().join("layer");
-    let stats = apply(&path, &dest, Some(&digest(&sample())), &go).unwrap();
+    let stats = apply(
+        &path,
+        &dest,
+        Some(&digest(&sample())),
+        &go,
+        &AtomicU64::new(0),
+    )
+    .unwrap();
     assert_eq!(stats.counts.bytes_written, 3_000_005);
     let other = Fixture::new();
     let dest = other.dir.path().join("layer");
-    let wrong = apply(&path, &dest, Some(&digest(b"other")), &go);
+    let wrong = apply(
+        &path,
+        &dest,
+        Some(&digest(b"other")),
+        &go,
+        &AtomicU64::new(0),
+    );
     assert!(matches!(
         wrong,
         Err(Error::Digest {
