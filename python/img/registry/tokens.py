@@ -180,17 +180,21 @@ class Authorizer:
     def _by_identity(
         self, realm: str, found: Credentials, service: list[tuple[str, str]], scopes: Scopes
     ) -> bytes | None:
-        """Buys a token with an identity token; None where the server knows only the older way."""
+        """Buys a token with an identity token; None where the older way is left.
+
+        The server may know that alone, or refuse an identity token that stands beside a password.
+        """
         fields = [*service, ("grant_type", "refresh_token"), ("refresh_token", found.identity_token)]
         fields += [("client_id", _CLIENT_ID)]
         fields += [("scope", " ".join(write_scopes(scopes)))] if scopes else []
         headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded"}
         try:
-            return self._request("POST", realm, headers=headers, body=urlencode(fields).encode())
+            raw = self._request("POST", realm, headers=headers, body=urlencode(fields).encode())
         except RegistryError as error:
-            if error.status in (404, 405):
+            if error.status in (404, 405) or (found.password and error.status in (400, 401, 403)):
                 return None
             raise
+        return None if raw.lstrip()[:1] == b"<" else raw  # a page in the place of an answer
 
     def _by_password(
         self, realm: str, found: Credentials | None, service: list[tuple[str, str]], scopes: Scopes

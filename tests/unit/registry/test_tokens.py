@@ -28,6 +28,7 @@ class Desk:
         self.asked: list[tuple[str, str, Mapping[str, str], bytes | None]] = []
         self.now = 1000.0
         self.refuses: dict[str, int] = {}
+        self.page = b""  # what a POST is answered with
         self.open = threading.Event()
         self.open.set()
 
@@ -36,6 +37,8 @@ class Desk:
         if status := self.refuses.get(method):
             raise RegistryError("refused", status=status)
         self.open.wait(60)
+        if self.page and method == "POST":
+            return self.page
         return json.dumps({"token": f"t{len(self.asked) - 1}", **self.paper}).encode()
 
 
@@ -173,6 +176,23 @@ def test_a_server_that_takes_no_post_is_asked_the_older_way(
     method, url, headers, _ = desk.asked[1]
     assert method == "GET" and "id3ntity" not in url
     assert headers["Authorization"] == "Basic " + base64.b64encode(basic.encode()).decode()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_an_identity_that_ran_out_leaves_the_password(status: int) -> None:
+    desk = Desk()
+    desk.refuses["POST"] = status
+    both = Credentials(username="ali", password="sesame", identity_token="id3ntity")
+    assert authorizer(desk, both).answer(CHALLENGE, "a", PULL, refused="") == "Bearer t1"
+    assert desk.asked[1][0] == "GET"
+
+
+def test_a_page_in_answer_to_a_post_leaves_the_older_way() -> None:
+    desk = Desk()
+    desk.page = b"<!DOCTYPE html>"
+    known = authorizer(desk, Credentials(username="ali", identity_token="id3ntity"))
+    assert known.answer(CHALLENGE, "a", PULL, refused="") == "Bearer t1"
+    assert [method for method, *_ in desk.asked] == ["POST", "GET"]
 
 
 def test_a_server_that_refuses_the_identity_is_not_asked_again() -> None:
