@@ -170,6 +170,8 @@ def unpack(blob: Path, descriptor: Descriptor, title: PurePosixPath, spool: Path
     folders: list[tuple[PurePosixPath, int, int]] = []
     for path, inside in _walk(root, PurePosixPath()):
         status = path.lstat()
+        if not stat.S_ISLNK(status.st_mode):
+            path.chmod(0o700)  # it may forbid its owner to look
         _refuse_strange(path, inside, status, f"{where}: {title}")
         _make_ordinary(path, status)
         if stat.S_ISDIR(status.st_mode):
@@ -217,5 +219,5 @@ def _make_ordinary(path: Path, status: os.stat_result) -> None:
     for name in os.listxattr(path):
         if name.startswith(("user.", "trusted.", "system.posix_acl", "security.capability")):
             os.removexattr(path, name)
-    is_folder = stat.S_ISDIR(status.st_mode)
-    path.chmod(0o700 if is_folder else stat.S_IMODE(status.st_mode) & _MODE)
+    if not stat.S_ISDIR(status.st_mode):
+        path.chmod(stat.S_IMODE(status.st_mode) & _MODE)
