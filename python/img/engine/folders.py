@@ -69,6 +69,9 @@ def pack(
                     made.addfile(entry, file)
             else:
                 made.addfile(entry)
+        end = made.offset + 2 * tarfile.BLOCKSIZE
+    # ORAS digests what its reader of tars takes, and that is nothing behind the two blocks of the end.
+    os.truncate(tar, end)
     packed = _core.pack_blob(str(tar), str(blob), compression="gzip")
     tar.unlink()
     notes = {CONTENT_DIGEST: packed.diff_id, UNPACK: "true"}
