@@ -140,6 +140,7 @@ def test_each_image_of_a_list_is_there_in_another_compression_as_well(
         assert plain["config"]["digest"] == zstd["config"]["digest"]
         kinds = [layer["mediaType"][-4:] for layer in (*plain["layers"], *zstd["layers"])]
         assert kinds == ["gzip", "zstd"]
+    assert "linux/amd64,linux/arm64\n" in img.ok("images", "--format", "{platforms}").stdout
     # Nothing is added twice, by the same command or by one that names another place.
     assert img.ok("manifest", "push", "--add-compression", "zstd", name).stdout.strip() == pushed
     assert img.ok("push", name).stdout.strip() == pushed

@@ -740,7 +740,8 @@ class Engine:
         for text in names:
             row = self.store.names.row(text)
             tree = tree_of(self.store, forms, row)
-            images = tuple(forms.packed(image) for image in self.store.names.images_of(row))
+            packed = (forms.packed(image) for image in self.store.names.images_of(row))
+            images = tuple({image.digest: image for image in packed}.values())
             key = ",".join(image.digest for image in images)
             names_so_far = found[key].names if key in found else ()
             own = (Reference.parse(row.name),) if row.named else ()
