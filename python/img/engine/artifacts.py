@@ -140,6 +140,8 @@ def push(
     notes = Notes.read(Path(cwd, request.annotation_file)) if request.annotation_file else Notes()
     notes.check([file.title for file in files])
     subject = _subject(registry, request.subject, request.platform)
+    if any(file.path.is_dir() for file in files):
+        registry.check_push(target)  # what is not allowed is told before the work
     blobs: dict[str, tuple[Descriptor, Path | None]] = {}
     layers = []
     for file in files:

@@ -33,6 +33,11 @@ FOLDER = OCI_LAYER_GZIP
 _MODE = 0o755
 """The permissions that travel: whether others may write is for each machine to say."""
 
+_PATH_MAX = 4096
+"""What no path may have that is given to the system, its end included."""
+
+_STRANGE = "neither a file, nor a folder, nor a link"
+
 _OVERRIDE = "user.img.override"
 """Where the extraction keeps what this process may not give a file: `uid:gid:mode:…`, the mode in octal."""
 
@@ -62,10 +67,10 @@ def pack(
     with tarfile.open(
         tar, "w", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
     ) as made:
-        for path, inside in _walk(folder, PurePosixPath()):
-            entry = _entry(path, inside, PurePosixPath(title), epoch)
+        for path, inside in _walk(str(folder)):
+            entry = _entry(path, inside, title, epoch)
             if entry.isreg():
-                with path.open("rb") as file:
+                with open(path, "rb") as file:
                     made.addfile(entry, file)
             else:
                 made.addfile(entry)
@@ -79,30 +84,29 @@ def pack(
     return descriptor, blob
 
 
-def _walk(folder: Path, inside: PurePosixPath) -> Iterator[tuple[Path, PurePosixPath]]:
-    """A folder, and all below it by name; `inside`: where it is below the one that is packed."""
-    yield folder, inside
-    for name in sorted(os.listdir(folder)):
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path, inside / name)
-        else:
-            yield path, inside / name
+def _walk(folder: str) -> Iterator[tuple[str, str]]:
+    """A folder and all below it, by name; with where each is below it: nowhere for itself."""
+    waiting = [(folder, "")]
+    while waiting:
+        path, inside = waiting.pop()
+        yield path, inside
+        if os.path.isdir(path) and (not inside or not os.path.islink(path)):
+            names = sorted(os.listdir(path), reverse=True)
+            waiting += [(f"{path}/{name}", f"{inside}/{name}" if inside else name) for name in names]
 
 
-def _entry(path: Path, inside: PurePosixPath, title: PurePosixPath, epoch: int) -> tarfile.TarInfo:
+def _entry(path: str, inside: str, title: str, epoch: int) -> tarfile.TarInfo:
     # The folder itself may be named by a symlink; what is below is what it is.
-    status = path.lstat() if inside.parts else path.stat()
-    entry = tarfile.TarInfo(str(title / inside))
+    status = os.lstat(path) if inside else os.stat(path)
+    entry = tarfile.TarInfo(os.path.normpath(f"{title}/{inside}"))
     entry.mode, entry.mtime = stat.S_IMODE(status.st_mode) & _MODE, min(int(status.st_mtime), epoch)
     if stat.S_ISDIR(status.st_mode):
         entry.type = tarfile.DIRTYPE
     elif stat.S_ISLNK(status.st_mode):
         entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, os.readlink(path), 0o777
         if not _stays(entry.linkname, inside):
-            raise UsageError(
-                f"{path} is a link that leads out of its folder", hint="an artifact holds no such links"
-            )
+            hint = "an artifact holds no such links"
+            raise UsageError(f"{path} is a link that leads out of its folder", hint=hint)
     elif stat.S_ISREG(status.st_mode):
         entry.size = status.st_size
     else:
@@ -110,7 +114,7 @@ def _entry(path: Path, inside: PurePosixPath, title: PurePosixPath, epoch: int) 
     return entry
 
 
-def _stays(target: str, inside: PurePosixPath) -> bool:
+def _stays(target: str, inside: str) -> bool:
     """Tells whether a link at a place below a folder leads to one below it, whatever other links there are.
 
     Steps up stand at the beginning alone, where they are steps up from a real folder. So no link that is
@@ -120,7 +124,7 @@ def _stays(target: str, inside: PurePosixPath) -> bool:
         return False
     steps = [step for step in target.split("/") if step not in ("", ".")]
     ups = next((number for number, step in enumerate(steps) if step != ".."), len(steps))
-    return ups < len(inside.parts) and ".." not in steps[ups:]
+    return ups <= inside.count("/") and ".." not in steps[ups:]
 
 
 # ---- down --------------------------------------------------------------------------------------
@@ -131,15 +135,15 @@ class Unpacked:
     """A folder that came, where nobody looks for it yet.
 
     Attributes:
-        root: The folder.
+        root: The folder. Whatever is in it may be moved: folders are open to their owner.
         files: Files and links below it, by relative paths.
-        folders: It and the folders below it likewise, parents first, each with its permissions and its
-            time (ns).
+        folders: It (as the empty path) and the folders below it likewise, parents first, each with the
+            permissions and the time (ns) that it is to have.
     """
 
     root: Path
-    files: tuple[PurePosixPath, ...]
-    folders: tuple[tuple[PurePosixPath, int, int], ...]
+    files: tuple[str, ...]
+    folders: tuple[tuple[str, int, int], ...]
 
 
 def unpack(blob: Path, descriptor: Descriptor, title: PurePosixPath, spool: Path, where: str) -> Unpacked:
@@ -169,14 +173,15 @@ def unpack(blob: Path, descriptor: Descriptor, title: PurePosixPath, spool: Path
     finally:
         tar.unlink(missing_ok=True)
     root = _below(into, title, where)
-    files: list[PurePosixPath] = []
-    folders: list[tuple[PurePosixPath, int, int]] = []
-    for path, inside in _walk(root, PurePosixPath()):
-        status = path.lstat()
-        if not stat.S_ISLNK(status.st_mode):
-            path.chmod(0o700)  # it may forbid its owner to look
-        _refuse_strange(path, inside, status, f"{where}: {title}")
-        _make_ordinary(path, status)
+    files: list[str] = []
+    folders: list[tuple[str, int, int]] = []
+    for path, inside in _walk(str(root)):
+        if len(os.fsencode(path)) >= _PATH_MAX:
+            raise InvalidDocument(f"{where}: {title}", f"a path is too long: {inside[:40]}…")
+        status = os.lstat(path)
+        what = _make_ordinary(path, inside, status)
+        if what:
+            raise InvalidDocument(f"{where}: {title}", f"{inside!r} is {what}")
         if stat.S_ISDIR(status.st_mode):
             folders.append((inside, stat.S_IMODE(status.st_mode) & _MODE, status.st_mtime_ns))
         else:
@@ -196,31 +201,33 @@ def _below(into: Path, title: PurePosixPath, where: str) -> Path:
     return root
 
 
-def _refuse_strange(path: Path, inside: PurePosixPath, status: os.stat_result, where: str) -> None:
-    what = ""
-    if stat.S_ISLNK(status.st_mode):
-        what = "" if _stays(os.readlink(path), inside) else "a link that leads out of its folder"
-    elif not (stat.S_ISDIR(status.st_mode) or stat.S_ISREG(status.st_mode)) or _was_device(path):
-        what = "neither a file, nor a folder, nor a link"
-    if what:
-        raise InvalidDocument(where, f"{str(inside)!r} is {what}")
-
-
-def _was_device(path: Path) -> bool:
-    """Tells a file that stands for a device which this process may not make."""
-    try:
-        return not stat.S_ISREG(int(os.getxattr(path, _OVERRIDE).split(b":")[2], 8)) and path.is_file()
-    except OSError:
-        return False
-
-
-def _make_ordinary(path: Path, status: os.stat_result) -> None:
-    if os.geteuid() == 0:
+def _make_ordinary(path: str, inside: str, status: os.stat_result) -> str:
+    """Makes one thing its owner's and nothing more; says what it is where an artifact may hold no such."""
+    if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (0, 0):
         os.chown(path, 0, 0, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
-        return
+        return "" if _stays(os.readlink(path), inside) else "a link that leads out of its folder"
+    is_folder, mode = stat.S_ISDIR(status.st_mode), stat.S_IMODE(status.st_mode)
+    if not (is_folder or stat.S_ISREG(status.st_mode)):
+        return _STRANGE
+    right = 0o700 if is_folder else mode & _MODE
+    if mode & 0o600 != 0o600 or is_folder:
+        os.chmod(path, 0o700)  # it may forbid its owner to look
+        mode = 0o700
     for name in os.listxattr(path):
+        if name == _OVERRIDE and _stands_for_a_device(os.getxattr(path, name)):
+            return _STRANGE
         if name.startswith(("user.", "trusted.", "system.posix_acl", "security.capability")):
             os.removexattr(path, name)
-    if not stat.S_ISDIR(status.st_mode):
-        path.chmod(stat.S_IMODE(status.st_mode) & _MODE)
+    if mode != right:
+        os.chmod(path, right)
+    return ""
+
+
+def _stands_for_a_device(override: bytes) -> bool:
+    """Tells a file in whose place there would be a device, if this process might make one."""
+    try:
+        mode = int(override.split(b":")[2], 8)
+    except (IndexError, ValueError):
+        return True
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))

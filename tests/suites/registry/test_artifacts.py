@@ -266,18 +266,21 @@ def test_a_folder_is_packed_as_oras_has_it_and_the_same_files_give_the_same_byte
     assert (tmp_path / "flat/sub/empty").is_dir() and (tmp_path / "flat/sub/run").read_text() == "#!/bin/sh"
 
 
-def test_what_no_pull_would_take_is_not_packed(connect: Connect, tmp_path: Path) -> None:
+def test_what_no_pull_would_take_is_not_packed(
+    connect: Connect, docker: DockerRegistry, name: str, tmp_path: Path
+) -> None:
+    target = f"{docker.host}/{name}:1"
     folder = tmp_path / "in/folder"
     folder.mkdir(parents=True)
-    for target in ("/etc/passwd", "../..", "../other", "a/../../../x"):
-        (folder / "link").symlink_to(target)
+    for leading in ("/etc/passwd", "../..", "../other", "a/../../../x"):
+        (folder / "link").symlink_to(leading)
         with pytest.raises(UsageError, match="leads out of its folder"):
-            push(connect(), "127.0.0.1:1/x:1", ArtifactRequest(files=("folder",)), tmp_path / "in")
+            push(connect(), target, ArtifactRequest(files=("folder",)), tmp_path / "in")
         (folder / "link").unlink()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(os.path.relpath(folder / "socket"))
         with pytest.raises(UsageError, match="no file, no folder and no link"):
-            push(connect(), "127.0.0.1:1/x:1", ArtifactRequest(files=("folder",)), tmp_path / "in")
+            push(connect(), target, ArtifactRequest(files=("folder",)), tmp_path / "in")
 
 
 def packed(*entries: tarfile.TarInfo) -> bytes:
@@ -322,6 +325,7 @@ FOLDERS: dict[str, list[tarfile.TarInfo]] = {
     "beside": [entry("x")],
     "above": [entry("d/../../x")],
     "hard-link-out": [link("d/x", "../../x", tarfile.LNKTYPE)],
+    "deeper-than-any-path": [entry("d/" + "a/" * 2000 + "x")],
     "hard-link-to-the-host": [link("d/x", "/etc/passwd", tarfile.LNKTYPE)],
 }
 
