@@ -99,7 +99,8 @@ class Client:
             cert_dirs: Folders laid out as `certs.d`: `HOST[:PORT]/*.crt`, `*.cert` with `*.key`.
             mirrors: `HOST=MIRROR` each: a mirror that is asked before the registry.
             registries_conf: Files and folders in the format of containers' `registries.conf`; a later
-                one wins.
+                one wins. The credential helpers that they list are asked after `auth_files`; where there is
+                a `docker_config`, both are files that the list says when to ask, or not to.
             variables: What shared caches look for in an environment (`AWS_ACCESS_KEY_ID`,
                 `ACTIONS_RUNTIME_TOKEN`, …), by name; by default nothing.
         """
@@ -516,9 +517,10 @@ class Client:
     ) -> LoginResult:
         """Logs in to a registry: shows it the credentials, and keeps them where it takes them.
 
-        They are kept by the credential helper that the file names for the registry, else in the file, as
-        docker does it; an identity token that the registry gives is kept in the place of the password.
-        Warnings arrive at `progress` before anything is stored.
+        They are kept by a credential helper that `registries_conf` lists before files, else by the one that
+        the file names for the registry, else in the file, as docker does it; an identity token that the
+        registry gives is kept in the place of the password. Warnings arrive at `progress`
+        before anything is stored.
 
         Args:
             server: `registry[:port]`, or that and the beginning of a repository; empty for docker.io.
