@@ -126,7 +126,8 @@ class Landing:
 
 
 def _joined(folder: str, inside: str) -> str:
-    return f"{folder}/{inside}" if inside else folder
+    """A place below a folder; all that are below the present one are written without it."""
+    return os.path.normpath(f"{folder}/{inside}")
 
 
 def _parents(place: str, root: str) -> Iterator[str]:

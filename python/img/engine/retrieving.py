@@ -66,6 +66,8 @@ def pull(
     spool.mkdir(0o700)
     landing = Landing(root, wish)
     try:
+        if wish.config and os.path.lexists(wish.config) and not wish.overwrite:
+            raise UsageError(f"{wish.config} is there already", hint="--overwrite replaces it")
         config = registry.document(reference, manifest.config) if wish.config else b""
         for path, layer in named.items():
             landing.check(path, layer)

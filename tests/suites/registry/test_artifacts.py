@@ -379,7 +379,7 @@ def test_what_comes_is_the_callers_and_has_no_special_bits(
 
 
 def test_a_packed_folder_and_files_below_it_do_not_take_each_others_place(
-    connect: Connect, faulty: FaultyRegistry, name: str, tmp_path: Path
+    connect: Connect, faulty: FaultyRegistry, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tar, data = gzip.compress(packed(*INSIDE)), b"file"
     empty = Descriptor(media_type=OCI_EMPTY, digest=sha256(b"{}"), size=2)
@@ -398,6 +398,19 @@ def test_a_packed_folder_and_files_below_it_do_not_take_each_others_place(
             with pytest.raises(InvalidDocument):
                 pull(connect(), f"{faulty.host}/{name}:1", out)
             assert not list(out.iterdir())
+    # The present folder itself, written in two ways.
+    tar = gzip.compress(packed(entry("good", size=5)))
+    notes = {TITLE: ".", UNPACK: "true"}
+    folder = replace(folder, digest=sha256(tar), size=len(tar), annotations=notes)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for title in ("good", "./good", "good/x"):
+        file = replace(empty, media_type=ANY_FILE, digest=sha256(data), size=4, annotations={TITLE: title})
+        faulty.add(Manifest.make(empty, [folder, file], artifact_type="a/b"), {sha256(tar): tar}, tag="2")
+        with pytest.raises(InvalidDocument):
+            pull(connect(), f"{faulty.host}/{name}:2", Path())
+        assert not list(here.iterdir())
 
 
 # ---- what else may be said of an artifact -------------------------------------------------------
@@ -431,6 +444,8 @@ def test_an_artifact_has_a_config_and_annotations_and_some_of_its_files_can_be_h
     found = retrieving.pull(registry, target, str(tmp_path / "out"), wish, progress=silent)
     assert [path.name for path in found] == ["a.txt", "notes.json"]
     assert (tmp_path / "config").read_text() == '{"a": 1}'
+    with pytest.raises(UsageError, match="config is there already"):
+        retrieving.pull(registry, target, str(tmp_path / "new"), wish, progress=silent)
     wish = ArtifactWish(include=("*.md",))
     with pytest.raises(UsageError, match=r"no file \*\.md"):
         retrieving.pull(registry, target, str(tmp_path / "out"), wish, progress=silent)
