@@ -99,7 +99,8 @@ class Client:
             cert_dirs: Folders laid out as `certs.d`: `HOST[:PORT]/*.crt`, `*.cert` with `*.key`.
             mirrors: `HOST=MIRROR` each: a mirror that is asked before the registry.
             registries_conf: Files and folders in the format of containers' `registries.conf`; a later
-                one wins.
+                one wins. The credential helpers that they list are asked after `auth_files`; where there is
+                a `docker_config`, both are files that the list says when to ask, or not to.
             variables: What shared caches look for in an environment (`AWS_ACCESS_KEY_ID`,
                 `ACTIONS_RUNTIME_TOKEN`, …), by name; by default nothing.
         """
@@ -517,9 +518,10 @@ class Client:
     ) -> LoginResult:
         """Logs in to a registry: shows it the credentials, and keeps them where it takes them.
 
-        They are kept by the credential helper that the file names for the registry, else in the file, as
-        docker does it; an identity token that the registry gives is kept in the place of the password.
-        Warnings arrive at `progress` before anything is stored.
+        They are kept by a credential helper that `registries_conf` lists before files, else by the one that
+        the file names for the registry, else in the file, as docker does it; an identity token that the
+        registry gives is kept in the place of the password. Warnings arrive at `progress`
+        before anything is stored.
 
         Args:
             server: `registry[:port]`, or that and the beginning of a repository; empty for docker.io.
@@ -773,16 +775,25 @@ class Client:
         *,
         artifact_type: str = "",
         subject: str = "",
+        platform: str = "",
         annotations: Mapping[str, str] | None = None,
+        annotation_file: str | os.PathLike[str] = "",
+        config: str | os.PathLike[str] = "",
+        epoch: int = 0,
     ) -> Artifact:
-        """Pushes files as one artifact; says where it is now.
+        """Pushes files, and folders that are packed, as one artifact; says where it is now.
 
         Args:
-            name: Where to; empty for the repository of the subject, in which it gets no tag.
+            name: Where to; empty for the repository of the subject, in which it gets no tag. Further tags may
+                stand behind the first, with commas between them.
             files: `PATH` or `PATH:MEDIA-TYPE` each. A path below the current folder is the file's name.
             artifact_type: What it is, as a media type.
             subject: The name of the manifest that it is about, of the same repository.
+            platform: Where that name stands for an index, the image for this platform.
             annotations: Of the artifact.
+            annotation_file: A JSON file with annotations: by the names of files, `$manifest` and `$config`.
+            config: `PATH` or `PATH:MEDIA-TYPE` of its config.
+            epoch: SOURCE_DATE_EPOCH: no time in a packed folder is later; 0 leaves times out.
         Raises:
             UsageError: a file cannot be read, or two have one name. NotFound: there is no such subject.
             InvalidReference, RegistryError.
@@ -793,27 +804,46 @@ class Client:
             files=tuple(str(file) for file in files),
             artifact_type=artifact_type,
             subject=subject,
+            platform=platform,
             annotations=dict(annotations or {}),
+            annotation_file=str(annotation_file),
+            config=str(config),
+            epoch=epoch,
         )
         with Engine(self._settings, self._progress) as engine:
             return engine.push_artifact(name, request, cwd=os.getcwd())
 
     def pull_artifact(
-        self, name: str, output: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        name: str,
+        output: str | os.PathLike[str],
+        *,
+        include: Sequence[str] = (),
+        platform: str = "",
+        config: str | os.PathLike[str] = "",
+        overwrite: bool = False,
     ) -> list[Path]:
-        """Fetches the files of an artifact into a folder; gives their paths.
+        """Fetches the files of an artifact into a folder, and unpacks packed folders; gives their paths.
 
-        None of them gets its name before all are there and right. The names that an artifact gives its
-        files never lead out of the folder.
+        None of them gets its name before all are there and right. What an artifact calls its files, and
+        what is in packed folders, never leads out of the folder.
 
         Args:
+            include: Patterns as a shell has them; only files whose whole name one of them fits.
+            platform: Of a name that stands for an index, the artifact for this platform.
+            config: File that its config is written to.
             overwrite: Files that are there already are replaced; else they are an error.
         Raises:
             UsageError: it is an image or an index, or a file is there already.
             InvalidDocument: a name in it is none below a folder. NotFound, RegistryError, DigestMismatch.
         """
+        from img.engine.retrieving import ArtifactWish
+
+        wish = ArtifactWish(
+            include=tuple(include), platform=platform, config=str(config), overwrite=overwrite
+        )
         with Engine(self._settings, self._progress) as engine:
-            return [Path(path) for path in engine.pull_artifact(name, str(output), overwrite=overwrite)]
+            return [Path(path) for path in engine.pull_artifact(name, str(output), wish)]
 
     def tag(self, source: str, target: str) -> str:
         """Gives an image one more name; gives that name in full.

@@ -140,6 +140,7 @@ def test_each_image_of_a_list_is_there_in_another_compression_as_well(
         assert plain["config"]["digest"] == zstd["config"]["digest"]
         kinds = [layer["mediaType"][-4:] for layer in (*plain["layers"], *zstd["layers"])]
         assert kinds == ["gzip", "zstd"]
+    assert "linux/amd64,linux/arm64\n" in img.ok("images", "--format", "{platforms}").stdout
     # Nothing is added twice, by the same command or by one that names another place.
     assert img.ok("manifest", "push", "--add-compression", "zstd", name).stdout.strip() == pushed
     assert img.ok("push", name).stdout.strip() == pushed
@@ -245,6 +246,20 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     out = tmp_path / "out"
     printed = img.ok("artifact", "pull", "-o", out, f"{registry.host}/lists/about@{attached}").stdout
     assert printed == f"{out}/sbom.json\n" and (out / "sbom.json").read_text() == '{"parts": []}'
+    (tmp_path / "site/css").mkdir(parents=True)
+    (tmp_path / "site/css/a.css").write_text("a {}")
+    site = f"{registry.host}/lists/site:1,latest"
+    one = img.ok("artifact", "push", site, "site", "odd:a/b", "--config", "odd", cwd=tmp_path).stdout
+    early = {"SOURCE_DATE_EPOCH": "1"}
+    assert one != img.ok("artifact", "push", site, "site", "odd:a/b", cwd=tmp_path, env=early).stdout
+    listed = img.ok("artifact", "ls", site.replace("1,", "")).stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [
+        ["site/", "application/vnd.oci.image.layer.v1.tar+gzip"], ["odd", "a/b"],
+    ]  # fmt: skip
+    (tmp_path / "here").mkdir()
+    fetched = img.ok("artifact", "pull", "--include", "s*", site.partition(",")[0], cwd=tmp_path / "here")
+    assert fetched.stdout == "site\n" and (tmp_path / "here/site/css/a.css").stat().st_mtime == 1
+    assert img.ok("artifact", "ls", "--format", "{name}", site.partition(",")[0]).stdout == "site\nodd\n"
     said = img.fails(2, "pull", f"{registry.host}/lists/about@{attached}").text
     assert "no image, but an artifact: application/spdx+json" in said and "img artifact pull" in said
     # A list may be about something, too, and hold what is no image.
@@ -257,8 +272,11 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     assert pushed == img.ok("push", whole).stdout.strip()
     assert pushed in [row["digest"] for row in img.ok("referrers", "--json", name).json()]
     assert img.ok("referrers", "--json", whole).json() == []
+    note = img.ok(
+        "artifact", "attach", "--platform", "linux/amd64", whole, "odd", cwd=tmp_path
+    ).stdout.strip()
     of_one = img.ok("referrers", "--json", "--platform", "linux/amd64", whole).json()
-    assert attached in [row["digest"] for row in of_one]
+    assert {attached, note} <= {row["digest"] for row in of_one}
     assert "no image for linux/s390x" in img.fails(3, "referrers", "--platform", "linux/s390x", whole).text
     elsewhere, _ = raw(other)
     assert [m.get("artifactType") for m in elsewhere["manifests"]] == [None, "application/spdx+json"]

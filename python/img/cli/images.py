@@ -45,7 +45,7 @@ def images_command(quiet: bool, no_trunc: bool, template: str) -> None:
                     "digest": row.manifest,
                     "created": image.config.created if image else "",
                     "size": image.size if image else 0,
-                    "platforms": ",".join(str(platform) for platform in platforms),
+                    "platforms": ",".join(dict.fromkeys(str(platform) for platform in platforms)),
                     "index": row.index,
                 }
             )

@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from img.engine.recording import Recorder
     from img.engine.referring import Referrer
     from img.engine.remote_names import Deleted
+    from img.engine.retrieving import ArtifactWish
     from img.engine.sharing import SharedCaches
     from img.exporter import Form, Named
     from img.registry import Registry
@@ -618,15 +619,25 @@ class Engine:
         from img.engine import artifacts
 
         jobs, told = max(4, self._jobs), self._progress
-        return artifacts.push(self.registry(), name, request, cwd=cwd, jobs=jobs, progress=told)
+        with ExitStack() as held:
+            return artifacts.push(
+                self.registry(), name, request, cwd=cwd, jobs=jobs, progress=told,
+                spool=lambda: held.enter_context(self.store.work.begin()).path,
+            )  # fmt: skip
 
-    def pull_artifact(self, name: str, output: str, *, overwrite: bool = False) -> list[str]:
-        """Fetches the files of an artifact into a folder; see `artifacts.pull`."""
-        from img.engine import artifacts
+    def pull_artifact(self, name: str, output: str, wish: ArtifactWish) -> list[str]:
+        """Fetches the files of an artifact into a folder; see `retrieving.pull`."""
+        from img.engine import retrieving
 
         jobs, told = max(4, self._jobs), self._progress
-        found = artifacts.pull(self.registry(), name, output, overwrite=overwrite, jobs=jobs, progress=told)
+        found = retrieving.pull(self.registry(), name, output, wish, jobs=jobs, progress=told)
         return [str(path) for path in found]
+
+    def artifact(self, name: str, platform: str = "") -> Manifest:
+        """The manifest of an artifact; see `retrieving.read`."""
+        from img.engine import retrieving
+
+        return retrieving.read(self.registry(), Reference.parse(name), platform)
 
     # ---- names -------------------------------------------------------------------------------
 
@@ -665,7 +676,8 @@ class Engine:
         for text in names:
             row = self.store.names.row(text)
             tree = tree_of(self.store, forms, row)
-            images = tuple(forms.packed(image) for image in self.store.names.images_of(row))
+            packed = (forms.packed(image) for image in self.store.names.images_of(row))
+            images = tuple({image.digest: image for image in packed}.values())
             key = ",".join(image.digest for image in images)
             names_so_far = found[key].names if key in found else ()
             own = (Reference.parse(row.name),) if row.named else ()

@@ -1,7 +1,7 @@
-"""`push` and `pull` of artifacts: files in a registry that are no image, perhaps about one (`img artifact`).
+"""`push` of artifacts: files in a registry that are no image, perhaps about one (`img artifact`).
 
-An artifact is a manifest whose layers are files as they are, each with its name as an annotation. Nothing
-of it goes through the store. A name that came from a registry is hostile until `contained` has seen it.
+An artifact is a manifest whose layers are files as they are, each with its name as an annotation; a folder is
+packed into one. Nothing of it stays in the store. `retrieving` fetches them.
 Source: OCI image-spec v1.1, manifest.md, "Guidelines for Artifact Usage"; ORAS, "Media Types & Annotations".
 """
 
@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import io
 import os
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import BinaryIO
 
+from img.engine.folders import FOLDER, pack
+from img.engine.notes import CONFIG_NOTES, MANIFEST_NOTES, TITLE, Notes
 from img.engine.tally import Tally
-from img.errors import DigestMismatch, InvalidDocument, SizeMismatch, UsageError
-from img.oci import Descriptor, Index, Manifest, Reference
+from img.errors import UsageError
+from img.oci import Descriptor, Manifest, Platform, Reference
 from img.oci.descriptor import OCI_EMPTY, sha256
 from img.oci.hashing import digest_of
-from img.progress import Progress, Transferred, silent
-from img.registry import Registry, fetch, in_parallel
+from img.oci.reference import is_tag
+from img.progress import Progress, silent
+from img.registry import Registry, in_parallel
 from img.registry.faults import absent
 from img.registry.stop import Stop
 from img.values import dataclass, field, replace
-
-TITLE = "org.opencontainers.image.title"
-"""The annotation that holds a file's name."""
 
 ANY_FILE = "application/octet-stream"
 """Media type of a file of which nothing is said."""
@@ -34,15 +33,18 @@ ANY_FILE = "application/octet-stream"
 ANY_ARTIFACT = "application/vnd.unknown.artifact.v1"
 """Artifact type where none is given: the specification wants one. ORAS uses the same."""
 
+ANY_CONFIG = "application/vnd.unknown.config.v1+json"
+"""Media type of a config of which nothing is said, likewise."""
+
 _EMPTY = b"{}"
-_LONGEST_NAME = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactFile:
-    """A file on its way into an artifact.
+    """A file, or a folder, on its way into an artifact.
 
     Attributes:
+        media_type: Empty for the usual one.
         title: Its name there.
     """
 
@@ -50,13 +52,19 @@ class ArtifactFile:
     media_type: str
     title: str
 
+    def described(self, spool: Callable[[], Path], epoch: int) -> tuple[Descriptor, Path]:
+        """Reads the file, or packs the folder; gives its entry in the manifest, and the file that is sent."""
+        if self.path.is_dir():
+            packed, path = pack(self.path, self.title, self.media_type or FOLDER, spool(), epoch=epoch)
+            return replace(packed, annotations={**packed.annotations, TITLE: self.title}), path
+        return replace(self.describe(), annotations={TITLE: self.title}), self.path
+
     def describe(self) -> Descriptor:
-        """Reads the file, and gives its entry in the manifest."""
+        """Reads the file; gives what points at it, which says nothing of its name."""
         return Descriptor(
-            media_type=self.media_type,
+            media_type=self.media_type or ANY_FILE,
             digest=digest_of(self.path),
             size=self.path.stat().st_size,
-            annotations={TITLE: self.title},
         )
 
 
@@ -65,16 +73,24 @@ class ArtifactRequest:
     """An artifact that is to be made.
 
     Attributes:
-        files: `PATH` or `PATH:TYPE` each.
-        artifact_type: What it is; empty for `ANY_ARTIFACT`.
+        files: `PATH` or `PATH:TYPE` each; a folder is packed.
+        artifact_type: What it is; empty for `ANY_ARTIFACT`, or for what its config is, where it has one.
         subject: The name of the manifest that it is about, of the same repository; empty for none.
+        platform: Where that name stands for an index, the image for this platform; empty for the index.
         annotations: Of its manifest.
+        annotation_file: A JSON file of them: by the names of files, `$manifest` and `$config`.
+        config: `PATH` or `PATH:TYPE` of its config; empty for none.
+        epoch: Seconds; no time in a packed folder is later.
     """
 
     files: tuple[str, ...] = ()
     artifact_type: str = ""
     subject: str = ""
+    platform: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    annotation_file: str = ""
+    config: str = ""
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,35 +117,48 @@ def push(
     request: ArtifactRequest,
     *,
     cwd: str = ".",
+    spool: Callable[[], Path],
     jobs: int = 4,
     progress: Progress = silent,
 ) -> Artifact:
     """Sends files, and then the manifest that names them; see `Client.push_artifact`.
 
     Args:
-        name: Where to; empty for the repository of the subject, in which it gets no tag.
+        name: Where to; empty for the repository of the subject, in which it gets no tag. Further tags may
+            stand behind the first, with commas between them.
         cwd: Folder that paths are relative to.
+        spool: Gives a folder for packed ones; called only where there is one.
         progress: Where the sum of the transfer goes.
     Raises:
         UsageError: a file cannot be read, two have one name, or the subject is of another repository.
         NotFound: there is no such subject. RegistryError.
     """
     files = read_files(request.files, cwd)
+    config = _read_config(request.config, cwd)
+    name, further = _tags(name)
     target = _target(name, request.subject)
-    subject = _subject(registry, request.subject)
+    notes = Notes.read(Path(cwd, request.annotation_file)) if request.annotation_file else Notes()
+    notes.check([file.title for file in files])
+    subject = _subject(registry, request.subject, request.platform)
+    if any(file.path.is_dir() for file in files):
+        registry.check_push(target)  # what is not allowed is told before the work
     blobs: dict[str, tuple[Descriptor, Path | None]] = {}
     layers = []
     for file in files:
-        layers.append(file.describe())
-        blobs[layers[-1].digest] = (layers[-1], file.path)
+        described, path = file.described(spool, request.epoch)
+        layers.append(notes.on(described, file.title))
+        blobs[described.digest] = (described, path)
     empty = Descriptor(media_type=OCI_EMPTY, digest=sha256(_EMPTY), size=len(_EMPTY))
-    blobs.setdefault(empty.digest, (empty, None))
+    about = config.describe() if config is not None else empty
+    blobs.setdefault(about.digest, (about, config.path if config is not None else None))
+    if not layers:
+        blobs.setdefault(empty.digest, (empty, None))
     manifest = Manifest.make(
-        empty,
+        notes.on(about, CONFIG_NOTES),
         layers or [empty],
-        artifact_type=request.artifact_type or ANY_ARTIFACT,
+        artifact_type=request.artifact_type or ("" if config is not None else ANY_ARTIFACT),
         subject=subject,
-        annotations=request.annotations,
+        annotations={**notes.of(MANIFEST_NOTES), **request.annotations},
     )
     place = target if target.tag else target.with_digest(manifest.digest)
     tally = Tally()
@@ -142,14 +171,24 @@ def push(
 
     with tally.busy():
         in_parallel(list(blobs.values()), send, jobs, None)
-        registry.push_manifest(place, manifest.raw, manifest.media_type)
+        for each in (place, *(replace(place, tag=tag) for tag in further)):
+            registry.push_manifest(each, manifest.raw, manifest.media_type)
     progress(tally.sum([place]))
     return Artifact(
         name=str(place),
         digest=manifest.digest,
-        artifact_type=manifest.artifact_type,
+        artifact_type=manifest.kind,
         subject=subject.digest if subject else "",
     )
+
+
+def _tags(name: str) -> tuple[str, list[str]]:
+    """A name with its first tag, and the others that stand behind it."""
+    first, *further = name.split(",")
+    for tag in further:
+        if not is_tag(tag):
+            raise UsageError(f"{name} has no tag {tag!r}", hint="write NAME:TAG,TAG")
+    return first, further
 
 
 def _target(name: str, subject: str) -> Reference:
@@ -172,36 +211,49 @@ def _target(name: str, subject: str) -> Reference:
 
 
 def read_files(words: Sequence[str], cwd: str) -> list[ArtifactFile]:
-    """Reads `PATH` and `PATH:TYPE`, and looks whether the files are there.
+    """Reads `PATH` and `PATH:TYPE`, and looks whether the files and folders are there.
 
     A path below `cwd` is the file's name; of one elsewhere, its last part.
 
     Raises:
-        UsageError: one is no file, or two have one name.
+        UsageError: one is neither file nor folder, or two have one name.
     """
     found: dict[str, ArtifactFile] = {}
     for word in words:
-        text, colon, kind = word.rpartition(":")
-        whole = not colon or "/" not in kind or Path(cwd, word).exists()
-        path = Path(cwd, word if whole else text)
-        if not path.is_file():
-            is_folder = path.is_dir()
-            raise UsageError(
-                f"{word}: {'that is a folder' if is_folder else 'no such file'}",
-                hint="pack it first, with tar" if is_folder else "write PATH or PATH:MEDIA-TYPE",
-            )
-        inside = os.path.normpath(word if whole else text)
-        title = Path(inside).name if os.path.isabs(inside) or inside.startswith("..") else inside
+        path, kind = _path_and_type(word, cwd)
+        if not (path.is_file() or path.is_dir()):
+            raise UsageError(f"{word}: no such file", hint="write PATH or PATH:MEDIA-TYPE")
+        inside = os.path.normpath(os.path.relpath(path, cwd)) if not os.path.isabs(word) else ".."
+        outside = inside.partition("/")[0] == ".."
+        title = Path(os.path.abspath(path)).name if outside else inside
         if title in found:
             raise UsageError(f"two files would have the name {title}", hint="push them one by one")
-        found[title] = ArtifactFile(path=path, media_type=ANY_FILE if whole else kind, title=title)
+        found[title] = ArtifactFile(path=path, media_type=kind, title=title)
     return list(found.values())
 
 
-def _subject(registry: Registry, name: str) -> Descriptor | None:
+def _path_and_type(word: str, cwd: str) -> tuple[Path, str]:
+    """A path, and the media type behind its last colon, where that is none of the path."""
+    text, colon, kind = word.rpartition(":")
+    whole = not colon or "/" not in kind or Path(cwd, word).exists()
+    return Path(cwd, word if whole else text), "" if whole else kind
+
+
+def _read_config(word: str, cwd: str) -> ArtifactFile | None:
+    if not word:
+        return None
+    path, kind = _path_and_type(word, cwd)
+    if not path.is_file():
+        raise UsageError(f"{word}: no such file", hint="--config takes PATH or PATH:MEDIA-TYPE")
+    return ArtifactFile(path=path, media_type=kind or ANY_CONFIG, title="")
+
+
+def _subject(registry: Registry, name: str, platform: str) -> Descriptor | None:
     if not name:
         return None
     reference = Reference.parse(name)
+    if platform:
+        return registry.resolve(reference, Platform.parse(platform)).descriptor
     found = registry.head(reference)
     if found is None:
         raise absent(reference)
@@ -210,148 +262,3 @@ def _subject(registry: Registry, name: str) -> Descriptor | None:
 
 def _opened(path: Path | None) -> BinaryIO:
     return path.open("rb") if path is not None else io.BytesIO(_EMPTY)
-
-
-# ---- down --------------------------------------------------------------------------------------
-
-
-def pull(
-    registry: Registry, name: str, output: str, *, overwrite: bool = False, jobs: int = 4, progress: Progress
-) -> list[Path]:
-    """Fetches the files of an artifact into a folder; see `Client.pull_artifact`.
-
-    They get their names when all of them are there and right; of a file that is in the way, none.
-
-    Raises:
-        UsageError: it is an image or an index, or a file is there already.
-        InvalidDocument: a name in it leads out of the folder, or two are one.
-        NotFound, RegistryError, DigestMismatch, SizeMismatch.
-    """
-    reference = Reference.parse(name)
-    named = contained(_artifact(registry, reference), reference.familiar)
-    root = Path(output)
-    root.mkdir(parents=True, exist_ok=True)
-    places = {root / path: layer for path, layer in named.items()}
-    for place in places:
-        _refuse_what_is_there(root, place, overwrite=overwrite)
-    sinks: dict[str, FileSink] = {}
-
-    def open_sink(descriptor: Descriptor) -> FileSink:
-        sinks[descriptor.digest] = FileSink(root, descriptor)
-        return sinks[descriptor.digest]
-
-    try:
-        began = time.monotonic()
-        fetch(registry, reference, list(places.values()), open_sink, jobs=jobs, progress=progress)
-        moved = [sink.offset for sink in sinks.values()]
-        seconds = time.monotonic() - began
-        name = reference.familiar
-        progress(
-            Transferred(action="pull", name=name, moved=len(moved), moved_bytes=sum(moved), seconds=seconds)
-        )
-        last = {layer.digest: place for place, layer in places.items()}
-        for place, layer in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            sink = sinks[layer.digest]
-            if place == last[layer.digest]:
-                os.replace(sink.path, place)
-            else:
-                sink.copy_to(place)
-    finally:
-        for sink in sinks.values():
-            sink.abort()
-    return list(places)
-
-
-def _artifact(registry: Registry, reference: Reference) -> Manifest:
-    document = registry.manifest(reference)
-    if isinstance(document, Index):
-        entries = ", ".join(entry.digest for entry in document.manifests[:4])
-        raise UsageError(f"{reference.familiar} is an index", hint=f"name one of its manifests: {entries}")
-    if document.is_image:
-        raise UsageError(f"{reference.familiar} is an image", hint=f"img pull {reference.familiar} pulls it")
-    return document
-
-
-def _refuse_what_is_there(root: Path, place: Path, *, overwrite: bool) -> None:
-    if os.path.lexists(place) and not overwrite:
-        raise UsageError(f"{place} is there already", hint="--overwrite replaces it")
-    if place.is_dir() and not place.is_symlink():
-        raise UsageError(f"{place} is a folder, and would be a file")
-    # Folders that are there may hold symlinks of their owner's: an artifact is not led by them.
-    real = os.path.realpath(root)
-    if os.path.commonpath([real, os.path.realpath(place.parent)]) != real:
-        raise UsageError(f"{place.parent} leads out of {root}", hint="name an empty folder with -o DIR")
-
-
-def contained(manifest: Manifest, where: str) -> dict[PurePosixPath, Descriptor]:
-    """The files of an artifact by their names; each is relative, and stays below its folder.
-
-    A file without a name has its digest for one.
-
-    Raises:
-        InvalidDocument: a name is none, or leads elsewhere; two are one; or one would be a folder of another.
-    """
-    found: dict[PurePosixPath, Descriptor] = {}
-    for layer in manifest.layers:
-        if layer.media_type == OCI_EMPTY:
-            continue
-        title = layer.annotations.get(TITLE) or layer.digest.replace(":", "-")
-        path = PurePosixPath(title)
-        plain = len(title) <= _LONGEST_NAME and title.isprintable() and "\\" not in title
-        if not plain or path.is_absolute() or not path.parts or ".." in path.parts:
-            raise InvalidDocument(where, f"a file is called {title[:80]!r}, which is no name below a folder")
-        if path in found:
-            raise InvalidDocument(where, f"two files are called {title!r}")
-        found[path] = layer
-    for path in found:
-        if any(parent in found for parent in path.parents):
-            raise InvalidDocument(where, f"{str(path)!r} is below a file")
-    return found
-
-
-class FileSink:
-    """Takes one file, beside where it will be, under a name that nobody looks for."""
-
-    def __init__(self, folder: Path, descriptor: Descriptor) -> None:
-        """Makes the file, for us alone until it is whole."""
-        import hashlib
-        import secrets
-
-        self.path = folder / f".img-{secrets.token_hex(8)}"
-        self._descriptor = descriptor
-        self._hash = hashlib.sha256()
-        self._file = self.path.open("xb")
-        self.offset = 0
-
-    def write(self, data: bytes) -> None:
-        """Takes the next bytes."""
-        self._file.write(data)
-        self._hash.update(data)
-        self.offset += len(data)
-
-    def finish(self) -> None:
-        """Ends the file.
-
-        Raises:
-            SizeMismatch, DigestMismatch: it is not what the manifest says.
-        """
-        self._file.close()
-        if self.offset != self._descriptor.size:
-            raise SizeMismatch(self._descriptor.size, self.offset)
-        found = f"sha256:{self._hash.hexdigest()}"
-        if found != self._descriptor.digest:
-            raise DigestMismatch("blob", self._descriptor.digest, found)
-
-    def copy_to(self, place: Path) -> None:
-        """Gives the file one more name, in the place of what is there."""
-        import shutil
-
-        copy = self.path.with_suffix(".copy")
-        shutil.copyfile(self.path, copy)
-        os.replace(copy, place)
-
-    def abort(self) -> None:
-        """Removes the file under the name that it came by."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)

@@ -192,7 +192,15 @@ class Pulls:
             snapshot=snapshot,
             size=image.size,
             index=index,
-            platforms={str(each.platform): each.digest for each in images},
+            platforms=_by_platform(images),
             fetched=blobs,
             fetched_bytes=size,
         )
+
+
+def _by_platform(images: Sequence[Image]) -> dict[str, str]:
+    """Digests by platform; of variants of one image, that of the first."""
+    found: dict[str, str] = {}
+    for each in images:
+        found.setdefault(str(each.platform), each.digest)
+    return found

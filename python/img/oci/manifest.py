@@ -158,9 +158,9 @@ class Index:
 
     @property
     def platforms(self) -> tuple[Platform, ...]:
-        """The platforms on offer; attestations (`unknown/unknown`) are left out."""
+        """The platforms on offer, each once; attestations (`unknown/unknown`) are left out."""
         named = (d.platform for d in self.manifests if d.platform is not None)
-        return tuple(p for p in named if p.os != "unknown")
+        return tuple(dict.fromkeys(p for p in named if p.os != "unknown"))
 
     @classmethod
     def make(

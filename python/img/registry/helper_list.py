@@ -92,7 +92,7 @@ class HelperList(Chain):
                 made: list[Keychain] = []
                 for name in names or (FILES,):
                     if name == FILES:
-                        made += super()._members()
+                        made.append(Chain(super()._members()))
                     else:
                         text = json.dumps({"credsStore": name})
                         made.append(ConfigText(text, where, run=self._run))

@@ -179,6 +179,7 @@ def test_of_variants_of_one_image_the_first_is_for_everybody_and_zstd_for_who_un
     assert (index.choose(ARM7), index.choose_zstd(ARM7)) == (plain, zstd)
     assert index.variants(plain) == index.variants(zstd) == [plain, zstd]
     assert index.variants(narrow) == [narrow]
+    assert index.platforms == (wide.platform, ARM7, ARM6)
     other = replace(zstd, annotations={ZSTD: "false", "flavour": "small"})
     assert index.with_entries([plain, other]).choose_zstd(ARM7) == plain
     assert index.with_entries([plain, other]).variants(other) == [other]
