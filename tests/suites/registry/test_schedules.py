@@ -47,6 +47,8 @@ BATCHES = 20
 LIMIT_SECONDS = 120
 OPTIONS = Options(backoff_seconds=0.001, read_seconds=0.2, connect_seconds=5, attempts=4, part_bytes=150_000)
 """For days on which anything may fail in the end: there, a machine that is slow is a silent server too."""
+STEADY = replace(OPTIONS, read_seconds=30)
+"""For what is never silent."""
 PATIENT = replace(OPTIONS, read_seconds=1)
 """For what has to end well, or as it does: one fault alone, which may be silence."""
 FILES = [
@@ -283,11 +285,11 @@ def test_a_fault_that_happens_once_is_overcome_or_told(
 def test_a_blob_that_breaks_at_any_tenth_is_resumed_there(day: Day, name: str, tmp_path: Path) -> None:
     for tenth in range(11):
         faults = tuple(Fault(kind="blob-get", name=name, nth=n, at=tenth / 10) for n in range(3))
-        assert carry_out(day, Schedule(faults=faults), 200_000, tmp_path) is None
+        assert carry_out(day, Schedule(faults=faults), 200_000, tmp_path, STEADY) is None
 
 
 @pytest.mark.parametrize("kind", ["upload-patch", "upload-put", "manifest-put"])
 def test_an_upload_that_breaks_at_any_tenth_is_made_good(day: Day, kind: str, tmp_path: Path) -> None:
     for tenth in range(11):
         faults = (Fault(kind=kind, name="half", nth=1 if kind == "upload-patch" else 0, at=tenth / 10),)
-        assert carry_out(day, Schedule(faults=faults), 300_001 + 2 * tenth, tmp_path) is None
+        assert carry_out(day, Schedule(faults=faults), 300_001 + 2 * tenth, tmp_path, STEADY) is None
