@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from img.store import Store
 
 from tests.conftest import Context, MakeImg
 from tests.support import hosts
@@ -52,8 +53,9 @@ def layer(img: Img, diff_id: str) -> Layer:
 
 
 def diff_ids(img: Img, name: str = "t") -> list[str]:
-    found: list[str] = img.image(name).document["rootfs"]["diff_ids"]
-    return found
+    """The layers of an image: what the store knows of it, without packing any."""
+    with Store(img.state) as store:
+        return list(store.names.get(name).config.diff_ids)
 
 
 def top(img: Img) -> str:
@@ -301,7 +303,6 @@ def places(tmp_path: Path) -> Iterator[Path]:
 
 @settings(
     max_examples=15,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(before=flags, after=flags, changes=st.lists(edits, max_size=6))

@@ -22,6 +22,7 @@ from img.errors import ImgError
 from img.oci import Descriptor, Manifest, Platform, Reference
 from img.registry import Options, Registry, Stop, push
 from img.store import Store
+from img.values import replace
 
 from tests.suites.registry.images import Bits, make_image
 from tests.support.faults import (
@@ -45,6 +46,11 @@ SCHEDULES = 1000
 BATCHES = 20
 LIMIT_SECONDS = 120
 OPTIONS = Options(backoff_seconds=0.001, read_seconds=0.2, connect_seconds=5, attempts=4, part_bytes=150_000)
+"""For days on which anything may fail in the end: there, a machine that is slow is a silent server too."""
+STEADY = replace(OPTIONS, read_seconds=30)
+"""For what is never silent."""
+PATIENT = replace(OPTIONS, read_seconds=1)
+"""For what has to end well, or as it does: one fault alone, which may be silence."""
 FILES = [
     {"etc/name": b"one\n", "etc/other": b"two\n" * 100},
     {"big": random.Random(1).randbytes(1_200_000)},
@@ -105,12 +111,12 @@ class Watched:
         return None
 
 
-def pull(day: Day, schedule: Schedule, seed: int, state: Path) -> ImgError | None:
+def pull(day: Day, schedule: Schedule, seed: int, state: Path, options: Options) -> ImgError | None:
     """One pull into an empty store, by tag or by digest."""
     day.way.follow(schedule)
     target = "pulled:latest" if seed % 4 < 2 else f"pulled@{day.digest}"
     reference = Reference.parse(f"{day.way.host}/{target}")
-    with Store(state, mapping="the tests'") as store, Registry(keychain=None, options=OPTIONS) as registry:
+    with Store(state, mapping="the tests'") as store, Registry(keychain=None, options=options) as registry:
         puller = Puller(store, lambda: registry, lambda event: None, jobs=1 + seed % 3)
 
         def work() -> None:
@@ -152,14 +158,14 @@ class Slow:
         return self._descriptor
 
 
-def push_image(day: Day, schedule: Schedule, seed: int) -> ImgError | None:
+def push_image(day: Day, schedule: Schedule, seed: int, options: Options) -> ImgError | None:
     """A push over a tag that has an older image already."""
     name, after = f"pushed-{seed}", make_image(500_000, 3000, seed=seed)
     digests = [*after.blobs, after.manifest.digest]
     before = day.folder.copy("before", name, "v1")
     day.way.follow(schedule)
     stop = Stop()
-    with Registry(keychain=None, options=OPTIONS) as registry:
+    with Registry(keychain=None, options=options) as registry:
         error = Watched(stop.set).run(lambda: _push(registry, day, name, after, seed, stop))
     tag = day.folder.tag(name, "v1")
     allowed = {after.manifest.digest}
@@ -193,11 +199,13 @@ def _push(registry: Registry, day: Day, name: str, bits: Bits, seed: int, stop: 
     assert sent == made.digest
 
 
-def carry_out(day: Day, schedule: Schedule, seed: int, scratch: Path) -> ImgError | None:
+def carry_out(
+    day: Day, schedule: Schedule, seed: int, scratch: Path, options: Options = PATIENT
+) -> ImgError | None:
     """One schedule: an odd seed pushes, an even one pulls."""
     try:
-        pushed = push_image(day, schedule, seed) if seed % 2 else None
-        error = pushed if seed % 2 else pull(day, schedule, seed, scratch / "state")
+        pushed = push_image(day, schedule, seed, options) if seed % 2 else None
+        error = pushed if seed % 2 else pull(day, schedule, seed, scratch / "state", options)
         assert day.way.strayed == []
     except BaseException as wrong:  # noqa: BLE001 - whatever it is, the schedule belongs to it
         log = "\n  ".join(day.way.log)
@@ -214,7 +222,7 @@ def test_a_bad_day_ends_with_right_bytes_or_a_typed_error(day: Day, batch: int, 
     right = 0
     for seed in seeds:
         schedule = random_schedule(seed, PUSHING if seed % 2 else PULLING)
-        error = carry_out(day, schedule, seed, tmp_path)
+        error = carry_out(day, schedule, seed, tmp_path, OPTIONS)
         right += error is None
         if alone >= 0:
             print(f"seed {seed}: {schedule}", *day.way.log, repr(error), sep="\n  ")
@@ -281,11 +289,11 @@ def test_a_fault_that_happens_once_is_overcome_or_told(
 def test_a_blob_that_breaks_at_any_tenth_is_resumed_there(day: Day, name: str, tmp_path: Path) -> None:
     for tenth in range(11):
         faults = tuple(Fault(kind="blob-get", name=name, nth=n, at=tenth / 10) for n in range(3))
-        assert carry_out(day, Schedule(faults=faults), 200_000, tmp_path) is None
+        assert carry_out(day, Schedule(faults=faults), 200_000, tmp_path, STEADY) is None
 
 
 @pytest.mark.parametrize("kind", ["upload-patch", "upload-put", "manifest-put"])
 def test_an_upload_that_breaks_at_any_tenth_is_made_good(day: Day, kind: str, tmp_path: Path) -> None:
     for tenth in range(11):
         faults = (Fault(kind=kind, name="half", nth=1 if kind == "upload-patch" else 0, at=tenth / 10),)
-        assert carry_out(day, Schedule(faults=faults), 300_001 + 2 * tenth, tmp_path) is None
+        assert carry_out(day, Schedule(faults=faults), 300_001 + 2 * tenth, tmp_path, STEADY) is None
