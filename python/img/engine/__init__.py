@@ -699,7 +699,7 @@ class Engine:
         for row in rows:
             self.store.names.remove(row)
         self.store.release_lease()
-        return _pruned(self.store.collector.prune(unnamed=False))
+        return _pruned(self.store.collector.prune(unnamed=False, progress=self._progress))
 
     # ---- archives and trees ------------------------------------------------------------------
 
@@ -926,7 +926,7 @@ class Engine:
         """
         self.enter()
         self.store.release_lease()
-        return _pruned(self.store.collector.prune(everything=everything))
+        return _pruned(self.store.collector.prune(everything=everything, progress=self._progress))
 
 
 def _refuse_contradictions(request: BuildRequest) -> None:
