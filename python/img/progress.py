@@ -120,15 +120,15 @@ class Transfer(Event):
     """A blob or a file moves, or is read. `done_bytes` of `total_bytes`; equal where it is finished.
 
     Attributes:
-        action: `pull`, `push`, `copy`, `save`, `load`, `extract`, `compress`, `check`, or `fetch` for a file
-            of the web.
-        digest: The blob, or the layer that is checked; of a file, its URL or path. Of a blob that is made, or
-            sent while it is made, its diff ID.
+        action: `pull`, `push`, `copy`, `save`, `load`, `extract`, `compress`, `check`, `prune`, or `fetch`
+            for a file of the web.
+        digest: The blob, or the layer that is checked. Of a file, its URL or path; of a collection, the
+            store's. Of a blob that is made, or sent while it is made, its diff ID.
         total_bytes: 0 where it is not known.
         name: The image that it is of, as people write it; empty where nobody knows.
-        kind: Once it is finished, how it came to be there: `fetched`, `sent`, `written`, `read`, `mounted`
-            (from another repository of the registry), `present`; or `dropped`: it is sent anew. Empty on
-            the way.
+        kind: Once it is finished, how it came to be there: `fetched`, `sent`, `written`, `read`, `removed`,
+            `mounted` (from another repository of the registry), `present`; or `dropped`: it is sent anew.
+            Empty on the way.
         tar_total_bytes: Of a blob that is made meanwhile, so that nobody knows its length: that of its tar,
             which is not compressed. Else 0, as where that is not known either.
         tar_done_bytes: How many of those are in `done_bytes`: the share that is done, and what tells how much

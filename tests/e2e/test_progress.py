@@ -75,6 +75,10 @@ def test_archives_and_checks_say_how_much_there_is_and_how_far_they_are(
     (begun,) = told(checked, "Transferring")
     assert begun["total_bytes"] == ends(checked, "check") > 0
 
+    img.ok("rm", "t")
+    pruned = img.ok("prune", "--all", "--json", "--progress", "json")
+    assert ends(pruned.stderr, "prune") <= json.loads(pruned.stdout)["freed_bytes"]
+
 
 def test_a_blob_that_is_made_meanwhile_says_how_much_of_its_tar_is_there(
     img: Img, context: Path, registry: Registry

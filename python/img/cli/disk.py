@@ -14,6 +14,8 @@ from img.cli.common import (
     table,
     verb,
 )
+from img.cli.render import renderer
+from img.cli.transfer import progress
 from img.values import asdict
 
 
@@ -153,7 +155,8 @@ def du_command(as_json: bool) -> None:
     help="Leave named images only: the build cache goes, too.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def prune_command(everything: bool, as_json: bool) -> None:
+@progress
+def prune_command(everything: bool, as_json: bool, progress: str) -> None:
     """Free what no image, no cache policy and no running process needs.
 
     The cache policy keeps what a build used within the last seven days, and the records of builds of
@@ -161,7 +164,11 @@ def prune_command(everything: bool, as_json: bool) -> None:
     """
     from img.engine import Engine
 
-    with Engine(find_globals().settings(), show_warnings) as engine:
+    options = find_globals()
+    with (
+        renderer(progress, debug=options.debug) as show,
+        Engine(options.settings(), show) as engine,
+    ):
         result = engine.prune(everything=everything)
     if as_json:
         print_json(asdict(result))

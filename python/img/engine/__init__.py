@@ -656,7 +656,7 @@ class Engine:
         for row in rows:
             self.store.names.remove(row)
         self.store.release_lease()
-        return _pruned(self.store.collector.prune(unnamed=False))
+        return _pruned(self.store.collector.prune(unnamed=False, progress=self._progress))
 
     # ---- archives and trees ------------------------------------------------------------------
 
@@ -851,7 +851,7 @@ class Engine:
         """Frees what no image, no cache policy and no running process needs."""
         self.enter()
         self.store.release_lease()
-        return _pruned(self.store.collector.prune(everything=everything))
+        return _pruned(self.store.collector.prune(everything=everything, progress=self._progress))
 
 
 def _refuse_contradictions(request: BuildRequest) -> None:

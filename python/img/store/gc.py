@@ -15,6 +15,7 @@ import time
 from img import _core
 from img.errors import BlobNotFound, InvalidDocument, UsageError
 from img.oci import Image
+from img.progress import Meter, Progress, silent
 from img.store.blobs import BlobStore
 from img.store.blocks import BlockIndexes
 from img.store.builds import BuildStore
@@ -95,7 +96,12 @@ class Collector:
         return needed
 
     def prune(
-        self, *, everything: bool = False, unnamed: bool = True, keep_seconds: float = KEEP_SECONDS
+        self,
+        *,
+        everything: bool = False,
+        unnamed: bool = True,
+        keep_seconds: float = KEEP_SECONDS,
+        progress: Progress = silent,
     ) -> Pruned:
         """Frees what nothing needs.
 
@@ -104,6 +110,7 @@ class Collector:
                 nobody holds, and the record of every build that is not running.
             unnamed: Images that only an ID names go, too.
             keep_seconds: The cache policy, where not `everything`.
+            progress: Is told of the bytes that the disk gave back so far.
         """
         freed = self.work.sweep()
         self.claims.sweep()
@@ -120,12 +127,21 @@ class Collector:
             unused_since = now + 1 if everything else now - keep_seconds
             caches = self.cache_mounts.prune(unused_since=unused_since, trash=trash)
             # Not the trash folder itself: its blocks were taken by this very collection.
-            freed += blob_bytes + sum(_core.remove_tree(str(path)) for path in trash.path.iterdir())
+            freed = self._remove(freed + blob_bytes, trash, progress)
         freed += self.fingerprints.drop(keep={layer.diff_id for layer in self.layers.all()})
         freed += self.listings.drop(keep=self.records.listings(), written_before=in_use_since)
         builds, log_bytes = self.builds.prune(ended_before=unused_since)
         freed += log_bytes + self._drop_leftovers(in_use_since) + self.remotes.drop(unused_since=limit)
         return Pruned(layers=tuple(gone), blobs=blobs, cache_mounts=caches, builds=builds, freed_bytes=freed)
+
+    def _remove(self, freed: int, trash: WorkFolder, progress: Progress) -> int:
+        """Removes what is in the trash; gives the bytes of disk that came back, `freed` among them."""
+        meter = Meter(progress, "prune", str(self.work.root.parent), 0)
+        for path in trash.path.iterdir():
+            meter.at(freed)
+            freed += _core.remove_tree(str(path))
+        meter.finished("removed", freed)
+        return freed
 
     def _retire(self, *, trash_since: float, trash: WorkFolder) -> list[LayerRecord]:
         """Takes unneeded layers out of the store."""

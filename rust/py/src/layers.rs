@@ -1,5 +1,7 @@
 //! Layers: blobs in, folders out, trees away. The contract is `_core.pyi`, section `layers.rs`.
 
+#![allow(clippy::needless_pass_by_value)] // arguments out of Python are values of their own
+
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;

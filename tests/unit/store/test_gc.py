@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 from img.oci import Reference, chain_id
 from img.store import CacheRecord, Store
@@ -23,7 +24,7 @@ def on_disk(root: Path) -> int:
     return int(subprocess.check_output(command, text=True).split()[0]) * 512
 
 
-def prune(store: Store, **options: bool) -> tuple[int, set[str]]:
+def prune(store: Store, **options: Any) -> tuple[int, set[str]]:
     """Collects as the engine does: without a lease of its own. Gives bytes, and diff IDs of layers."""
     store.release_lease()
     pruned = store.collector.prune(**options)

@@ -149,7 +149,8 @@ class TerminalRenderer(PlainRenderer):
         """What the frame has now, within the terminal."""
         columns, height = self._size()
         now = self._clock()
-        width = max(1, columns - 1)  # a terminal may wrap a line that fills it
+        # A terminal may wrap a line that fills it, and writes ^C behind it.
+        width = max(1, columns - 3)
         lines: list[str] = []
         boards = [(action, board) for action, board in sorted(self._boards.items()) if board.moving]
         for action, board in boards:
