@@ -6,7 +6,9 @@ What is sound is kept.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 from tests.conftest import Context, MakeImg
@@ -123,3 +125,46 @@ def test_a_list_of_images_leaves_out_one_whose_documents_are_lost(
     assert DAMAGED not in img.ok("images").stderr
     img.build(context, tag="lost")
     assert "lost" in img.ok("images").stdout
+
+
+def test_what_a_row_names_may_be_gone_and_every_verb_goes_on_or_says_so(
+    img: Img, make_context: Context, registry: Registry, busybox_layout: Path, tmp_path: Path
+) -> None:
+    """As after a power cut that brought rows back and not what they name; or after somebody's `rm -r`."""
+    base = registry.push_layout(busybox_layout, "lost")
+    run = "RUN --mount=type=cache,target=/c echo a > /c/a && echo a > /a"
+    context = make_context({"Dockerfile": f"FROM {base}\n{run}\nCOPY f /f\n", "f": "f"})
+    img.build(context, tag="app")
+    (image_id,) = [row["id"] for row in img.ok("images", "--json").json() if row["name"] == "app"]
+    kept, blobs = tmp_path / "kept", "oci/blobs/sha256"
+    img.state.rename(kept)
+
+    def lose_all(*patterns: str) -> None:
+        subprocess.run(["rm", "-rf", img.state], check=True)
+        subprocess.run(["cp", "-a", kept, img.state], check=True)
+        for path in [found for pattern in patterns for found in img.state.glob(pattern)]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    # Folders: what can be had again is; what cannot says so; nothing else minds.
+    lose_all(
+        *(f"{name}/*" for name in ("layers", "listings", "fingerprints", "cache-mounts", "blocks", "memo"))
+    )
+    for verb in ("images", "history", "du", "ls", "prune"):
+        img.ok(verb)
+    assert "build the image again" in img.fails(5, "save", "-o", tmp_path / "x.tar", "app").stderr
+    assert len(steps_run(img.build(context, tag="app"))) == 2
+    assert img.image("app").text("a") == "a\n"
+    lose_all("logs/*")
+    assert img.ok("history").stdout
+    img.ok("logs")
+    # Documents of a base: the pull that brings them again is not held up by the row, and neither is a build.
+    for words in (("pull", base), ("build", str(context)), ("images",)):
+        lose_all(f"{blobs}/*")
+        assert f"the documents of {base} are gone" in img.ok(*words).stderr
+        img.ok("images")  # which sees them all
+        img.ok("store", "check")
+    # Those of what was built here: its name goes, and the next build brings it back.
+    lose_all(f"{blobs}/{image_id[7:]}")
+    assert "no such image: app" in img.fails(5, "push", "app").stderr
+    assert steps_run(img.build(context, tag="app")) == []
+    img.ok("inspect", "app")

@@ -105,7 +105,7 @@ class Checker:
         blobs = list(self.blobs.all())
         for digest, stat in blobs:
             self._check_blob(digest, stat.st_size)
-        layers, images = self.layers.all(), self.names.all()
+        layers, images = self.layers.all(), self.names.listed()
         self._learn_blobs(images)
         for record in layers:
             self._check_layer(record)
@@ -244,7 +244,7 @@ class Checker:
 
     def _check_image(self, row: ImageName) -> None:
         problem = self._wrong_image(row)
-        if not problem or row not in self.names.all():
+        if not problem or row not in self.names.listed():
             return
         if self.repair:
             self.names.remove(row)
