@@ -20,6 +20,7 @@ pub mod copy;
 pub mod copy_object;
 pub mod cut;
 pub mod deflate;
+mod detach;
 pub mod entry;
 pub mod error;
 pub mod explore;
