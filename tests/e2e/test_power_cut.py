@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 from pathlib import Path
 
 from tests.conftest import Context, MakeImg
@@ -123,3 +124,45 @@ def test_a_list_of_images_leaves_out_one_whose_documents_are_lost(
     assert DAMAGED not in img.ok("images").stderr
     img.build(context, tag="lost")
     assert "lost" in img.ok("images").stdout
+
+
+def test_what_a_row_names_may_be_gone_and_every_verb_goes_on_or_says_so(
+    img: Img, make_context: Context, registry: Registry, busybox_layout: Path, tmp_path: Path
+) -> None:
+    """As after a power cut that brought rows back and not what they name; or after somebody's `rm -r`."""
+    base = registry.push_layout(busybox_layout, "lost")
+    run = "RUN --mount=type=cache,target=/c echo a > /c/a && echo a > /a"
+    context = make_context({"Dockerfile": f"FROM {base}\n{run}\nCOPY f /f\n", "f": "f"})
+    img.build(context, tag="app")
+    blobs = "oci/blobs/sha256"
+
+    def lose_all(*patterns: str) -> None:
+        aside = Path(tempfile.mkdtemp(dir=tmp_path))  # what subordinate ids own can be moved, not deleted
+        for number, path in enumerate([p for pattern in patterns for p in img.state.glob(pattern)]):
+            path.rename(aside / str(number))
+
+    # Folders: what can be had again is; what cannot says so; nothing else minds.
+    lose_all(
+        *(f"{name}/*" for name in ("layers", "listings", "fingerprints", "cache-mounts", "blocks", "memo"))
+    )
+    for verb in ("images", "history", "du", "ls", "prune"):
+        img.ok(verb)
+    assert "build the image again" in img.fails(5, "save", "-o", tmp_path / "x.tar", "app").stderr
+    assert len(steps_run(img.build(context, tag="app"))) == 2
+    assert img.image("app").text("a") == "a\n"
+    lose_all("logs/*")
+    assert img.ok("history").stdout
+    img.ok("logs")
+    # Documents of a base: the pull that brings them again is not held up by the row, and neither is a build.
+    for words in (("pull", base), ("build", str(context)), ("images",)):
+        lose_all(f"{blobs}/*")
+        assert f"the documents of {base} are gone" in img.ok(*words).stderr
+        img.ok("images")  # which sees them all
+        img.ok("store", "check")
+    # Those of what was built here: its name goes, and the next build brings it back.
+    img.build(context, tag="app")
+    (image_id,) = [row["id"] for row in img.ok("images", "--json").json() if row["name"] == "app"]
+    lose_all(f"{blobs}/{image_id[7:]}")
+    assert "no such image: app" in img.fails(5, "push", "app").stderr
+    assert steps_run(img.build(context, tag="app")) == []
+    img.ok("inspect", "app")

@@ -27,7 +27,7 @@ from img.cache.attributes import count, flag
 from img.cache.backend import Reach
 from img.cache.patience import Limits
 from img.cache.spec import CacheSpec
-from img.errors import UsageError
+from img.errors import CacheError
 from img.remote.reach import Reach as WebReach
 
 _WEB_IDENTITY = {
@@ -48,11 +48,12 @@ class Connection:
         """Prepares the client; nothing is asked of the store.
 
         Raises:
-            UsageError: a profile, an endpoint or the CA file makes no sense.
+            CacheError: a profile, an endpoint or the CA file makes no sense: `ignore-error` is for that, too,
+                since a machine may have another profile than the one where the command was written.
             botocore's errors: what the machine or a service should know of credentials could not be had.
         """
         variables, attributes = reach.variables, spec.attributes
-        self._bundle = _bundle(variables.get("AWS_CA_BUNDLE", "") or reach.ca_file)
+        self._bundle = _bundle(spec, variables.get("AWS_CA_BUNDLE", "") or reach.ca_file)
         region = (
             attributes.get("region") or variables.get("AWS_REGION") or variables.get("AWS_DEFAULT_REGION")
         )
@@ -81,7 +82,7 @@ class Connection:
             ValueError,
         ) as error:
             self.close()
-            raise UsageError(f"--cache-{spec.use} type=s3: {error}") from error
+            raise CacheError(str(spec), str(error)) from error
         except BaseException:  # credentials that could not be fetched, say
             self.close()
             raise
@@ -173,13 +174,13 @@ def _web_identity(
     )
 
 
-def _bundle(ca_file: str) -> str | None:
+def _bundle(spec: CacheSpec, ca_file: str) -> str | None:
     """A file with the usual authorities and those of `ca_file`; None where there are no further ones.
 
     boto3 trusts one file alone.
 
     Raises:
-        UsageError: it cannot be read.
+        CacheError: it cannot be read.
     """
     if not ca_file:
         return None
@@ -188,7 +189,7 @@ def _bundle(ca_file: str) -> str | None:
         texts = [open(ca_file, "rb").read()]  # noqa: SIM115
         texts += [open(path, "rb").read() for path in usual if path and os.path.exists(path)]  # noqa: SIM115
     except OSError as error:
-        raise UsageError(f"cannot use the CA file {ca_file}: {error.strerror}") from error
+        raise CacheError(str(spec), f"cannot use the CA file {ca_file}: {error.strerror}") from error
     with tempfile.NamedTemporaryFile(prefix="img-ca-", suffix=".pem", delete=False) as file:
         file.write(b"\n".join(texts))
     return file.name

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from img.engine.packing import MEDIA_TYPES, USUAL, Packer, Packing, Source, Wish, plain_layer
 from img.engine.pulling import Puller
-from img.errors import DigestMismatch
+from img.errors import StoreError
 from img.oci import Descriptor, Image, Layer
 from img.oci.rewrite import rewrite_manifest
 from img.store import Store
@@ -54,7 +54,7 @@ class Forms:
         """The blob of a layer: its descriptor, or one that is being made.
 
         Raises:
-            DigestMismatch: the layer is no longer in the store. As `Puller.blobs`: it cannot be had.
+            StoreError: the layer is no longer in the store. As `Puller.blobs`: it cannot be had.
         """
         layer = image.layers[position]
         if self._packer.keeps(layer, self._wish):
@@ -63,7 +63,7 @@ class Forms:
             return self._anew(image, layer)
         made = self.built(layer.diff_id, image.config.diff_ids[:position])
         if made is None:
-            raise DigestMismatch("layer", layer.diff_id, "nothing: it is no longer in the store")
+            raise StoreError(f"layer {layer.diff_id} is no longer in the store", hint="build the image again")
         return made
 
     def _anew(self, image: Image, layer: Layer) -> Descriptor | Packing:

@@ -122,7 +122,7 @@ class Store:
         self.records = RecordStore(self._database)
         self.listings = Listings(self.root / "listings")
         self.fingerprints = Fingerprints(self.root / "fingerprints")
-        self.names = ImageStore(self._database, self.blobs)
+        self.names = ImageStore(self._database, self.blobs, progress)
         self.work = WorkArea(self.root / "work")
         self.cache_mounts = CacheMounts(self.root / "cache-mounts")
         self.remotes = RemoteArea(self.root / "remote")

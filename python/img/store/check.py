@@ -102,10 +102,11 @@ class Checker:
             DiskFull: there is no room for what a check writes.
         """
         self._check_database()
-        blobs, layers, images = list(self.blobs.all()), self.layers.all(), self.names.all()
+        blobs, layers = list(self.blobs.all()), self.layers.all()
         self._announce([stat.st_size for _, stat in blobs], layers)
         for digest, stat in blobs:
             self._check_blob(digest, stat.st_size)
+        images = self.names.listed()
         self._learn_blobs(images)
         for record in layers:
             self._check_layer(record)
@@ -250,7 +251,7 @@ class Checker:
 
     def _check_image(self, row: ImageName) -> None:
         problem = self._wrong_image(row)
-        if not problem or row not in self.names.all():
+        if not problem or row not in self.names.listed():
             return
         if self.repair:
             self.names.remove(row)

@@ -131,6 +131,12 @@ class Database:
         with self._lock, self._translated():
             return self._connection.execute(sql, values).rowcount
 
+    @property
+    def in_transaction(self) -> bool:
+        """This thread holds the write lock. (While another one does, it waits here.)"""
+        with self._lock:
+            return self._depth > 0
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Holds the store's write lock; nests. An error inside undoes every change."""
@@ -150,6 +156,20 @@ class Database:
                 raise
             finally:
                 self._depth -= 1
+
+    @contextmanager
+    def lasting(self) -> Iterator[None]:
+        """As `transaction`, and on the disk at its end, with all that came before; it is the outermost.
+
+        For what is followed by a deletion: no power cut may bring a row back and not what it names.
+        """
+        with self._lock, self._translated():
+            self._connection.execute("PRAGMA synchronous=FULL")
+            try:
+                with self.transaction():
+                    yield
+            finally:
+                self._connection.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

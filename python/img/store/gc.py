@@ -117,9 +117,11 @@ class Collector:
         in_use_since = self.work.oldest_lease()
         if unnamed:
             self.names.drop_unnamed(updated_before=in_use_since)
+        self.names.all()  # what is lost of them goes now: not inside the transaction
         with self.work.begin() as trash:
             limit = in_use_since if everything else min(in_use_since, time.time() - keep_seconds)
-            with self.database.transaction():
+            # Rows first, for good: what follows deletes what they name.
+            with self.database.lasting():
                 self.records.drop(unused_since=limit)
                 gone = self._retire(trash_since=in_use_since, trash=trash)
             blobs, blob_bytes = self._drop_blobs(in_use_since)

@@ -9,6 +9,7 @@ A list that was put together here is such an index as well; it may hold no image
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -23,9 +24,12 @@ from img.errors import (
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, parse
 from img.oci.descriptor import INDEXES, OCI_INDEX
 from img.oci.manifest import dump
+from img.progress import Note, Progress, silent
 from img.store.blobs import BlobStore, write_atomic
 from img.store.database import Database
 from img.values import dataclass, replace
+
+_NEWEST_FIRST = "ORDER BY updated DESC, name"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +60,15 @@ class ImageName:
 class ImageStore:
     """The names of one store; several processes may change it at once."""
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
-        """Uses the store's database and blobs."""
+    def __init__(self, database: Database, blobs: BlobStore, progress: Progress = silent) -> None:
+        """Uses the store's database and blobs.
+
+        Args:
+            progress: Told of names that were lost.
+        """
         self._database = database
         self._blobs = blobs
+        self._progress = progress
 
     def put(self, image: Image, name: Reference | None, *, index: bytes = b"") -> str:
         """Stores an image's documents and names it; gives its ID.
@@ -292,9 +301,34 @@ class ImageStore:
 
     def all(self) -> list[ImageName]:
         """Every row, newest first."""
-        return self._rows("ORDER BY updated DESC, name")
+        return self._rows(_NEWEST_FIRST)
+
+    def listed(self) -> list[ImageName]:
+        """As `all`, with those whose documents are lost: for who looks for damage."""
+        return self._read(_NEWEST_FIRST)
 
     def _rows(self, rest: str, values: Sequence[object] = ()) -> list[ImageName]:
+        """Rows by an SQL condition.
+
+        One whose documents are gone (a power cut took back that it was removed; somebody deleted files) would
+        be in everybody's way, even of a pull that brings them again: it goes, like a layer without a folder.
+        """
+        rows = self._read(rest, values)
+        lost = [row for row in rows if not self._has_documents(row)]
+        for row in lost:
+            # Unless it was named anew since it was read.
+            where, known = "name=? AND manifest=? AND config=?", (row.name, row.manifest, row.config)
+            if self._database.change(f"DELETE FROM images WHERE {where}", known) and row.named:
+                text = f"the documents of {row.name} are gone, and so is the name: pull or build it again"
+                self._progress(Note(level="warning", text=text))
+        if lost and not self._database.in_transaction:  # the index's lock comes before the database's
+            self._publish()
+        return [row for row in rows if row not in lost] if lost else rows
+
+    def _has_documents(self, row: ImageName) -> bool:
+        return all(os.path.exists(self._blobs.path(digest)) for digest in (row.manifest, row.config))
+
+    def _read(self, rest: str, values: Sequence[object] = ()) -> list[ImageName]:
         rows = self._database.rows(
             f"SELECT name, manifest, config, updated, index_digest FROM images {rest}", values
         )
@@ -326,7 +360,7 @@ class ImageStore:
         with self._blobs.index_lock():
             entries = [
                 _named(descriptor, row).to_json()
-                for row in self.all()
+                for row in self._read(_NEWEST_FIRST)
                 if (descriptor := self._whole(row)) is not None
             ]
             document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}

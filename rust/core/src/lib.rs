@@ -21,6 +21,7 @@ pub mod copy_object;
 pub mod counted;
 pub mod cut;
 pub mod deflate;
+mod detach;
 pub mod entry;
 pub mod error;
 pub mod explore;

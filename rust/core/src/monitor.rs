@@ -15,8 +15,9 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{poll, PollFd, PollFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 
+use crate::detach::detach;
 use crate::kernel::{self, Fork};
 use crate::sandbox::{self, Report, Request};
 use crate::seccomp::{self, Instruction, Seccomp};
@@ -51,45 +52,18 @@ pub fn start() -> Result<()> {
     }
 }
 
-/// Leaves everything of the builder's behind: its descriptors, session, signals, arguments.
-fn detach(control: &OwnedFd, builder: u32) -> std::io::Result<OwnedFd> {
-    kernel::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)?;
-    if std::os::unix::process::parent_id() != builder {
-        kernel::exit_now(0); // it ended before the signal was asked for
-    }
-    kernel::reset_signals();
-    kernel::ignore_children();
-    // Ctrl-C is the builder's to handle: it must not reach the containers by way of the terminal.
-    rustix::process::setsid()?;
+/// Leaves the builder behind, its arguments and its mask of modes as well.
+fn leave(control: &OwnedFd, builder: u32) -> std::io::Result<OwnedFd> {
+    let kept = detach(control, builder, c"img-sandbox")?;
     rustix::process::umask(Mode::empty());
-    rustix::process::chdir("/")?;
-    let control = rustix::io::fcntl_dupfd_cloexec(control, 10)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    let kept = {
-        use std::os::fd::{AsRawFd, FromRawFd};
-        // SAFETY: 3 becomes a copy of the control socket; whatever it was belongs to nobody in
-        // this process, which uses no other descriptor of the builder's.
-        unsafe {
-            if libc::dup3(control.as_raw_fd(), 3, libc::O_CLOEXEC) < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            OwnedFd::from_raw_fd(3)
-        }
-    };
-    std::mem::forget((control, null)); // closed with all others here
-    kernel::close_from(4, false);
     kernel::hide_arguments(TITLE);
-    rustix::thread::set_name(c"img-sandbox")?;
     // Out of reach of a privileged container's debugger.
     kernel::prctl(libc::PR_SET_DUMPABLE, 0, 0)?;
     Ok(kept)
 }
 
 fn serve(control: &OwnedFd, builder: u32) -> ! {
-    let Ok(control) = detach(control, builder) else {
+    let Ok(control) = leave(control, builder) else {
         kernel::exit_now(1)
     };
     loop {

@@ -11,7 +11,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Seek, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
-use rustix::fs::{memfd_create, MemfdFlags, Mode, OFlags};
+use rustix::fs::{memfd_create, MemfdFlags, Mode};
 use rustix::net::{
     recvmsg, sendmsg, socketpair, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage,
     RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -27,6 +27,7 @@ use rustix::net::{
 use rustix::process::{kill_process_group, pidfd_open, Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::detach::detach;
 use crate::kernel::{self, Fork};
 use crate::{idmap, Error, Result};
 
@@ -113,37 +114,9 @@ fn packets() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(family, kind, SocketFlags::CLOEXEC, None)?)
 }
 
-/// Leaves everything of the builder's behind but its ids, its environment and the control socket.
-fn detach(control: &OwnedFd, builder: u32) -> io::Result<OwnedFd> {
-    kernel::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0)?;
-    if std::os::unix::process::parent_id() != builder {
-        kernel::exit_now(0); // it ended before the signal was asked for
-    }
-    kernel::reset_signals();
-    kernel::ignore_children();
-    rustix::process::setsid()?;
-    rustix::process::chdir("/")?;
-    let control = rustix::io::fcntl_dupfd_cloexec(control, 10)?;
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
-    // SAFETY: 3 becomes a copy of the control socket; whatever it was belongs to nobody in this
-    // process, which uses no other descriptor of the builder's.
-    let kept = unsafe {
-        if libc::dup3(control.as_raw_fd(), 3, libc::O_CLOEXEC) < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(3)
-    };
-    std::mem::forget((control, null)); // closed with all others here
-    kernel::close_from(4, false);
-    rustix::thread::set_name(c"img-outside")?;
-    Ok(kept)
-}
-
+/// The process outside: it keeps the builder's ids and environment.
 fn serve(control: &OwnedFd, builder: u32) -> ! {
-    let Ok(control) = detach(control, builder) else {
+    let Ok(control) = detach(control, builder, c"img-outside") else {
         kernel::exit_now(1)
     };
     loop {

@@ -351,8 +351,7 @@ def test_the_proxy_is_that_of_the_caller(
 
 def test_a_profile_that_is_not_there_is_named(bucket: str, s3: S3) -> None:
     made = cache(bucket, s3.url, variables={"AWS_PROFILE": "nobody"}, access_key_id="", secret_access_key="")
-    with pytest.raises(UsageError, match="nobody"):
-        made.read()
+    assert "nobody" in failing(made).reason
 
 
 def test_path_style_puts_the_bucket_in_the_path(bucket: str, between: Between) -> None:
@@ -378,8 +377,7 @@ def test_a_further_authority_is_believed(s3: S3, bucket: str, tmp_path: Path) ->
     leftovers = _bundles()
     made.close()
     assert len(_bundles()) == len(leftovers) - 1
-    with pytest.raises(UsageError, match="CA file"):
-        cache(bucket, s3.url, ca_file=str(tmp_path / "none")).read()
+    assert "CA file" in failing(cache(bucket, s3.url, ca_file=str(tmp_path / "none"))).reason
 
 
 def _bundles() -> list[str]:

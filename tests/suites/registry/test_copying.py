@@ -389,6 +389,28 @@ def test_forms_and_compression_change_digests_only_where_they_must(
         copy("oci:l:zstd", "oci:l:x", form="docker", preserve_digests=True)
 
 
+def test_a_layout_is_believed_in_nothing_and_mended_where_it_is_wrong(
+    copy: Copy, pile: Pile, root: str, tmp_path: Path
+) -> None:
+    """A byte that turned, in a layer, a config, a manifest; and nothing but that is sent."""
+    source = f"oci:{pile.folder}:all"
+    first = copy(source, "oci:l:1")
+    again = copy(source, "oci:l:2")
+    assert (again.sent, again.present) == (0, first.sent)
+    for spoilt in sorted((tmp_path / "l/blobs/sha256").iterdir()):
+        data = bytearray(spoilt.read_bytes())
+        data[len(data) // 2] ^= 1
+        spoilt.write_bytes(data)
+    (tmp_path / "l/blobs/sha256" / ("0" * 64)).write_bytes(b"nobody's")
+    mended = copy(source, "oci:l:3")
+    assert (mended.sent, mended.present) == (first.sent, 0)
+    (tmp_path / "l/blobs/sha256" / ("0" * 64)).unlink()
+    assert blobs_of(tmp_path / "l") == blobs_of(pile.folder)
+    (tmp_path / "l/blobs/sha256" / root[7:]).write_bytes(b"")
+    assert copy(source, "oci:l:4").digest == root
+    assert blobs_of(tmp_path / "l") == blobs_of(pile.folder)
+
+
 def test_a_push_and_a_copy_turn_an_image_into_the_same_documents(
     copy: Copy, engine: Engine, place: Callable[..., str], tmp_path: Path
 ) -> None:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from img.errors import BlobNotFound, ImageNotFound, InvalidReference, UsageError
+from img.errors import ImageNotFound, InvalidReference, UsageError
 from img.oci import Reference
+from img.progress import Event, Note
 from img.store import Store
 
 from .conftest import Start, hear, image_of, say, succeed
@@ -100,18 +101,32 @@ def test_an_image_with_a_layer_missing_is_left_out_of_the_index_until_it_is_whol
     assert index_names(store.root) == ["docker.io/library/app:latest", "docker.io/library/other:latest"]
 
 
-def test_an_image_whose_documents_are_lost_can_still_be_removed_and_spares_the_others(store: Store) -> None:
+@pytest.mark.parametrize("lost", ["manifest", "config"])
+def test_a_name_whose_documents_are_lost_goes_with_a_word_and_is_in_nobodys_way(
+    root: Path, lost: str
+) -> None:
+    told: list[Event] = []
+    store = Store(root, progress=told.append)
     put(store, "broken", "a")
     broken = store.names.row("broken")
     put(store, "sound", "b")
-    store.blobs.remove(broken.manifest)
-    with pytest.raises(BlobNotFound):
-        store.names.get("broken")
+    store.blobs.remove(getattr(broken, lost))
     put(store, "another", "c")
     store.collector.prune(everything=True)
+    assert [row.name for row in store.names.all()] == [
+        "docker.io/library/another:latest", "docker.io/library/sound:latest",
+    ]  # fmt: skip
+    assert [event.text.partition(" are gone")[0] for event in told if isinstance(event, Note)] == [
+        "the documents of docker.io/library/broken:latest"
+    ]
+    with pytest.raises(ImageNotFound):
+        store.names.get("broken")
     assert store.names.get("sound").layers
-    store.names.remove(broken)
-    assert index_names(store.root) == ["docker.io/library/another:latest", "docker.io/library/sound:latest"]
+    put(store, "broken", "a")
+    assert store.names.get("broken").layers
+    store.names.remove(store.names.row("broken"))
+    store.close()
+    assert index_names(root) == ["docker.io/library/another:latest", "docker.io/library/sound:latest"]
 
 
 def test_the_index_is_valid_at_any_moment_while_many_processes_change_names(start: Start, root: Path) -> None:

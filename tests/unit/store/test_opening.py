@@ -11,7 +11,7 @@ import pytest
 from img.errors import StoreError, StoreVersionError
 from img.oci import Reference
 from img.store import CacheRecord, Store
-from img.store.database import VERSION
+from img.store.database import VERSION, Database
 
 from .conftest import Start, hear, image_of, make_folder, say, succeed
 
@@ -174,3 +174,18 @@ def test_a_store_of_an_older_format_is_migrated_with_what_it_holds(root: Path) -
     )  # fmt: skip
     with Store(root) as store:
         assert [row.name for row in store.names.all()] == ["docker.io/library/app:latest"]
+
+
+def test_what_a_deletion_follows_is_on_the_disk_and_the_rest_is_not_waited_for(root: Path) -> None:
+    root.mkdir()
+    database = Database(root / "img.db")
+    with database.lasting():
+        assert database.rows("PRAGMA synchronous") == [(2,)], "full"
+        assert database.in_transaction
+        database.change("INSERT INTO meta VALUES ('a', 'b')")
+    assert database.rows("PRAGMA synchronous") == [(1,)] and not database.in_transaction, "normal"
+    with pytest.raises(StoreError), database.lasting():
+        database.change("DELETE FROM meta WHERE nonsense")
+    assert database.rows("SELECT value FROM meta WHERE key='a'") == [("b",)]
+    assert database.rows("PRAGMA synchronous") == [(1,)]
+    database.close()
