@@ -62,11 +62,11 @@ class Landing:
         plain = {self._place(path): layer for path, layer in named.items() if not is_packed(layer)}
         made = self._check_all(plain, unpacked, where)
         for place, folder in unpacked:
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
             _merge(str(folder.root), place)
         last = {layer.digest: place for place, layer in plain.items()}
         for place, layer in plain.items():
-            os.makedirs(os.path.dirname(place), exist_ok=True)
+            os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
             _move(blob_in(spool, layer), place, last=place == last[layer.digest])
         for place, mode, time_ns in reversed(made):
             os.chmod(place, mode)
