@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::os::fd::AsRawFd;
+
 use super::*;
 
 fn sh(script: &str) -> Program {
