@@ -20,5 +20,8 @@ check "$VENV/bin/python" -m mypy.stubtest --mypy-config-file pyproject.toml img.
 check "$VENV/bin/lint-imports" --no-logo
 check cargo fmt --all --check
 check cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
-# All tests are img-core's: the extension over it is tested from Python.
-check cargo test --quiet --locked --package img-core
+# All tests are img-core's: the extension over it is tested from Python. Owners and mounts are root's to give:
+# who is not root is root in a namespace.
+as_root=()
+[ "$(id -u)" -eq 0 ] || as_root=(unshare --map-root-user --map-auto --mount)
+check "${as_root[@]}" cargo test --quiet --locked --package img-core
