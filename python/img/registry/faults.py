@@ -34,6 +34,7 @@ _SAYING = ("error_description", "message", "details", "error")
 _STORAGE_HINT = "the registry itself allowed it: a proxy on the way may not, or a clock is wrong"
 _MAX_BODY_BYTES = 64 << 10
 _MAX_TEXT = 300
+_MAX_CODE = 60
 _KINDS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
     403: Unauthorized,
@@ -79,6 +80,7 @@ def refusal(
     codes, text = _body(reply, method)
     if any(value in part for value in secrets_of(secret) for part in (text, *codes)):
         codes, text = (), ""
+    codes, text = tuple(code[:_MAX_CODE] for code in codes), text[:_MAX_TEXT]
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
     kind = _KINDS.get(reply.status, NotOffered if "UNSUPPORTED" in codes else RegistryError)
@@ -144,14 +146,14 @@ def _hint(status: int, method: str, known: str, asked: float | None) -> str:
 
 
 def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
-    """Codes and messages of an error body; nothing where it is none."""
+    """Codes and messages of an error body, uncut; nothing where it is none."""
     if method == "HEAD":
         reply.close()
         return (), ""
     try:
         raw = reply.document(_MAX_BODY_BYTES, "error body")
         if reply.headers.get("Content-Type", "").lower().startswith("text/plain") and raw[:1] != b"{":
-            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])[:_MAX_TEXT]
+            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])
         data = json.loads(raw)
     except (InvalidDocument, Retriable, ValueError, RecursionError):
         return (), ""
@@ -161,11 +163,11 @@ def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
         return (), ""
     errors = data.get("errors")
     entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
-    codes = tuple(clean(str(entry.get("code") or ""))[:60] for entry in entries[:8])
+    codes = tuple(clean(str(entry.get("code") or "")) for entry in entries[:8])
     # Token servers have forms of their own, of OAuth (RFC 6749, section 5.2) and other.
     said = [entry.get("message") for entry in entries[:8]] or [data.get(name) for name in _SAYING]
     texts = [clean(text) for text in said if isinstance(text, str)]
-    return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))[:_MAX_TEXT]
+    return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))
 
 
 def clean(text: str) -> str:
