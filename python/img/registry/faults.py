@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from img.errors import (
     InvalidDocument,
@@ -35,6 +35,11 @@ _STORAGE_HINT = "the registry itself allowed it: a proxy on the way may not, or 
 _MAX_BODY_BYTES = 64 << 10
 _MAX_TEXT = 300
 _MAX_CODE = 60
+_LEAST_SECRET = 6
+_OPEN_FIELDS = frozenset(
+    {"digest", "mount", "from", "n", "last", "artifactType", "service", "scope", "account", "client_id"}
+)
+"""Fields of addresses that the specifications have, in which there are no secrets."""
 _KINDS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
     403: Unauthorized,
@@ -71,14 +76,16 @@ def refusal(
     Args:
         what: What was asked for, e.g. `image alpine:3`.
         host: The registry as people name it.
-        secret: The Authorization header that was sent: an answer that repeats it is not quoted.
+        secret: The Authorization header that was sent: an answer that repeats it is not quoted, nor one that
+            repeats what an address was signed with.
         hint: What to do about refused credentials, or about what is not there.
         storage: It is the answer of another host, which the registry sent to.
     Returns:
         A `RegistryError`, or a `Retriable` around one where the status may pass.
     """
     codes, text = _body(reply, method)
-    if any(value in part for value in secrets_of(secret) for part in (text, *codes)):
+    secrets = [*secrets_of(secret), *_secrets_in(reply.url)]
+    if any(value in part for value in secrets for part in (text, *codes)):
         codes, text = (), ""
     codes, text = tuple(code[:_MAX_CODE] for code in codes), text[:_MAX_TEXT]
     asked = retry_after(reply.headers.get("Retry-After"))
@@ -110,6 +117,13 @@ def secrets_of(authorization: str) -> list[str]:
         except ValueError:
             pass  # whatever it is, it is refused as a whole
     return list(filter(None, found))
+
+
+def _secrets_in(url: str) -> list[str]:
+    """What of an address must not be repeated: storage is signed for there, and uploads have their state."""
+    fields = [field.partition("=")[::2] for field in urlsplit(url).query.split("&")]
+    values = [value for name, value in fields if name not in _OPEN_FIELDS and len(value) >= _LEAST_SECRET]
+    return [*values, *map(unquote_plus, values)]
 
 
 def _sentence(status: int, method: str, what: str, host: str) -> str:
