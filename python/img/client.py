@@ -760,7 +760,7 @@ class Client:
 
         Args:
             artifact_type: What those are that are about the image itself; what is about them may be anything.
-            depth: How many levels, at least 1. Of 1,000 manifests at most it is asked what is about them.
+            depth: How many levels, from 1 to 100. Of 1,000 manifests at most it is asked what is about them.
         Raises:
             As `referrers`. UsageError: the depth is none.
         """

@@ -121,11 +121,20 @@ class InvalidReference(ImgError):
 
 def without_password(text: str) -> str:
     """A name or an address as it may be shown: `https://me:secret@host/x` is `https://me:***@host/x`."""
-    import re  # only a mistake pays for this import
-
-    found = re.match(r"(.*?//[^:@/\s]*:)(\S+)(@(?!sha\d+:)[^@\s]*)$", text)
-    found = found or re.match(r"([^/@:\s]+:)([^/@\s]+)(@[^/@\s]+/\S*)$", text)
-    return f"{found[1]}***{found[3]}" if found else text
+    name, at, digest = text.rpartition("@")
+    algorithm = digest.partition(":")[0]
+    if at and algorithm[:3] == "sha" and algorithm[3:].isdecimal():
+        digest = at + digest
+    else:
+        name, digest = text, ""
+    before, at, host = name.rpartition("@")
+    scheme, slashes, rest = before.partition("//")
+    user, colon, password = (rest if slashes else before).partition(":")
+    # Without a scheme it is a password only where a repository is behind it, and no port before it.
+    alike = bool(slashes) or (bool(user) and "/" not in password and "/" in host)
+    if not (at and colon and password and "/" not in user and alike):
+        return text
+    return f"{scheme + slashes if slashes else ''}{user}:***@{host}{digest}"
 
 
 class DockerfileError(ImgError):

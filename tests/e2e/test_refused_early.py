@@ -95,9 +95,14 @@ def test_what_cannot_be_said_beforehand_is_said_when_it_comes(
 ) -> None:
     ours, theirs = proxies
     context = make_context({"Dockerfile": "FROM scratch\nCOPY f /\n", "f": "f"})
-    # So many requests are not allowed now; once there is something to push, they are.
-    ours.spoil(method="POST", status=429, headers={"Retry-After": "3600"})
-    img.ok("build", "--push", "-t", at(ours, "early/later:1"), context)
+    # So many requests are not allowed now, or the registry is being mended; once there is something to
+    # push, or to write to a cache, all is well.
+    for status in (429, 503):
+        ours.spoil(method="POST", status=status, headers={"Retry-After": "3600"})
+        img.ok("build", "--push", "-t", at(ours, f"early/later:{status}"), context)
+        theirs.spoil(method="POST", status=status, headers={"Retry-After": "3600"})
+        img.build(context, "--cache-to", f"type=registry,ref={at(theirs, 'early/later')}-{status}")
+        assert theirs.count("PUT", f"early/later-{status}/manifests/")
     # An upload may be opened, and comes to nothing: the build has an image, and fails as it pushes.
     theirs.spoil(method="PUT", status=403, times=99)
     name = at(theirs, "early/never:1")

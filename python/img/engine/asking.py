@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from img.engine.background import Background
-from img.errors import ImgError, TooManyRequests
+from img.errors import ImgError, RegistryError
 from img.oci import Reference
 from img.progress import Note, Progress
+from img.registry.faults import PASSING
 from img.registry.stop import Stop, Stopped
 from img.values import dataclass
 
@@ -84,11 +85,12 @@ class Questions:
         """Thread: one question."""
         try:
             ask()
-        except (TooManyRequests, OSError) as error:
-            # By the time at which there is something to push, the answer may be another.
-            self._progress(Note(level="debug", text=f"{repository} does not say what it takes: {error}"))
-        except ImgError as error:
-            self._take(error)
+        except (ImgError, OSError) as error:
+            if isinstance(error, ImgError) and not may_pass(error):
+                self._take(error)
+            else:
+                text = f"{repository} does not say what it takes: {error}"
+                self._progress(Note(level="debug", text=text))
         except (Stopped, KeyboardInterrupt):
             pass  # the build is over, or has met an error of its own
         finally:
@@ -140,8 +142,13 @@ class Questions:
         self._background.drain(STOP_SECONDS)
 
 
+def may_pass(error: BaseException | None) -> bool:
+    """Tells an answer that may be another one by the time at which there is something to push."""
+    return isinstance(error, RegistryError) and error.status in PASSING
+
+
 def _nothing() -> None:
     """Nobody is to be told."""
 
 
-__all__ = ["CacheQuestion", "Questions"]
+__all__ = ["CacheQuestion", "Questions", "may_pass"]

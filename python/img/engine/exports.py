@@ -15,11 +15,11 @@ from img.amounts import human_size
 from img.builder import SharedLost
 from img.builder.key import CacheKey
 from img.cache import CacheBackend, CacheIndex, CacheSpec, SharedMount, SharedRecord
-from img.engine.asking import CacheQuestion
+from img.engine.asking import CacheQuestion, may_pass
 from img.engine.background import Background
 from img.engine.imports import Imports
 from img.engine.packing import MEDIA_TYPES, Packer, Source, how_made
-from img.errors import CacheError, ImgError, TooManyRequests
+from img.errors import CacheError, ImgError
 from img.oci import Descriptor
 from img.oci.descriptor import LAYERS
 from img.progress import Note, Progress, Transfer
@@ -104,8 +104,8 @@ class Exports:
         try:
             cache.backend.check(stop)
         except CacheError as error:
-            if isinstance(error.__cause__, TooManyRequests):
-                raise error.__cause__ from error
+            if (cause := error.__cause__) is not None and may_pass(cause):
+                raise cause from error
             self._give_up(cache, error)
             raise
 

@@ -27,7 +27,10 @@ def names_helper(settings: Settings) -> bool:
 
 def _has_list(place: str) -> bool:
     """Tells whether a `registries.conf`, or one of a folder of them, has a list of helpers."""
-    paths = [os.path.join(place, name) for name in os.listdir(place)] if os.path.isdir(place) else [place]
+    try:
+        paths = [os.path.join(place, name) for name in os.listdir(place)]
+    except OSError:
+        paths = [place]  # a file; or nothing that can be read, of which whoever needs it complains
     lines = (
         line.lstrip(b" \t\"'") for text in map(_text, paths) if _LIST in text for line in text.split(b"\n")
     )

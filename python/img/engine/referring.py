@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import partial
 
-from img.errors import UsageError
+from img.errors import InvalidDocument, UsageError
 from img.oci import Descriptor, Platform, Reference
 from img.registry import Registry, Stop, in_parallel
 from img.registry.faults import absent
@@ -22,8 +22,14 @@ CREATED = "org.opencontainers.image.created"
 MAX_DEPTH = 10
 """Levels of a tree, where nothing is said: signatures of attestations of images are three."""
 
+MOST_DEPTH = 100
+"""Levels that a tree may be asked to have."""
+
 MOST_ASKED = 1000
 """Manifests of one tree of which a registry is asked what is about them."""
+
+MOST_LISTED = 50_000
+"""Manifests that one tree may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,43 +97,57 @@ def referrers_of(
     Args:
         subject: With its digest.
         artifact_type: What those are that are about the subject itself; what is about them may be anything.
-        depth: How many levels, at least 1.
+        depth: How many levels, from 1 to `MOST_DEPTH`.
         jobs: Requests at once.
     Raises:
         UsageError: the depth is none. InvalidDocument, RegistryError.
     """
-    if depth < 1:
-        raise UsageError(f"a tree has a depth of 1 or more, not {depth}")
+    if not 1 <= depth <= MOST_DEPTH:
+        raise UsageError(f"a tree has a depth from 1 to {MOST_DEPTH}, not {depth}")
     tops = registry.referrers(subject, subject.digest, artifact_type=artifact_type)
     found: dict[str, tuple[Descriptor, ...]] = {subject.digest: tops}
-    level = list(tops)
+    homes: dict[str, str] = {}
+    level = [subject.digest]
     for _ in range(depth - 1):
-        fresh = dict.fromkeys(entry.digest for entry in level if entry.digest not in found)
-        asked = [*fresh][: MOST_ASKED - len(found)]
-        answers: dict[str, tuple[Descriptor, ...]] = {}
-        in_parallel(asked, partial(_ask, registry, subject, answers), jobs, None)
-        found.update((digest, answers[digest]) for digest in asked)
-        level = [entry for digest in asked for entry in answers[digest]]
-    return _grown(tops, found, {subject.digest})
+        fresh: dict[str, str] = {}  # what is to be asked about, and what it is about itself
+        for about in level:
+            for entry in found[about]:
+                if entry.digest not in found:
+                    fresh.setdefault(entry.digest, about)
+        level = [*fresh][: MOST_ASKED - len(found)]
+        in_parallel(level, partial(_ask, registry, subject, found), jobs, None)
+        homes.update((digest, fresh[digest]) for digest in level)
+    return _grown(subject.digest, found, homes)
 
 
 def _ask(
-    registry: Registry, ref: Reference, answers: dict[str, tuple[Descriptor, ...]], digest: str, stop: Stop
+    registry: Registry, ref: Reference, found: dict[str, tuple[Descriptor, ...]], digest: str, stop: Stop
 ) -> None:
+    """Thread: adds what is about one manifest.
+
+    Raises:
+        InvalidDocument: there are more in all than anybody can mean.
+    """
     stop.check()
-    answers[digest] = registry.referrers(ref, digest)
+    found[digest] = registry.referrers(ref, digest)
+    if sum(map(len, [*found.values()])) > MOST_LISTED:
+        raise InvalidDocument(f"referrers of {ref.familiar}", f"more than {MOST_LISTED} manifests")
 
 
 def _grown(
-    entries: tuple[Descriptor, ...], found: Mapping[str, tuple[Descriptor, ...]], shown: set[str]
+    about: str, found: Mapping[str, tuple[Descriptor, ...]], homes: dict[str, str]
 ) -> tuple[Referrer, ...]:
-    """The tree of what was found; `shown` are the digests whose branch stands somewhere already."""
+    """What is about a manifest, as a tree, no deeper than the levels in which it was asked for.
+
+    Args:
+        homes: Below what each manifest that was asked about is shown whole, once; taken out when it is.
+    """
     grown = []
-    for entry in entries:
+    for entry in found[about]:
         below = None
-        if entry.digest in found and entry.digest not in shown:
-            shown.add(entry.digest)
-            below = _grown(found[entry.digest], found, shown)
+        if homes.get(entry.digest) == about:
+            del homes[entry.digest]
+            below = _grown(entry.digest, found, homes)
         grown.append(Referrer(entry=entry, referrers=below))
     return tuple(grown)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import unquote_plus, urlsplit
 
 from img.errors import (
     InvalidDocument,
@@ -34,6 +34,12 @@ _SAYING = ("error_description", "message", "details", "error")
 _STORAGE_HINT = "the registry itself allowed it: a proxy on the way may not, or a clock is wrong"
 _MAX_BODY_BYTES = 64 << 10
 _MAX_TEXT = 300
+_MAX_CODE = 60
+_LEAST_SECRET = 6
+_OPEN_FIELDS = frozenset(
+    {"digest", "mount", "from", "n", "last", "artifactType", "service", "scope", "account", "client_id"}
+)
+"""Fields of addresses that the specifications have, in which there are no secrets."""
 _KINDS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
     403: Unauthorized,
@@ -70,15 +76,18 @@ def refusal(
     Args:
         what: What was asked for, e.g. `image alpine:3`.
         host: The registry as people name it.
-        secret: The Authorization header that was sent: an answer that repeats it is not quoted.
+        secret: The Authorization header that was sent: an answer that repeats it is not quoted, nor one that
+            repeats what an address was signed with.
         hint: What to do about refused credentials, or about what is not there.
         storage: It is the answer of another host, which the registry sent to.
     Returns:
         A `RegistryError`, or a `Retriable` around one where the status may pass.
     """
     codes, text = _body(reply, method)
-    if any(value in part for value in secrets_of(secret) for part in (text, *codes)):
+    secrets = [*secrets_of(secret), *_secrets_in(reply.url)]
+    if any(value in part for value in secrets for part in (text, *codes)):
         codes, text = (), ""
+    codes, text = tuple(code[:_MAX_CODE] for code in codes), text[:_MAX_TEXT]
     asked = retry_after(reply.headers.get("Retry-After"))
     says = f"; it says: {text}" if text else ""
     kind = _KINDS.get(reply.status, NotOffered if "UNSUPPORTED" in codes else RegistryError)
@@ -108,6 +117,13 @@ def secrets_of(authorization: str) -> list[str]:
         except ValueError:
             pass  # whatever it is, it is refused as a whole
     return list(filter(None, found))
+
+
+def _secrets_in(url: str) -> list[str]:
+    """What of an address must not be repeated: storage is signed for there, and uploads have their state."""
+    fields = [field.partition("=")[::2] for field in urlsplit(url).query.split("&")]
+    values = [value for name, value in fields if name not in _OPEN_FIELDS and len(value) >= _LEAST_SECRET]
+    return [*values, *map(unquote_plus, values)]
 
 
 def _sentence(status: int, method: str, what: str, host: str) -> str:
@@ -144,14 +160,14 @@ def _hint(status: int, method: str, known: str, asked: float | None) -> str:
 
 
 def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
-    """Codes and messages of an error body; nothing where it is none."""
+    """Codes and messages of an error body, uncut; nothing where it is none."""
     if method == "HEAD":
         reply.close()
         return (), ""
     try:
         raw = reply.document(_MAX_BODY_BYTES, "error body")
         if reply.headers.get("Content-Type", "").lower().startswith("text/plain") and raw[:1] != b"{":
-            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])[:_MAX_TEXT]
+            return (), clean(raw.decode("utf-8", "replace").strip().partition("\n")[0])
         data = json.loads(raw)
     except (InvalidDocument, Retriable, ValueError, RecursionError):
         return (), ""
@@ -161,11 +177,11 @@ def _body(reply: Reply, method: str) -> tuple[tuple[str, ...], str]:
         return (), ""
     errors = data.get("errors")
     entries = [entry for entry in errors if isinstance(entry, dict)] if isinstance(errors, list) else []
-    codes = tuple(clean(str(entry.get("code") or ""))[:60] for entry in entries[:8])
+    codes = tuple(clean(str(entry.get("code") or "")) for entry in entries[:8])
     # Token servers have forms of their own, of OAuth (RFC 6749, section 5.2) and other.
     said = [entry.get("message") for entry in entries[:8]] or [data.get(name) for name in _SAYING]
     texts = [clean(text) for text in said if isinstance(text, str)]
-    return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))[:_MAX_TEXT]
+    return tuple(filter(None, codes)), "; ".join(dict.fromkeys(filter(None, texts)))
 
 
 def clean(text: str) -> str:

@@ -523,13 +523,19 @@ class TestTokens:
             with pytest.raises(RegistryError, match="nothing was sent"):
                 connect(Known("ali", "sesame")).manifest(Reference.parse(f"{guard.host}/app:v1"))
 
-    def test_an_answer_that_repeats_the_token_is_not_quoted(self, connect: Connect, bits: Bits) -> None:
+    @pytest.mark.parametrize("before", [0, 283], ids=["whole", "cut"])
+    @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+    def test_an_answer_that_repeats_the_token_is_not_quoted(
+        self, connect: Connect, kind: str, before: int
+    ) -> None:
         def parrot(server: FaultyRegistry, call: Call) -> None:
-            body = {"errors": [{"code": "DENIED", "message": f"I saw {call.authorization}"}]}
-            call.answer(403, json.dumps(body).encode())
+            said = f"{'x' * before} I saw {call.authorization}"
+            body = json.dumps({"errors": [{"code": "DENIED", "message": said}]})
+            text = said if kind == "text/plain" else body
+            call.answer(403, text.encode(), {"Content-Type": kind})
 
         with Guard() as guard:
             guard.fail("v1", parrot)
             with pytest.raises(Unauthorized) as caught:
                 connect().manifest(Reference.parse(f"{guard.host}/app:v1"))
-        assert "token-0" not in str(caught.value)
+        assert "I saw" not in str(caught.value)

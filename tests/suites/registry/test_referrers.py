@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -13,8 +14,8 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 from img.engine import referring
-from img.engine.referring import Referrer, referrers_of
-from img.errors import InvalidDocument, RegistryError
+from img.engine.referring import Referrer, flat, referrers_of
+from img.errors import InvalidDocument, RegistryError, UsageError
 from img.oci import Descriptor, Index, Manifest, Reference, parse
 from img.oci.descriptor import OCI_EMPTY, OCI_INDEX, sha256
 from img.oci.manifest import dump
@@ -132,6 +133,33 @@ def test_what_is_about_what_is_about_an_image_is_a_tree(
         server.stored["again"] = sbom
         found = referrers_of(registry, ref, depth=10)
         assert shape(found) == {"2": {}, "1": {"1.1": {"1.1.1": {"1": None}}}}
+        with monkeypatch.context() as patch:
+            patch.setattr(referring, "MOST_LISTED", 4)
+            with pytest.raises(InvalidDocument, match="more than 4 manifests"):
+                referrers_of(registry, ref, depth=10)
+
+
+def test_a_tree_is_no_deeper_than_it_was_asked_to_be(connect: Connect, name: str) -> None:
+    """A registry names all at once on top, and each below the one before: a chain, to who follows it down."""
+    subject = make_image().manifest.descriptor
+    count = 200
+    chain = [about(subject, SBOM, number=str(number)) for number in range(count)]
+    lists = {d.digest: Index.make([e.descriptor]).raw for d, e in itertools.pairwise(chain)}
+    lists[subject.digest] = Index.make([document.descriptor for document in chain]).raw
+
+    class Chained(Server):
+        def serve(self, call: Call) -> None:
+            raw = lists.get(call.path.rpartition("/")[2], Index.make([]).raw)
+            call.answer(200, raw, {"Content-Type": OCI_INDEX})
+
+    with Chained() as server:
+        ref = Reference.parse(f"{server.host}/{name}@{subject.digest}")
+        found = referrers_of(connect(), ref, depth=2)
+        assert len(found) == count and max(depth for _, _, depth in flat(found, subject.digest)) == 2
+        assert all(each.referrers is not None for each in found)
+        for depth in (0, referring.MOST_DEPTH + 1):
+            with pytest.raises(UsageError, match="from 1 to 100"):
+                referrers_of(connect(), ref, depth=depth)
 
 
 def test_where_a_registry_keeps_no_list_clients_keep_one(

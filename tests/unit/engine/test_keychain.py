@@ -96,6 +96,9 @@ def test_only_a_config_that_names_a_helper_needs_a_process_for_it(tmp_path: Path
     assert names_helper(Settings(state="", auth_files=(str(named),)))
     assert names_helper(Settings(state="", docker_config=str(named)))
     assert names_helper(Settings(state="", auth_config='{"credsStore": "here"}'))
+    closed = tmp_path / "registries.conf.d"
+    closed.mkdir(0)  # of which whoever reads it complains
+    assert not names_helper(Settings(state="", registries_conf=(str(closed), str(tmp_path / "missing"))))
 
 
 def test_the_helpers_of_registries_conf_are_asked_in_their_order(

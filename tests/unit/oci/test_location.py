@@ -91,6 +91,9 @@ def test_a_near_miss_says_where_it_is_and_what_was_meant(written: str, at: int, 
         ("ci:hunt:er2@127.0.0.1:5000/app:1", "ci:***@127.0.0.1:5000/app:1"),
         ("https://oauth2:hunt@er2/x@host/app", "https://oauth2:***@host/app"),
         ("docker://ci:hunter2@host/app", "docker://ci:***@host/app"),
+        ("ci:hunt@er2@host/app", "ci:***@host/app"),
+        ("https://ci:hunter2@host/app@sha256:0f", "https://ci:***@host/app@sha256:0f"),
+        pytest.param("//:" * 100_000 + "hunter2@host/app", "//:***@host/app", id="slow"),
     ],
 )
 def test_a_password_in_a_name_is_not_repeated(written: str, safe: str) -> None:

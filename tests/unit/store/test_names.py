@@ -129,6 +129,18 @@ def test_a_name_whose_documents_are_lost_goes_with_a_word_and_is_in_nobodys_way(
     assert index_names(root) == ["docker.io/library/another:latest", "docker.io/library/sound:latest"]
 
 
+def test_a_name_stays_while_its_documents_cannot_be_looked_at(store: Store) -> None:
+    put(store, "app", "a")
+    blobs = store.root / "oci" / "blobs" / "sha256"
+    aside = blobs.with_name("aside")
+    blobs.rename(aside)
+    blobs.symlink_to(blobs)  # a disk that fails, or a folder that this user may not enter, as root sees it
+    assert [row.name for row in store.names.all()] == ["docker.io/library/app:latest"]
+    blobs.unlink()
+    aside.rename(blobs)
+    assert store.names.get("app").layers
+
+
 def test_the_index_is_valid_at_any_moment_while_many_processes_change_names(start: Start, root: Path) -> None:
     with Store(root) as store:
         put(store, "always", "a")
