@@ -160,6 +160,12 @@ def test_each_image_of_a_list_is_there_in_another_compression_as_well(
     other.ok("copy", "--platform", "linux/amd64", f"docker://{name}", f"oci:{tmp_path}/gzip:x")
     copied = json.loads((tmp_path / "gzip/index.json").read_text())["manifests"]
     assert [entry["digest"] for entry in copied] == [index["manifests"][0]["digest"]]
+    # What is about an image for a platform is about the first, where others look for it.
+    (tmp_path / "note").write_text("checked")
+    img.ok("artifact", "attach", "--platform", "linux/amd64", name, "note", cwd=tmp_path)
+    first = f"{repository}@{index['manifests'][0]['digest']}"
+    assert len(img.ok("referrers", "--json", first).json()) == 1
+    assert len(img.ok("referrers", "--json", "--platform", "linux/amd64", name).json()) == 1
     # A newer image takes the place of the old one in every compression.
     newer = push_one(registry, tmp_path / "newer", "lists/both:arm2", "arm64")
     assert newer == arm

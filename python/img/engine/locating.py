@@ -189,7 +189,10 @@ class Locator:
         if isinstance(document, Index):
             from img.registry.search import choose
 
-            manifest = choose(reference, document, platform, lambda digest: self.document(reference, digest))
+            def read(digest: str) -> Manifest | Index:
+                return self.document(reference, digest)
+
+            manifest = choose(reference, document, platform, read, Index.choose_zstd)
         assert isinstance(manifest, Manifest)
         index = document.raw if isinstance(document, Index) else b""
         image = self.image(reference, manifest, source=source)

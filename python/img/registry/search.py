@@ -25,20 +25,24 @@ Pick = Callable[[Index, Platform], "Descriptor | None"]
 
 
 def choose(
-    ref: Reference, document: Manifest | Index, platform: Platform, read: Callable[[str], Manifest | Index]
+    ref: Reference,
+    document: Manifest | Index,
+    platform: Platform,
+    read: Callable[[str], Manifest | Index],
+    pick: Pick = Index.choose,
 ) -> Manifest:
     """Finds the manifest for a platform in what a name stands for; that itself, where it is no index.
 
-    It is for whoever unpacks it: of images that differ in their compression alone, zstd's is taken.
-
     Args:
         read: Gives the document of a digest.
+        pick: Of images that differ in their compression alone, whoever unpacks takes zstd's; whoever says
+            something about one takes the first, where everybody looks for it.
     Raises:
         NotFound: there is none for this platform; the hint lists those on offer. What `read` raises.
     """
     if isinstance(document, Manifest):
         return document
-    search = Search(platform, read, Index.choose_zstd)
+    search = Search(platform, read, pick)
     found = search.within(document)
     if found:
         return found
