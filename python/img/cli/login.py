@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from img.cli import clicks as click
 from img.cli.common import find_globals, kept_globally, print_json, show_warnings, verb
-from img.cli.reaching import reaching_options
+from img.cli.reaching import reaching_options, registries_conf_option
 
 if TYPE_CHECKING:
     from img.engine import LoginResult
@@ -43,8 +43,8 @@ def login_command(
     server: str, username: str, password: str, password_stdin: bool, get_login: bool, as_json: bool
 ) -> int:  # fmt: skip
     """Log in to a registry, docker.io by default. The credentials are shown to it first, and kept where it
-    takes them: by the credential helper that the file names, else in the file. Without a user and a password,
-    those that are kept are tried; then they are asked for on the terminal.
+    takes them: by a credential helper that registries.conf or the file names, else in the file. Without a
+    user and a password, those that are kept are tried; then they are asked for on the terminal.
     """
     from img.engine import Engine
 
@@ -80,9 +80,10 @@ def login_command(
 @click.option("-a", "-all", "--all", "everything", is_flag=True, help="Log out of every registry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @authfile_option
+@registries_conf_option
 def logout_command(server: str, everything: bool, as_json: bool) -> None:
     """Log out of a registry, docker.io by default: what is kept for it is removed, from the file and from the
-    credential helper that it names.
+    credential helpers that it and registries.conf name.
     """
     from img.engine import Engine
     from img.values import asdict

@@ -83,6 +83,11 @@ def _keep_creds(ctx: click.Context, parameter: click.Parameter, value: tuple[str
     kept.creds = (*kept.creds, *value)
 
 
+registries_conf_option = click.option(
+    "--registries-conf", "-registries-conf", metavar="FILE", expose_value=False,
+    callback=kept_globally("registries_conf"),
+    help="Read mirrors, rewrites and credential helpers from this file alone.",
+)  # fmt: skip
 _HOW = (
     click.option(
         "--tls-ca", "-tls-ca", metavar="FILE", expose_value=False, callback=kept_globally("ca_file"),
@@ -105,10 +110,7 @@ _HOW = (
         "--registry-mirror", "-registry-mirror", multiple=True, metavar="[HOST=]MIRROR", expose_value=False,
         callback=_keep_mirrors, help="Ask this mirror before the registry HOST (docker.io).",
     ),
-    click.option(
-        "--registries-conf", "-registries-conf", metavar="FILE", expose_value=False,
-        callback=kept_globally("registries_conf"), help="Read mirrors and rewrites from this file alone.",
-    ),
+    registries_conf_option,
 )  # fmt: skip
 _AS_WHOM = (
     click.option(
