@@ -126,6 +126,29 @@ def test_helpers_of_registries_conf_are_asked_and_keep_what_a_login_gives(
     assert f"store {os.getuid()} {space}" in asked and all(line.endswith(space) for line in asked)
     assert "docker-credential-none failed" in img.ok("logout", closed.host, env=env).stderr
     img.fails(3, "pull", name, env=env)
+    flags, helpers = ("--registries-conf", str(conf)), {"PATH": env["PATH"]}
+    img.ok("login", *flags, "-u", USER, "--password-stdin", closed.host, env=helpers, stdin=PASSWORD.encode())
+    assert "Logout succeeded." in img.ok("logout", *flags, closed.host, env=helpers).stdout
+    img.fails(3, "pull", *flags, name, env=helpers)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("pull",), ("push",), ("tags",), ("copy", "alpine"), ("manifest", "inspect"), ("referrers",),
+        ("build", "-t"), ("build", "--build-arg"), ("lock", "-f"),
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_password_in_a_name_is_repeated_nowhere(
+    img: Img, make_context: Context, verb: tuple[str, ...]
+) -> None:
+    name = "user:hunter2@registry.invalid/app"
+    context = make_context({"Dockerfile": f"ARG BASE={name}\nFROM scratch\nCOPY --from={name} /a /a\n"})
+    words = {"--build-arg": (f"BASE={name}", context), "-f": (context / "Dockerfile", context)}
+    said = img.fails(2, *verb, *words.get(verb[-1], (name, context) if verb[-1] == "-t" else (name,)))
+    assert "hunter2" not in said.text and "user:***@registry.invalid/app" in said.text
 
 
 @pytest.mark.once

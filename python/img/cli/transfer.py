@@ -186,6 +186,7 @@ def push_command(
     """Push images under their own names, all at once; prints the digest of each."""
     from img.cli.report import check_file, write_file
     from img.engine import Engine
+    from img.errors import without_password
 
     if digest_file:
         check_file(digest_file, "--digest-file")
@@ -196,7 +197,7 @@ def push_command(
         Engine(settings, show) as engine,
     ):
         if not quiet:
-            click.echo(f"Pushing {', '.join(names)}...", err=True)
+            click.echo(f"Pushing {', '.join(map(without_password, names))}...", err=True)
         digests = engine.push_all(
             names,
             all_tags=all_tags,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from img import regex
 from img.builder.plan.named import NamedContext, context_name
@@ -19,7 +20,7 @@ from img.dockerfile import find_stage, referenced, sources
 from img.dockerfile import instructions as ins
 from img.dockerfile.expand import expand_at, near_variable
 from img.dockerfile.faults import fault
-from img.errors import InvalidReference, UsageError
+from img.errors import InvalidReference, UsageError, without_password
 from img.oci import Platform, Reference
 
 _NUMBER = regex.compile(r"[+-]?[0-9]+", re.ASCII)
@@ -106,7 +107,9 @@ class Names:
         try:
             return Reference.parse(name)
         except InvalidReference as error:
-            raise fault(span, f"{name!r} is no image: {error.reason}", at=name, hint=error.hint) from error
+            safe = without_password(name)
+            quoted = replace(span, text=span.text.replace(name, safe))
+            raise fault(quoted, f"{safe!r} is no image: {error.reason}", at=safe, hint=error.hint) from error
 
     def uses(self, stage: ins.Stage) -> tuple[Use, ...]:
         """Everything that a stage names, its base first.
