@@ -375,7 +375,7 @@ class Registry:
         Raises:
             Unauthorized: no push is allowed here. RegistryError: the registry takes none, as a read-only one.
         """
-        self._session(ref, f"upload to {ref.familiar_name}", stop or Stop()).check()
+        self._session(ref, f"an upload to {ref.familiar_name}", stop or Stop()).check()
 
     def push_growing(
         self, ref: Reference, source: Growing, *, stop: Stop | None = None, progress: Progress | None = None
@@ -398,7 +398,7 @@ class Registry:
             return False
         stop = stop or Stop()
         growing = GrowingSource(source, progress or self._progress, stop, ref.familiar)
-        session = self._session(ref, f"upload to {ref.familiar_name}", stop)
+        session = self._session(ref, f"an upload to {ref.familiar_name}", stop)
         try:
             session.in_parts(growing, PART_BYTES, MOST_BYTES)
         except BaseException as error:
