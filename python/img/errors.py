@@ -468,6 +468,11 @@ class LayerError(ImgError):
         self.entry = entry
         self.reason = reason
 
+    def of_archive(self, where: str) -> InvalidDocument:
+        """The same, said of an archive that holds images and is no layer itself."""
+        entry = self.entry if self.entry.isprintable() else repr(self.entry)
+        return InvalidDocument(where, f"{entry}: {self.reason}")
+
 
 class SandboxError(ImgError):
     """This machine refuses something that a build needs; `how_to_fix` says how to get it."""

@@ -286,6 +286,10 @@ def test_files_about_an_image_are_listed_and_come_back(img: Img, registry: Regis
     assert "no image for linux/s390x" in img.fails(3, "referrers", "--platform", "linux/s390x", whole).text
     elsewhere, _ = raw(other)
     assert [m.get("artifactType") for m in elsewhere["manifests"]] == [None, "application/spdx+json"]
+    (tmp_path / "taken").write_text("")
+    for file in ("taken", "taken/below"):
+        words = ("artifact", "pull", "-o", tmp_path / file, f"{registry.host}/lists/about@{attached}")
+        assert f"{file} is no folder" in img.fails(2, *words).text
     img.ok("artifact", "pull", "-o", tmp_path / "again", f"{registry.host}/lists/about-elsewhere@{attached}")
     assert (tmp_path / "again/sbom.json").exists()
 

@@ -53,7 +53,8 @@ def pull(
     They get their names when all of them are there and right; of a file that is in the way, none.
 
     Raises:
-        UsageError: it is an image or an index, a file is there already, or no file fits.
+        UsageError: it is an image or an index, a file is there already, or no file fits; or `output` is
+            no folder.
         InvalidDocument: a name in it leads out of the folder, two are one, or a packed folder holds such.
         NotFound, RegistryError, DigestMismatch, SizeMismatch.
     """
@@ -61,7 +62,10 @@ def pull(
     manifest = read(registry, reference, wish.platform)
     named = _included(contained(manifest, reference.familiar), wish.include, reference.familiar)
     root = Path(output)
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{root} is no folder", hint="-o names the folder that the files go into") from error
     spool = root / f".img-{secrets.token_hex(8)}"
     spool.mkdir(0o700)
     landing = Landing(root, wish)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from img import _core
-from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
+from img.errors import DigestMismatch, InvalidDocument, LayerError, SizeMismatch
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Reference, parse
 from img.oci.descriptor import (
     DOCKER_CONFIG,
@@ -221,7 +221,11 @@ def read_archive(store: Store, archive: Path, work: Path, progress: Progress = s
     """
     size = archive.stat().st_size
     meter = Meter(progress, "load", archive.name, size, archive.name)
-    if _core.unpack_archive(str(archive), str(work), told=meter.at) is None:
+    try:
+        unpacked = _core.unpack_archive(str(archive), str(work), told=meter.at)
+    except LayerError as error:
+        raise error.of_archive(archive.name) from error
+    if unpacked is None:
         raise InvalidDocument(archive.name, "it is no tar archive, compressed or not")
     meter.finished("read")
     layout = (work / "index.json").is_file()

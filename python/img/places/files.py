@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from img import _core
-from img.errors import InvalidDocument, SizeMismatch, UsageError
+from img.errors import InvalidDocument, LayerError, SizeMismatch, UsageError
 from img.oci import Descriptor
 from img.progress import Progress
 from img.registry import Sink, Stop
@@ -195,7 +195,7 @@ def open_archive(path: Path, scratch: Callable[[], Path]) -> Files:
     Args:
         scratch: Makes an empty folder for one that has to be unpacked.
     Raises:
-        UsageError: there is no such file. InvalidDocument: it is no archive. LayerError: it is hostile.
+        UsageError: there is no such file. InvalidDocument: it is no archive, or a broken or hostile one.
     """
     where = str(path)
     if path.is_dir():
@@ -207,7 +207,11 @@ def open_archive(path: Path, scratch: Callable[[], Path]) -> Files:
     if not any(magic.startswith(packed) for packed in _PACKED):
         return Tar(path, where)
     folder = scratch()
-    if _core.unpack_archive(str(path), str(folder)) is None:
+    try:
+        unpacked = _core.unpack_archive(str(path), str(folder))
+    except LayerError as error:
+        raise error.of_archive(where) from error
+    if unpacked is None:
         raise InvalidDocument(where, "it is no tar archive, compressed or not")
     files = Folder(folder)
     files.where = where

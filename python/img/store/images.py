@@ -319,7 +319,8 @@ class ImageStore:
             # Unless it was named anew since it was read.
             where, known = "name=? AND manifest=? AND config=?", (row.name, row.manifest, row.config)
             if self._database.change(f"DELETE FROM images WHERE {where}", known) and row.named:
-                text = f"the documents of {row.name} are gone, and so is the name: pull or build it again"
+                shown = Reference.parse(row.name).familiar
+                text = f"the documents of {shown} are gone, and so is the name: pull or build it again"
                 self._progress(Note(level="warning", text=text))
         if lost and not self._database.in_transaction:  # the index's lock comes before the database's
             self._publish()
@@ -430,5 +431,11 @@ def near_names(wanted: Reference, rows: Iterable[ImageName]) -> tuple[str, ...]:
     names = [Reference.parse(row.name) for row in rows if row.named]
     near = get_close_matches(wanted.repository, {name.repository for name in names}, n=3, cutoff=0.6)
     like = [name for repository in near for name in names if name.repository == repository]
-    like.sort(key=lambda name: (near.index(name.repository), name.suffix != wanted.suffix))
+    like.sort(
+        key=lambda name: (
+            near.index(name.repository),
+            name.suffix != wanted.suffix,
+            name.registry != wanted.registry,
+        )
+    )
     return tuple(name.familiar for name in like[:3])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from img.errors import DigestMismatch, InvalidDocument, LayerError, SizeMismatch
+from img.errors import DigestMismatch, InvalidDocument, SizeMismatch
 from img.exporter import Form, Named, read_archive, write_archive
 from img.oci import Descriptor, Image, ImageConfig, Index, Manifest, Platform, Reference, sha256
 from img.oci.descriptor import (
@@ -202,8 +202,14 @@ def test_a_link_that_leads_out_of_the_archive_is_not_followed(read: Read, tmp_pa
         link = tarfile.TarInfo("c.json")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "secret")
         archive.addfile(link)
-    with pytest.raises((InvalidDocument, LayerError)):
+    with pytest.raises(InvalidDocument):
         read(out.getvalue())
+
+
+def test_an_archive_that_breaks_off_is_a_bad_archive_and_no_bad_layer(read: Read) -> None:
+    whole = tar_of(docker_files(b"x" * 5000))
+    with pytest.raises(InvalidDocument, match=r"bad [^ ]+: byte \d+: truncated"):
+        read(whole[:4000])
 
 
 @pytest.mark.parametrize("victim", ["layer", "config", "manifest"])

@@ -81,6 +81,11 @@ def test_an_unknown_name_is_an_error_with_those_like_it(store: Store) -> None:
     with pytest.raises(ImageNotFound) as caught:
         store.names.get("me/aplication:latest")
     assert caught.value.near == ("me/application:latest",)
+    put(store, "b.example/me/app:1", "b")
+    put(store, "a.example/me/app:1", "c")
+    with pytest.raises(ImageNotFound) as caught:
+        store.names.get("b.example/me/app:2")
+    assert caught.value.near[:2] == ("b.example/me/app:1", "a.example/me/app:1"), "its own registry's first"
     with pytest.raises(InvalidReference):
         store.names.get("No Such")
 
@@ -117,7 +122,7 @@ def test_a_name_whose_documents_are_lost_goes_with_a_word_and_is_in_nobodys_way(
         "docker.io/library/another:latest", "docker.io/library/sound:latest",
     ]  # fmt: skip
     assert [event.text.partition(" are gone")[0] for event in told if isinstance(event, Note)] == [
-        "the documents of docker.io/library/broken:latest"
+        "the documents of broken:latest"
     ]
     with pytest.raises(ImageNotFound):
         store.names.get("broken")
