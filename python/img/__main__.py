@@ -15,8 +15,12 @@ def main() -> None:
         sys.stdout.write(describe())
         return
     gc.disable()  # imports make no garbage; `run` turns it on again
-    from img.cli import run
-
+    try:
+        from img.cli import run
+    except KeyboardInterrupt:  # `run` is what listens
+        sys.stderr.write("\nimg: interrupted\n" if sys.stderr.isatty() else "img: interrupted\n")
+        leave(130)
+        return
     leave(run(sys.argv[1:]))
 
 

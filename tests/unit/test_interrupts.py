@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from img.interrupts import SAME_SECONDS, Interrupts
 
@@ -19,3 +22,18 @@ def test_what_comes_again_at_once_breaks_nothing_off_and_what_comes_later_does()
     with pytest.raises(KeyboardInterrupt):
         interrupts()
     interrupts()
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_told_as_one() -> None:
+    code = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'img.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from img.__main__ import main\n"
+        "main()\n"
+    )
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "img: interrupted\n")
