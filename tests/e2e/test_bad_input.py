@@ -197,6 +197,13 @@ def test_an_unknown_image_is_a_store_error(img: Img) -> None:
         assert "nobody" in img.fails(5, *verb, "nobody/has:this").stderr
 
 
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_done(img: Img, tmp_path: Path) -> None:
+    for verb in (["save", "nobody/has:this"], ["cache", "mounts", "export", "/none"]):
+        said = img.fails(2, *verb, "-o", tmp_path / "none/x.tar").text
+        assert f"--output: there is no folder {tmp_path}/none" in said
+        assert f"{tmp_path} is a folder" in img.fails(2, *verb, "-o", tmp_path).text
+
+
 def test_a_store_of_a_newer_version_is_refused_and_left_alone(
     img: Img, make_context: Context, busybox_image: str
 ) -> None:

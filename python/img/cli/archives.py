@@ -43,8 +43,11 @@ def save_command(
     progress: str,
 ) -> None:
     """Save images to one archive that docker, podman, skopeo and img can load."""
+    from img.cli.report import check_place
     from img.engine import Engine
 
+    if output:
+        check_place(output, "--output")
     if not output and sys.stdout.isatty():
         raise click.UsageError("an archive is nothing for a terminal: name a file with -o FILE.")
     kind: Form = "docker-archive" if form.startswith("docker") else "oci-archive"

@@ -93,12 +93,15 @@ def export_command(name: str, output: str | None, to: str) -> None:
 
     A build may use the cache meanwhile, unless it wants it alone (sharing=locked or private): that waits.
     """
+    from img.cli.report import check_place
     from img.engine import Engine
 
     if to and output is not None:
         raise click.UsageError("-o and --to are two places: give one.")
     if not to and output in (None, "-") and sys.stdout.isatty():
         raise click.UsageError("standard output is a terminal: give a file with -o FILE, or --to type=…")
+    if output is not None and output != "-":
+        check_place(output, "--output")
     with _shown() as show, Engine(find_globals().settings(), show) as engine:
         if to:
             engine.export_cache_mount(name, to=to, cwd=os.getcwd())

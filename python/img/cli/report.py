@@ -34,8 +34,8 @@ def check_files(flags: dict[str, Any]) -> None:
             check_file(flags[name], flag)
 
 
-def check_file(path: str, flag: str) -> None:
-    """Sees that a file for a result can be written, and takes away what an earlier command wrote there.
+def check_place(path: str, flag: str) -> None:
+    """Sees that a file can be written there.
 
     Raises:
         click.UsageError: the folder is not there, or the name is a folder's.
@@ -45,6 +45,15 @@ def check_file(path: str, flag: str) -> None:
         raise click.UsageError(f"{flag}: there is no folder {folder}.")
     if os.path.isdir(path):
         raise click.UsageError(f"{flag}: {path} is a folder.")
+
+
+def check_file(path: str, flag: str) -> None:
+    """As `check_place`, for a result; takes away what an earlier command wrote there.
+
+    Raises:
+        click.UsageError: as `check_place`.
+    """
+    check_place(path, flag)
     if os.path.isfile(path):
         # What fails must not look as if it had given an earlier image.
         os.unlink(os.path.realpath(path))
