@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from img.engine.folders import Unpacked, is_packed, unpack
 from img.errors import InvalidDocument, UsageError
 from img.oci import Descriptor
+from img.oci.hashing import digest_of
 
 if TYPE_CHECKING:
     from img.engine.retrieving import ArtifactWish
@@ -97,8 +98,9 @@ class Landing:
         for top, each in unpacked:
             for inside in each.files:
                 place = _joined(top, inside)
-                if place in files:
-                    raise InvalidDocument(where, f"two files are called {inside!r}")
+                if place in files and not _is(each.root / inside, plain.get(place)):
+                    shown = os.path.relpath(place, self._root)
+                    raise InvalidDocument(where, f"two files are called {shown!r}")
                 files.add(place)
                 if os.path.dirname(place) not in fresh:
                     self._check_file(place)
@@ -123,6 +125,13 @@ class Landing:
         # A folder that is there may be a symlink of its owner's: an artifact is not led by it.
         if os.path.commonpath([self._real, os.path.realpath(folder)]) != self._real:
             raise UsageError(f"{folder} leads out of {self._root}", hint="name an empty folder with -o DIR")
+
+
+def _is(path: Path, layer: Descriptor | None) -> bool:
+    """Whether a file has the bytes of a layer, so that it is the same, whichever of them gets the name."""
+    if layer is None or path.is_symlink() or path.stat().st_size != layer.size:
+        return False
+    return digest_of(path) == layer.digest
 
 
 def _joined(folder: str, inside: str) -> str:

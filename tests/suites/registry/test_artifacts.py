@@ -440,6 +440,15 @@ def test_an_artifact_has_a_config_and_annotations_and_some_of_its_files_can_be_h
     assert [(f["name"], f["packed"]) for f in files] == [
         ("site/a.txt", False), ("site", True), ("notes.json", False),
     ]  # fmt: skip
+    # A file that is in a folder as well is one, where both are the same; else nobody knows which is meant.
+    retrieving.pull(registry, target, str(tmp_path / "all"), ArtifactWish(), progress=silent)
+    assert (tmp_path / "all/site/a.txt").read_text() == "a" * 10_000
+    lied = replace(manifest.layers[2], annotations={TITLE: "site/a.txt"})
+    document = Manifest.make(manifest.config, [lied, manifest.layers[1]])
+    registry.push_manifest(Reference.parse(f"{target}-two"), document.raw, document.media_type)
+    with pytest.raises(InvalidDocument, match=r"two files are called 'site/a\.txt'"):
+        retrieving.pull(registry, f"{target}-two", str(tmp_path / "two"), ArtifactWish(), progress=silent)
+    assert not (tmp_path / "two/site").exists()
     wish = ArtifactWish(include=("*.txt", "./notes.json"), config=str(tmp_path / "config"))
     found = retrieving.pull(registry, target, str(tmp_path / "out"), wish, progress=silent)
     assert [path.name for path in found] == ["a.txt", "notes.json"]
