@@ -6,7 +6,6 @@ both.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -70,6 +69,8 @@ def _wants_tls(reply: Reply) -> bool:
 
 def _speaks_no_tls(fault: BaseException) -> bool:
     """Tells whether a greeting in TLS had an answer in plain words: the complaint was of something else."""
+    import ssl  # by now it is loaded: a registry was asked
+
     cause = fault.cause if isinstance(fault, Retriable) else None
     return isinstance(cause, ssl.SSLError) and cause.reason in _PLAIN_WORDS
 
