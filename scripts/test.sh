@@ -73,6 +73,11 @@ if [ "$(id -u)" -eq 0 ]; then
     as_user "$place" "$place/venv/bin/python" -m pytest -p no:cacheprovider -n "$workers" "$@" || failed=1
     # What comes out the same for everybody has been tested by then.
     [ $# -gt 0 ] || set -- -m "not once" tests/e2e tests/oracle
+elif [ -z "${XDG_RUNTIME_DIR:-}" ]; then
+    # skopeo and podman would look for credentials in a folder that root may have for itself.
+    XDG_RUNTIME_DIR=$(mktemp -d)
+    export XDG_RUNTIME_DIR
+    trap 'rm -rf "$XDG_RUNTIME_DIR"' EXIT
 fi
 cd "$ROOT"
 say "the suite as $(id -un)"
