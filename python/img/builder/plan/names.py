@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 from img import regex
 from img.builder.plan.named import NamedContext, context_name
@@ -22,6 +21,7 @@ from img.dockerfile.expand import expand_at, near_variable
 from img.dockerfile.faults import fault
 from img.errors import InvalidReference, UsageError, without_password
 from img.oci import Platform, Reference
+from img.values import replace
 
 _NUMBER = regex.compile(r"[+-]?[0-9]+", re.ASCII)
 
