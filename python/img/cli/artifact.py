@@ -55,6 +55,10 @@ _annotation_file = click.option(
 _config = click.option(
     "--config", "config", default="", metavar="FILE[:TYPE]", help="Give the artifact this file as its config."
 )
+_platform = click.option(
+    "--platform", "-platform", default="", metavar="OS/ARCH",
+    help="The artifact for this platform, of a name that stands for several.",
+)  # fmt: skip
 _json = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -148,10 +152,7 @@ def _push(name: str, request: ArtifactRequest, *, as_json: bool, progress: str) 
     "--include", "-include", "include", multiple=True, metavar="GLOB",
     help="Only files whose names a glob such as 'docs/*' fits; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--platform", "-platform", default="", metavar="OS/ARCH",
-    help="The artifact for this platform, of a name that stands for several.",
-)  # fmt: skip
+@_platform
 @click.option("--config", default="", metavar="FILE", help="Write the artifact's config to this file.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
 @_json
@@ -184,10 +185,7 @@ def pull_command(
     example="img artifact ls HOST/model:1\nimg artifact ls --format '{name} {digest}' HOST/model:1",
 )
 @click.argument("name", metavar="NAME[:TAG|@DIGEST]")
-@click.option(
-    "--platform", "-platform", default="", metavar="OS/ARCH",
-    help="The artifact for this platform, of a name that stands for several.",
-)  # fmt: skip
+@_platform
 @format_option
 @registry_options
 def ls_command(name: str, platform: str, template: str) -> None:

@@ -238,22 +238,24 @@ class Pusher:
         except BaseException:
             self.stop()
             raise
-        for image in packed.images:
-            self._store.blobs.put(image.manifest.raw)
-            self._store.blobs.put(image.config_raw)
+        self._keep_documents(packed.images)
         self._progress(self._tally.sum([name]))
         return packed.images
 
     def _name(self, shipment: Shipment) -> None:
         """Has the store call by the name what the registry calls by it now."""
-        for image in shipment.images:
-            self._store.blobs.put(image.manifest.raw)
-            self._store.blobs.put(image.config_raw)
+        self._keep_documents(shipment.images)
         name = shipment.home or shipment.name
         if shipment.index is not None:
             self._store.names.put_list(shipment.index, name)
         else:
             self._store.names.put(shipment.images[0], name)
+
+    def _keep_documents(self, images: Sequence[Image]) -> None:
+        """Has the store hold the documents of images as the registry has them."""
+        for image in images:
+            self._store.blobs.put(image.manifest.raw)
+            self._store.blobs.put(image.config_raw)
 
     def _refuse_early(self, shipments: Sequence[Shipment]) -> None:
         """Asks whether a push is allowed at all, where it would be found out after much work."""
